@@ -1,0 +1,62 @@
+//! GGUF block formats: quantize and dequantize rows of weights.
+//!
+//! The crate knows no files, no threads and no models. Its bytes are those of ggml's
+//! `ggml_quantize_chunk`, on every backend.
+
+mod backend;
+mod format;
+
+pub use backend::Backend;
+pub use format::{Format, UnknownFormat};
+
+/// Arguments whose sizes do not fit together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A row of this length is no whole number of blocks.
+    #[error("{format} needs rows of a multiple of {}, found {columns}", format.block_len())]
+    Columns {
+        /// The format asked for.
+        format: Format,
+        /// Weights in a row.
+        columns: usize,
+    },
+    /// The rows, the weights or the output have another length than the rest implies.
+    #[error("{what}: expected a length of {expected}, found {found}")]
+    Length {
+        /// Which argument.
+        what: &'static str,
+        /// The length that the other arguments imply.
+        expected: usize,
+        /// The length given.
+        found: usize,
+    },
+}
+
+/// Quantizes whole rows.
+///
+/// * `rows`: the weights, `[rows, columns]`, row-major, finite.
+/// * `importance`: one importance weight a column, the same for every row.
+/// * `out`: `rows * format.row_bytes(columns)` bytes.
+///
+/// # Errors
+/// When a length does not fit.
+pub fn quantize(
+    backend: Backend,
+    format: Format,
+    columns: usize,
+    rows: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) -> Result<(), Error> {
+    let _ = (backend, format, columns, rows, importance, out);
+    todo!("the reference")
+}
+
+/// Turns blocks back into weights: `out.len()` of them.
+///
+/// # Errors
+/// When `out` is no whole number of blocks, or `blocks` has another length than those blocks.
+pub fn dequantize(format: Format, blocks: &[u8], out: &mut [f32]) -> Result<(), Error> {
+    let _ = (format, blocks, out);
+    todo!("the reference")
+}

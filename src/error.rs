@@ -1,0 +1,96 @@
+//! What can go wrong, and who is at fault.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The result of everything that can be refused.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failure, printed as one line that names the file and the thing in it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line asks for something that cannot be.
+    #[error("{}", one_line(.0))]
+    Usage(String),
+    /// A file is not what it should be.
+    #[error("{}: {}{}", one_line(.file.display()), item_prefix(.item), one_line(.problem))]
+    Input {
+        /// The file at fault.
+        file: PathBuf,
+        /// The tensor or key in it, or nothing when the whole file is meant.
+        item: String,
+        /// What was found and what was expected.
+        problem: String,
+    },
+    /// The system refused.
+    #[error("{}: cannot {action}: {source}", one_line(.file.display()))]
+    Io {
+        /// The file or folder concerned.
+        file: PathBuf,
+        /// What was tried, `read` for instance.
+        action: &'static str,
+        /// The system's word on it.
+        source: io::Error,
+    },
+    /// The user stopped the run.
+    #[error("interrupted, nothing was written")]
+    Interrupted,
+}
+
+impl Error {
+    /// A file at fault as a whole or, with a non-empty `item`, one tensor or key of it.
+    pub fn input(file: &Path, item: impl Into<String>, problem: impl Into<String>) -> Error {
+        Error::Input { file: file.to_owned(), item: item.into(), problem: problem.into() }
+    }
+
+    /// The commonest fault: something else was found than expected.
+    pub fn mismatch(
+        file: &Path,
+        item: impl Into<String>,
+        found: impl fmt::Display,
+        expected: impl fmt::Display,
+    ) -> Error {
+        Error::input(file, item, format!("found {found}, expected {expected}"))
+    }
+
+    /// Wraps the system's error on a file: `map_err(Error::io(path, "read"))`.
+    pub fn io(file: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
+        let file = file.to_owned();
+        move |source| Error::Io { file, action, source }
+    }
+
+    /// The program's exit code for this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Interrupted => 130, // 128 + SIGINT, as shells report it
+            _ => 2,
+        }
+    }
+}
+
+fn item_prefix(item: &str) -> String {
+    if item.is_empty() { String::new() } else { format!("{}: ", one_line(item)) }
+}
+
+/// Names come from files that strangers made: no line break or terminal code of theirs is printed.
+fn one_line(text: impl fmt::Display) -> String {
+    let text = text.to_string();
+    if !text.chars().any(char::is_control) {
+        return text;
+    }
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_that_names_file_item_found_and_expected() {
+        let error = Error::mismatch(Path::new("m/config.json"), "num\nlayers", -1, "a whole number");
+        assert_eq!(error.to_string(), "m/config.json: num\\nlayers: found -1, expected a whole number");
+        let error = Error::input(Path::new("m/a.safetensors"), "", "ends too early");
+        assert_eq!(error.to_string(), "m/a.safetensors: ends too early");
+    }
+}

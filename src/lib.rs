@@ -1,0 +1,6 @@
+//! Converts ChatGLM checkpoints into llama-architecture GGUF files.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod error;
+pub mod tokenizer;

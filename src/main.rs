@@ -1,0 +1,2 @@
+//! The command line: parse, run, print the error once.
+fn main() {}
