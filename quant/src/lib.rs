@@ -4,7 +4,12 @@
 //! `ggml_quantize_chunk`, on every backend.
 
 mod backend;
+mod block;
+mod dequant;
 mod format;
+mod pack;
+mod reference;
+mod round;
 
 pub use backend::Backend;
 pub use format::{Format, UnknownFormat};
@@ -48,8 +53,22 @@ pub fn quantize(
     importance: Option<&[f32]>,
     out: &mut [u8],
 ) -> Result<(), Error> {
-    let _ = (backend, format, columns, rows, importance, out);
-    todo!("the reference")
+    let row_bytes = match format.row_bytes(columns) {
+        Some(row_bytes) if columns > 0 => row_bytes,
+        _ => return Err(Error::Columns { format, columns }),
+    };
+    let count = rows.len() / columns;
+    check_length("rows", count * columns, rows.len())?;
+    check_length("out", count * row_bytes, out.len())?;
+    if let Some(importance) = importance {
+        check_length("importance", columns, importance.len())?;
+    }
+    for (row, out) in rows.chunks_exact(columns).zip(out.chunks_exact_mut(row_bytes)) {
+        match backend {
+            Backend::Scalar => reference::quantize_row(format, row, importance, out),
+        }
+    }
+    Ok(())
 }
 
 /// Turns blocks back into weights: `out.len()` of them.
@@ -57,6 +76,14 @@ pub fn quantize(
 /// # Errors
 /// When `out` is no whole number of blocks, or `blocks` has another length than those blocks.
 pub fn dequantize(format: Format, blocks: &[u8], out: &mut [f32]) -> Result<(), Error> {
-    let _ = (format, blocks, out);
-    todo!("the reference")
+    let Some(bytes) = format.row_bytes(out.len()) else {
+        return Err(Error::Columns { format, columns: out.len() });
+    };
+    check_length("blocks", bytes, blocks.len())?;
+    dequant::dequantize(format, blocks, out);
+    Ok(())
+}
+
+fn check_length(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
+    if found == expected { Ok(()) } else { Err(Error::Length { what, expected, found }) }
 }
