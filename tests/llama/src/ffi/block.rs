@@ -82,6 +82,7 @@ pub(super) mod context {
     pub const MICRO_BATCH: Field = field("n_ubatch", 2, 512);
     pub const THREADS: Field = field("n_threads", 7, 4);
     pub const BATCH_THREADS: Field = field("n_threads_batch", 8, 4);
+    pub const FLASH_ATTENTION: Field = field("flash_attn_type", 13, AUTO);
     pub const KEY_TYPE: Field = field("type_k", 26, 1);
     pub const VALUE_TYPE: Field = field("type_v", 27, 1);
     pub const ALL: [Field; 12] = [
@@ -91,7 +92,7 @@ pub(super) mod context {
         field("n_seq_max", 3, 1),
         THREADS,
         BATCH_THREADS,
-        field("flash_attn_type", 13, AUTO),
+        FLASH_ATTENTION,
         field("yarn_ext_factor", 16, (-1.0f32).to_bits()),
         field("defrag_thold", 21, (-1.0f32).to_bits()),
         KEY_TYPE,

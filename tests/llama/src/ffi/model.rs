@@ -6,7 +6,7 @@ use std::path::Path;
 use super::api::{Api, Batch, RawContext, RawModel, RawVocab};
 use super::block::context as fields;
 use super::{block, c_path, log};
-use crate::Cache;
+use crate::Attention;
 
 const GGML_TYPE_F32: u32 = 0;
 
@@ -30,20 +30,12 @@ impl Model {
         Ok(Model { api, raw })
     }
 
-    /// The logits after every token, with llama.cpp's default settings.
+    /// The logits after every token.
     ///
     /// # Errors
     /// llama.cpp's own messages.
-    pub fn logits(&self, tokens: &[i32]) -> Result<Vec<Vec<f32>>, String> {
-        self.logits_with(tokens, Cache::F16)
-    }
-
-    /// The same, with a choice.
-    ///
-    /// # Errors
-    /// llama.cpp's own messages.
-    pub fn logits_with(&self, tokens: &[i32], cache: Cache) -> Result<Vec<Vec<f32>>, String> {
-        let context = Context::new(self, tokens.len(), cache)?;
+    pub fn logits(&self, tokens: &[i32], attention: Attention) -> Result<Vec<Vec<f32>>, String> {
+        let context = Context::new(self, tokens.len(), attention)?;
         context.decode(tokens)?;
         let width = usize::try_from(self.vocabulary_len()).expect("a length");
         (0..tokens.len()).map(|position| context.logits(position, width)).collect()
@@ -191,7 +183,7 @@ struct Context<'a> {
 
 impl Context<'_> {
     /// A context that takes `len` tokens in one piece.
-    fn new(model: &Model, len: usize, cache: Cache) -> Result<Context<'_>, String> {
+    fn new(model: &Model, len: usize, attention: Attention) -> Result<Context<'_>, String> {
         let len = u32::try_from(len).map_err(|error| error.to_string())?.max(1);
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let mut parameters = model.api.context_defaults();
@@ -201,7 +193,8 @@ impl Context<'_> {
         for field in [&fields::THREADS, &fields::BATCH_THREADS] {
             parameters.set(field, threads);
         }
-        if cache == Cache::F32 {
+        if attention == Attention::F32 {
+            parameters.set(&fields::FLASH_ATTENTION, 0);
             for field in [&fields::KEY_TYPE, &fields::VALUE_TYPE] {
                 parameters.set(field, GGML_TYPE_F32);
             }
