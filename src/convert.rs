@@ -11,7 +11,7 @@ use crate::naming::Name;
 use crate::output::Pending;
 use crate::recipe::{FfnPad, FileType, Recipe};
 use crate::remap::{Plan, Role, Rope, RopeRatio};
-use crate::tokenizer::{self, Tokenizer};
+use crate::tokenizer::{self, ChatFormat, Tokenizer};
 use crate::{metadata, ollama, pipeline};
 
 /// What the user asks for.
@@ -76,7 +76,7 @@ impl Job {
         let rope = Rope::new(&config, modelling.rope_ratio);
         let plan = Plan::new(&config, &rope, &checkpoint)?;
         let tokenizer = tokenizer::load(&request.folder, &config)?;
-        let name = Name::new(tokenizer.family.name(), &config, plan.parameters());
+        let name = Name::new(family(tokenizer.chat), &config, plan.parameters());
 
         let mut outputs: Vec<Output> = Vec::new();
         for &file_type in &request.types {
@@ -88,10 +88,7 @@ impl Job {
             let recipe = Recipe::new(file_type, request.pad, &plan, &config, false);
             let keys = metadata::build(&config, &rope, &tokenizer.vocabulary, &name, &recipe)?;
             let layout = Layout::new(keys, shapes(&plan, &recipe))?;
-            let modelfile = request.modelfile.then(|| {
-                let text = ollama::modelfile(&path, &tokenizer);
-                (path.with_extension("Modelfile"), text)
-            });
+            let modelfile = if request.modelfile { Some(modelfile_beside(&path, &tokenizer)?) } else { None };
             outputs.push(Output { path, recipe, layout, modelfile });
         }
         Ok(Job { config, checkpoint, plan, modelling, tokenizer, name, outputs, force: request.force })
@@ -141,14 +138,35 @@ impl Job {
         warnings
     }
 
-    /// How `rope_ratio` was understood, if the model has one.
-    pub fn rope_note(&self) -> Option<String> {
+    /// What no single field of the checkpoint tells, and what each choice rests on.
+    pub fn decisions(&self) -> Vec<String> {
+        let mut decisions: Vec<String> = self.tokenizer.evidence.iter().map(ToString::to_string).collect();
         let Modelling { rope_ratio, reason, .. } = &self.modelling;
-        let multiplies = match rope_ratio {
+        let effect = match rope_ratio {
             RopeRatio::Base => "multiplies the frequency base",
             RopeRatio::Positions => "divides the positions",
         };
-        (self.config.rope_ratio != 1.0).then(|| format!("rope_ratio {} {multiplies} ({reason})", self.config.rope_ratio))
+        if self.config.rope_ratio != 1.0 {
+            decisions.push(format!("rope: rope_ratio {} {effect}: {reason}", self.config.rope_ratio));
+        }
+        decisions
+    }
+}
+
+fn modelfile_beside(gguf: &Path, tokenizer: &Tokenizer) -> Result<(PathBuf, String)> {
+    let name = gguf.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+        Error::Usage(format!("{}: its name does not fit a Modelfile: give --no-modelfile", gguf.display()))
+    })?;
+    Ok((gguf.with_extension("Modelfile"), ollama::modelfile(name, tokenizer)?))
+}
+
+/// The family's own spelling of its name.
+fn family(chat: ChatFormat) -> &'static str {
+    match chat {
+        ChatFormat::Roles => "ChatGLM3",
+        ChatFormat::Rounds => "ChatGLM2",
+        ChatFormat::Glm4 => "GLM-4",
+        ChatFormat::Completion | ChatFormat::Own => "ChatGLM",
     }
 }
 

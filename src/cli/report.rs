@@ -33,8 +33,8 @@ struct Start {
     layers: usize,
     parameters: u64,
     source_bytes: u64,
-    vocabulary: String,
-    rope: Option<String>,
+    /// What no single field of the checkpoint tells, and what it was taken from.
+    decisions: Vec<String>,
     outputs: Vec<PathBuf>,
 }
 
@@ -88,10 +88,7 @@ impl Report {
                     start.parameters as f64 / 1e9,
                     gigabytes(start.source_bytes)
                 ));
-                note(&format!("  vocabulary: {}", start.vocabulary));
-                if let Some(rope) = &start.rope {
-                    note(&format!("  rope: {rope}"));
-                }
+                start.decisions.iter().for_each(|decision| note(&format!("  {decision}")));
             }
             Report::Json => json(&Event::Start(start)),
             Report::Quiet => {}
@@ -140,8 +137,7 @@ impl Start {
             layers: job.config.num_layers,
             parameters: job.plan.parameters(),
             source_bytes: crate::pipeline::source_bytes(&job.plan, &job.checkpoint),
-            vocabulary: job.tokenizer.describe(),
-            rope: job.rope_note(),
+            decisions: job.decisions(),
             outputs: job.outputs.iter().map(|output| output.path.clone()).collect(),
         }
     }
