@@ -98,16 +98,31 @@ fn tensor_to_lib(tensor: &TensorInfo) -> gguf_rs_lib::Result<LibTensor> {
 }
 
 fn to_lib(value: Value) -> gguf_rs_lib::Result<MetadataValue> {
-    let array = |kind, values| Ok(MetadataValue::Array(Box::new(MetadataArray::new(kind, values)?)));
-    match value {
-        Value::U32(x) => Ok(MetadataValue::U32(x)),
-        Value::F32(x) => Ok(MetadataValue::F32(x)),
-        Value::Bool(x) => Ok(MetadataValue::Bool(x)),
-        Value::String(x) => Ok(MetadataValue::String(x)),
-        Value::Strings(x) => array(GGUFValueType::String, x.into_iter().map(MetadataValue::String).collect()),
-        Value::F32s(x) => array(GGUFValueType::F32, x.into_iter().map(MetadataValue::F32).collect()),
-        Value::I32s(x) => array(GGUFValueType::I32, x.into_iter().map(MetadataValue::I32).collect()),
-    }
+    Ok(match value {
+        Value::U8(x) => MetadataValue::U8(x),
+        Value::I8(x) => MetadataValue::I8(x),
+        Value::U16(x) => MetadataValue::U16(x),
+        Value::I16(x) => MetadataValue::I16(x),
+        Value::U32(x) => MetadataValue::U32(x),
+        Value::I32(x) => MetadataValue::I32(x),
+        Value::U64(x) => MetadataValue::U64(x),
+        Value::I64(x) => MetadataValue::I64(x),
+        Value::F32(x) => MetadataValue::F32(x),
+        Value::F64(x) => MetadataValue::F64(x),
+        Value::Bool(x) => MetadataValue::Bool(x),
+        Value::String(x) => MetadataValue::String(x),
+        Value::Strings(x) => array(GGUFValueType::String, x.into_iter().map(MetadataValue::String).collect())?,
+        Value::F32s(x) => array(GGUFValueType::F32, x.into_iter().map(MetadataValue::F32).collect())?,
+        Value::I32s(x) => array(GGUFValueType::I32, x.into_iter().map(MetadataValue::I32).collect())?,
+        Value::Array(x) => {
+            let values = x.into_iter().map(to_lib).collect::<gguf_rs_lib::Result<Vec<_>>>()?;
+            array(values.first().map_or(GGUFValueType::U8, MetadataValue::value_type), values)?
+        }
+    })
+}
+
+fn array(kind: GGUFValueType, values: Vec<MetadataValue>) -> gguf_rs_lib::Result<MetadataValue> {
+    Ok(MetadataValue::Array(Box::new(MetadataArray::new(kind, values)?)))
 }
 
 #[cfg(test)]
