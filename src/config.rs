@@ -124,7 +124,11 @@ fn parse(fields: &Fields) -> Result<GlmConfig> {
     }
     let head_dim = fields.size("kv_channels", 1 << 16)?;
     if !head_dim.is_multiple_of(4) {
-        return Err(fields.wrong("kv_channels", head_dim, "a multiple of 4: half of a head is rotated, in pairs"));
+        return Err(fields.wrong(
+            "kv_channels",
+            head_dim,
+            "a multiple of 4: half of a head is rotated, in pairs",
+        ));
     }
     let layernorm_epsilon = fields.number_or("layernorm_epsilon", 1e-5)? as f32;
     if !(layernorm_epsilon > 0.0 && layernorm_epsilon < 1.0) {
@@ -187,7 +191,8 @@ impl Fields<'_> {
             return Ok(());
         }
         let names_chatglm = |value: &Value| value.as_str().is_some_and(|s| s.starts_with("ChatGLM"));
-        let by_class = self.get("architectures").and_then(Value::as_array).is_some_and(|a| a.iter().any(names_chatglm));
+        let by_class =
+            self.get("architectures").and_then(Value::as_array).is_some_and(|a| a.iter().any(names_chatglm));
         if model_type.is_none() && by_class {
             return Ok(());
         }
@@ -205,7 +210,11 @@ impl Fields<'_> {
             None => "nothing".to_owned(),
             Some(value) => {
                 let text = value.to_string();
-                if text.len() <= 60 { text } else { format!("{}...", text.chars().take(60).collect::<String>()) }
+                if text.len() <= 60 {
+                    text
+                } else {
+                    format!("{}...", text.chars().take(60).collect::<String>())
+                }
             }
         }
     }
@@ -307,6 +316,9 @@ pub(crate) mod tests {
 
     #[test]
     fn null_means_the_default() {
-        assert_eq!(parse_with("pre_seq_len", Value::Null).unwrap(), parse_with("quantization_bit", 0.into()).unwrap());
+        assert_eq!(
+            parse_with("pre_seq_len", Value::Null).unwrap(),
+            parse_with("quantization_bit", 0.into()).unwrap()
+        );
     }
 }

@@ -82,7 +82,8 @@ impl Job {
         for &file_type in &request.types {
             let path = output_path(request, &name, file_type)?;
             if outputs.iter().any(|other| other.path == path) {
-                let message = format!("{}: would be written twice: put {{type}} into --output", path.display());
+                let message =
+                    format!("{}: would be written twice: put {{type}} into --output", path.display());
                 return Err(Error::Usage(message));
             }
             let recipe = Recipe::new(file_type, request.pad, &plan, &config, false);
@@ -124,7 +125,8 @@ impl Job {
             ));
         }
         for output in &self.outputs {
-            let fallen: Vec<_> = output.recipe.choices.iter().filter(|choice| choice.instead_of.is_some()).collect();
+            let fallen: Vec<_> =
+                output.recipe.choices.iter().filter(|choice| choice.instead_of.is_some()).collect();
             if let Some(first) = fallen.first() {
                 let instead = first.instead_of.map_or("", quant::Format::name);
                 warnings.push(format!(
@@ -183,8 +185,12 @@ fn shapes(plan: &Plan, recipe: &Recipe) -> Vec<(String, Vec<usize>, quant::Forma
 fn output_path(request: &Request, name: &Name, file_type: FileType) -> Result<PathBuf> {
     let Some(output) = &request.output else { return Ok(PathBuf::from(name.file_name(file_type))) };
     match output.to_str() {
-        Some(text) if text.contains("{type}") => Ok(PathBuf::from(text.replace("{type}", &file_type.to_string()))),
-        _ if output.as_os_str().is_empty() => Err(Error::Usage("--output: found nothing, expected a file name".into())),
+        Some(text) if text.contains("{type}") => {
+            Ok(PathBuf::from(text.replace("{type}", &file_type.to_string())))
+        }
+        _ if output.as_os_str().is_empty() => {
+            Err(Error::Usage("--output: found nothing, expected a file name".into()))
+        }
         _ => Ok(Path::new(output).to_owned()),
     }
 }

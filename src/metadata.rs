@@ -15,7 +15,13 @@ const QUANTIZATION_VERSION: u32 = 2;
 ///
 /// # Errors
 /// When a size does not fit the 32 bits that GGUF gives it.
-pub fn build(config: &GlmConfig, rope: &Rope, vocabulary: &Vocabulary, name: &Name, recipe: &Recipe) -> Result<Metadata> {
+pub fn build(
+    config: &GlmConfig,
+    rope: &Rope,
+    vocabulary: &Vocabulary,
+    name: &Name,
+    recipe: &Recipe,
+) -> Result<Metadata> {
     let mut keys = Keys { config, keys: Vec::new() };
     keys.general(name, recipe);
     keys.model(rope, recipe)?;

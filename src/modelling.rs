@@ -57,7 +57,11 @@ mod tests {
     use super::*;
 
     fn judge_with(source: &str, name: &str, rope_ratio: f64) -> RopeRatio {
-        let config = GlmConfig { name_or_path: name.to_owned(), rope_ratio, ..crate::config::tests::chatglm3_config() };
+        let config = GlmConfig {
+            name_or_path: name.to_owned(),
+            rope_ratio,
+            ..crate::config::tests::chatglm3_config()
+        };
         judge(source, &config).rope_ratio
     }
 

@@ -48,8 +48,14 @@ impl Pending {
         match fallocate(self.temporary.as_file(), FallocateFlags::empty(), 0, bytes) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()), // the file system cannot reserve
             Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
-                let free = rustix::fs::statvfs(folder_of(target)).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
-                Err(Error::mismatch(target, "", format!("{free} bytes free on its disk"), format!("{bytes} bytes")))
+                let free = rustix::fs::statvfs(folder_of(target))
+                    .map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+                Err(Error::mismatch(
+                    target,
+                    "",
+                    format!("{free} bytes free on its disk"),
+                    format!("{bytes} bytes"),
+                ))
             }
             Err(e) => Err(Error::io(target, "reserve disk space for")(io::Error::from(e))),
         }

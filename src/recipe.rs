@@ -156,7 +156,13 @@ pub struct Choice {
 
 impl Recipe {
     /// Chooses the format of every tensor, and whether to pad.
-    pub fn new(file_type: FileType, pad: FfnPad, plan: &Plan, config: &GlmConfig, importance: bool) -> Recipe {
+    pub fn new(
+        file_type: FileType,
+        pad: FfnPad,
+        plan: &Plan,
+        config: &GlmConfig,
+        importance: bool,
+    ) -> Recipe {
         let padded = config.ffn_hidden_size.next_multiple_of(SUPER_BLOCK);
         let unpadded = Recipe::with_ffn(file_type, config.ffn_hidden_size, plan, config, importance);
         let falls_back = |(target, choice): (&Target, &Choice)| {
@@ -170,7 +176,13 @@ impl Recipe {
         if pads { Recipe::with_ffn(file_type, padded, plan, config, importance) } else { unpadded }
     }
 
-    fn with_ffn(file_type: FileType, ffn: usize, plan: &Plan, config: &GlmConfig, importance: bool) -> Recipe {
+    fn with_ffn(
+        file_type: FileType,
+        ffn: usize,
+        plan: &Plan,
+        config: &GlmConfig,
+        importance: bool,
+    ) -> Recipe {
         let choose = |target: &Target| {
             let named = file_type.format(target, config, importance);
             let (_, columns) = target.padded_shape(ffn);

@@ -38,15 +38,20 @@ pub(super) fn load(folder: &Path) -> Result<Option<Index>> {
     }
     let file = folder.join(INDEX);
     let Some(text) = read_capped(&file, MAX_BYTES)? else { return Ok(None) };
-    let document: Document =
-        serde_json::from_slice(&text).map_err(|e| Error::input(&file, "", format!("is no shard index: {e}")))?;
+    let document: Document = serde_json::from_slice(&text)
+        .map_err(|e| Error::input(&file, "", format!("is no shard index: {e}")))?;
     let weight_map = document.weight_map.0;
     if weight_map.is_empty() {
         return Err(Error::mismatch(&file, "weight_map", "no tensors", "every tensor's shard"));
     }
     for (name, shard) in &weight_map {
         if !is_plain_name(shard) {
-            return Err(Error::mismatch(&file, name, format!("`{shard}`"), "the name of a file in the same folder"));
+            return Err(Error::mismatch(
+                &file,
+                name,
+                format!("`{shard}`"),
+                "the name of a file in the same folder",
+            ));
         }
     }
     for shard in weight_map.values().collect::<BTreeSet<_>>() {
@@ -76,8 +81,11 @@ pub(super) fn single_file(folder: &Path) -> Result<PathBuf> {
 
 /// A weights file by another name, to say what is there instead.
 fn other_weights(folder: &Path) -> Option<String> {
-    let names = std::fs::read_dir(folder).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| name.ends_with(".safetensors") || name.ends_with(".bin") || name.ends_with(".pt")).min()
+    let names =
+        std::fs::read_dir(folder).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| name.ends_with(".safetensors") || name.ends_with(".bin") || name.ends_with(".pt"))
+        .min()
 }
 
 /// A JSON object whose keys must differ: serde's maps let the last of two equal keys win in silence.
@@ -94,7 +102,10 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> std::result::Result<Self::Value, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut access: A,
+            ) -> std::result::Result<Self::Value, A::Error> {
                 let mut map = BTreeMap::new();
                 while let Some(key) = access.next_key::<String>()? {
                     if map.contains_key(&key) {
@@ -133,6 +144,9 @@ mod tests {
         assert!(load_text("{}").contains("weight_map"));
         assert!(load_text(r#"{"weight_map": {}}"#).contains("no tensors"));
         assert!(load_text(r#"{"weight_map": {"t": "a", "t": "a"}}"#).contains("`t` stands in it twice"));
-        assert!(load_text(r#"{"weight_map": {"t": "a.safetensors"}}"#).contains("a.safetensors: found no such file"));
+        assert!(
+            load_text(r#"{"weight_map": {"t": "a.safetensors"}}"#)
+                .contains("a.safetensors: found no such file")
+        );
     }
 }

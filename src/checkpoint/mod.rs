@@ -80,8 +80,12 @@ impl Checkpoint {
     fn add_shard(&mut self, path: PathBuf) -> Result<()> {
         let file = File::open(&path).map_err(Error::io(&path, "open"))?;
         for entry in safetensors::read_header(&path, &file)? {
-            let tensor =
-                Tensor { dtype: entry.dtype, shape: entry.shape, shard: self.shards.len(), offset: entry.offset };
+            let tensor = Tensor {
+                dtype: entry.dtype,
+                shape: entry.shape,
+                shard: self.shards.len(),
+                offset: entry.offset,
+            };
             if let Some(earlier) = self.tensors.get(&entry.name) {
                 let earlier = self.shards[earlier.shard].path.display();
                 return Err(Error::mismatch(&path, entry.name, "it again", format!("it only in {earlier}")));
@@ -95,10 +99,9 @@ impl Checkpoint {
     /// Every tensor is where the index says, and the shards hold no others.
     fn agree_with(&self, index: &index::Index) -> Result<()> {
         for (name, shard) in &index.weight_map {
-            let tensor = self
-                .tensors
-                .get(name)
-                .ok_or_else(|| Error::mismatch(&index.file, name, "no such tensor", format!("it in {shard}")))?;
+            let tensor = self.tensors.get(name).ok_or_else(|| {
+                Error::mismatch(&index.file, name, "no such tensor", format!("it in {shard}"))
+            })?;
             let path = self.path(tensor);
             if path.file_name().is_none_or(|found| found != shard.as_str()) {
                 return Err(Error::mismatch(&index.file, name, shard, path.display()));
@@ -106,9 +109,12 @@ impl Checkpoint {
         }
         match self.tensors.iter().find(|(name, _)| !index.weight_map.contains_key(*name)) {
             None => Ok(()),
-            Some((name, tensor)) => {
-                Err(Error::mismatch(self.path(tensor), name, "a tensor that is not in the index", "every tensor in it"))
-            }
+            Some((name, tensor)) => Err(Error::mismatch(
+                self.path(tensor),
+                name,
+                "a tensor that is not in the index",
+                "every tensor in it",
+            )),
         }
     }
 

@@ -48,16 +48,20 @@ pub(super) fn read_header(path: &Path, file: &File) -> Result<Vec<Entry>> {
     raw.0.remove("__metadata__"); // free text, not needed
     let mut infos = Vec::with_capacity(raw.0.len());
     for (name, value) in raw.0 {
-        let info = TensorInfo::deserialize(value).map_err(|e| Error::input(path, &name, format!("is damaged: {e}")))?;
+        let info = TensorInfo::deserialize(value)
+            .map_err(|e| Error::input(path, &name, format!("is damaged: {e}")))?;
         infos.push((name, info));
     }
     infos.sort_by_key(|(_, info)| info.data_offsets);
     // The library's own validation: dense offsets in order, sizes that match shape and type.
-    let metadata = Metadata::new(None, infos.clone()).map_err(|e| wrong(format!("is no safetensors file: {e}")))?;
+    let metadata =
+        Metadata::new(None, infos.clone()).map_err(|e| wrong(format!("is no safetensors file: {e}")))?;
     let expected = (8 + header_len).checked_add(metadata.data_len() as u64);
     if expected != Some(length) {
         let expected = expected.map_or("less".to_owned(), |n| n.to_string());
-        return Err(wrong(format!("found {length} bytes, expected {expected} by its header: is the download complete?")));
+        return Err(wrong(format!(
+            "found {length} bytes, expected {expected} by its header: is the download complete?"
+        )));
     }
     infos.into_iter().map(|(name, info)| entry(path, 8 + header_len, name, info)).collect()
 }
@@ -109,9 +113,17 @@ mod tests {
             (r#"{"a":{"dtype":"F16","shape":[0],"data_offsets":[0,0]}}"#, 0, "a: found shape [0]"),
             (r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,6]}}"#, 6, "is no safetensors file"),
             (r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[2,6]}}"#, 6, "is no safetensors file"),
-            (r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},
-                 "a":{"dtype":"F16","shape":[2],"data_offsets":[4,8]}}"#, 8, "`a` stands in it twice"),
-            (r#"{"a":{"dtype":"F16","shape":[9223372036854775807,2],"data_offsets":[0,4]}}"#, 4, "is no safetensors"),
+            (
+                r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},
+                 "a":{"dtype":"F16","shape":[2],"data_offsets":[4,8]}}"#,
+                8,
+                "`a` stands in it twice",
+            ),
+            (
+                r#"{"a":{"dtype":"F16","shape":[9223372036854775807,2],"data_offsets":[0,4]}}"#,
+                4,
+                "is no safetensors",
+            ),
         ];
         for (header, data, expected) in cases {
             let error = read(header, data).unwrap_err().to_string();

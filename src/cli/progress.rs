@@ -37,7 +37,8 @@ impl<'a> Progress<'a> {
             .map_err(|e| Error::Usage(format!("cannot catch Ctrl-C: {e}")))?;
         let bar = (report.is_text() && std::io::stderr().is_terminal()).then(|| {
             let template = "{bar:24} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
-            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style =
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(total_bytes).with_style(style.progress_chars("=> "))
         });
         let now = Instant::now();

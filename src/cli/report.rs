@@ -121,7 +121,9 @@ impl Report {
         match self {
             Report::Text => {
                 summary.outputs.iter().for_each(|output| out(&output.text()));
-                let memory = summary.peak_memory_bytes.map(|bytes| format!(", {} MB of memory at most", bytes / 1_000_000));
+                let memory = summary
+                    .peak_memory_bytes
+                    .map(|bytes| format!(", {} MB of memory at most", bytes / 1_000_000));
                 out(&format!("{:.1} s{}", summary.seconds, memory.unwrap_or_default()));
             }
             Report::Json => json(&Event::Summary(summary)),
@@ -172,7 +174,8 @@ impl Written {
     }
 
     fn text(&self) -> String {
-        let formats: Vec<String> = self.formats.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        let formats: Vec<String> =
+            self.formats.iter().map(|(name, count)| format!("{count} {name}")).collect();
         let padding = match &self.ffn_padding {
             Some(Padding { from, to }) => format!("\n  feed-forward network padded from {from} to {to}"),
             None => String::new(),

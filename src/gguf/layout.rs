@@ -1,6 +1,8 @@
 //! Where everything lies in the file: a pure function of metadata, shapes and formats.
 
-use gguf_rs_lib::format::{GGUFHeader, GGUFTensorType, GGUFValueType, Metadata as Keys, MetadataArray, MetadataValue};
+use gguf_rs_lib::format::{
+    GGUFHeader, GGUFTensorType, GGUFValueType, Metadata as Keys, MetadataArray, MetadataValue,
+};
 use gguf_rs_lib::tensor::{TensorInfo as LibTensor, TensorShape};
 use gguf_rs_lib::writer::GGUFStreamWriter;
 use quant::Format;
@@ -42,14 +44,20 @@ impl Layout {
     ///
     /// # Errors
     /// When a row is no whole number of blocks, a name is too long or taken, or a size overflows.
-    pub fn new(metadata: Metadata, tensors: impl IntoIterator<Item = (String, Vec<usize>, Format)>) -> Result<Layout> {
+    pub fn new(
+        metadata: Metadata,
+        tensors: impl IntoIterator<Item = (String, Vec<usize>, Format)>,
+    ) -> Result<Layout> {
         let mut placed = Vec::new();
         let mut end = 0u64;
         for (name, shape, format) in tensors {
             let bytes = tensor_bytes(&shape, format)
                 .ok_or_else(|| refused(format!("{name}: shape {shape:?} does not fit {format}")))?;
             if name.len() > MAX_NAME {
-                return Err(refused(format!("{name}: found a name of {} bytes, expected at most {MAX_NAME}", name.len())));
+                return Err(refused(format!(
+                    "{name}: found a name of {} bytes, expected at most {MAX_NAME}",
+                    name.len()
+                )));
             }
             placed.push(TensorInfo { name, shape, format, offset: end, bytes });
             // The last tensor is padded too: ggml refuses a file that ends without it.
@@ -111,7 +119,9 @@ fn to_lib(value: Value) -> gguf_rs_lib::Result<MetadataValue> {
         Value::F64(x) => MetadataValue::F64(x),
         Value::Bool(x) => MetadataValue::Bool(x),
         Value::String(x) => MetadataValue::String(x),
-        Value::Strings(x) => array(GGUFValueType::String, x.into_iter().map(MetadataValue::String).collect())?,
+        Value::Strings(x) => {
+            array(GGUFValueType::String, x.into_iter().map(MetadataValue::String).collect())?
+        }
         Value::F32s(x) => array(GGUFValueType::F32, x.into_iter().map(MetadataValue::F32).collect())?,
         Value::I32s(x) => array(GGUFValueType::I32, x.into_iter().map(MetadataValue::I32).collect())?,
         Value::Array(x) => {

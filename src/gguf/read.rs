@@ -74,7 +74,8 @@ impl StoredTensor {
 }
 
 fn lib_name(ggml_type: u32) -> String {
-    GGUFTensorType::from_u32(ggml_type).map_or_else(|_| format!("type {ggml_type}"), |known| known.name().to_owned())
+    GGUFTensorType::from_u32(ggml_type)
+        .map_or_else(|_| format!("type {ggml_type}"), |known| known.name().to_owned())
 }
 
 impl GgufFile {
@@ -137,9 +138,15 @@ fn place(
         }
         if tensor.offset != expected {
             let found = format!("offset {}", tensor.offset);
-            return Err(Error::mismatch(path, &tensor.name, found, format!("{expected}: tensors stand densely")));
+            return Err(Error::mismatch(
+                path,
+                &tensor.name,
+                found,
+                format!("{expected}: tensors stand densely"),
+            ));
         }
-        let padded = tensor.bytes.checked_next_multiple_of(alignment).and_then(|bytes| expected.checked_add(bytes));
+        let padded =
+            tensor.bytes.checked_next_multiple_of(alignment).and_then(|bytes| expected.checked_add(bytes));
         expected = padded.ok_or_else(|| Error::input(path, &tensor.name, "its size overflows"))?;
         let end = data_start.checked_add(tensor.offset).and_then(|offset| {
             tensor.offset = offset;
@@ -197,7 +204,9 @@ impl Head<'_> {
     fn count(&mut self, least: u64, what: &str) -> Result<u64> {
         let count = self.u64()?;
         if count > self.left / least {
-            return Err(self.wrong(format!("{what} {count}"), format!("at most {} in this file", self.left / least)));
+            return Err(
+                self.wrong(format!("{what} {count}"), format!("at most {} in this file", self.left / least))
+            );
         }
         Ok(count)
     }
@@ -272,8 +281,14 @@ impl Head<'_> {
         let count = self.count(least, "array length")?;
         // Grown as it is read, so that a false count takes no memory.
         match kind {
-            5 => (0..count).map(|_| Ok(i32::from_le_bytes(self.bytes()?))).collect::<Result<_>>().map(Value::I32s),
-            6 => (0..count).map(|_| Ok(f32::from_le_bytes(self.bytes()?))).collect::<Result<_>>().map(Value::F32s),
+            5 => (0..count)
+                .map(|_| Ok(i32::from_le_bytes(self.bytes()?)))
+                .collect::<Result<_>>()
+                .map(Value::I32s),
+            6 => (0..count)
+                .map(|_| Ok(f32::from_le_bytes(self.bytes()?)))
+                .collect::<Result<_>>()
+                .map(Value::F32s),
             8 => (0..count).map(|_| self.string()).collect::<Result<_>>().map(Value::Strings),
             _ => (0..count).map(|_| self.value(kind, depth)).collect::<Result<_>>().map(Value::Array),
         }
@@ -299,8 +314,9 @@ impl Head<'_> {
         let mut shape = (0..dimensions).map(|_| self.u64()).collect::<Result<Vec<_>>>()?;
         let ggml_type = self.u32()?;
         let offset = self.u64()?;
-        let bytes = stored_bytes(&shape, ggml_type)
-            .ok_or_else(|| self.wrong(format!("shape {shape:?} of type {ggml_type}"), "whole blocks of a known type"))?;
+        let bytes = stored_bytes(&shape, ggml_type).ok_or_else(|| {
+            self.wrong(format!("shape {shape:?} of type {ggml_type}"), "whole blocks of a known type")
+        })?;
         shape.reverse(); // GGUF counts dimensions from the innermost
         Ok(StoredTensor { name, shape, ggml_type, offset, bytes })
     }

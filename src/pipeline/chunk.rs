@@ -26,10 +26,18 @@ pub(super) struct Chunks {
 impl Chunks {
     /// Chunks of at most `max_bytes` of the checkpoint, but of one row at least.
     pub(super) fn new(plan: &Plan, checkpoint: &Checkpoint, max_bytes: usize) -> Chunks {
-        let row_bytes: Vec<usize> =
-            plan.tensors.iter().map(|target| target.columns * source_dtype(target, checkpoint).bytes()).collect();
-        let sizes = plan.tensors.iter().zip(&row_bytes).map(|(target, bytes)| (target.rows, (max_bytes / bytes).max(1)));
-        let total_bytes = plan.tensors.iter().zip(&row_bytes).map(|(target, bytes)| (target.rows * bytes) as u64).sum();
+        let row_bytes: Vec<usize> = plan
+            .tensors
+            .iter()
+            .map(|target| target.columns * source_dtype(target, checkpoint).bytes())
+            .collect();
+        let sizes = plan
+            .tensors
+            .iter()
+            .zip(&row_bytes)
+            .map(|(target, bytes)| (target.rows, (max_bytes / bytes).max(1)));
+        let total_bytes =
+            plan.tensors.iter().zip(&row_bytes).map(|(target, bytes)| (target.rows * bytes) as u64).sum();
         Chunks { sizes: sizes.collect(), total_bytes, next: Chunk { tensor: 0, rows: 0..0 } }
     }
 

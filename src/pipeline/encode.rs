@@ -39,7 +39,12 @@ thread_local! {
 }
 
 impl<'a> Encoder<'a> {
-    pub(super) fn new(plan: &'a Plan, checkpoint: &'a Checkpoint, outputs: &[Writer], backend: Backend) -> Encoder<'a> {
+    pub(super) fn new(
+        plan: &'a Plan,
+        checkpoint: &'a Checkpoint,
+        outputs: &[Writer],
+        backend: Backend,
+    ) -> Encoder<'a> {
         let shape = |info: &TensorInfo| match info.shape[..] {
             [rows, columns] => Shape { format: info.format, rows, columns },
             _ => Shape { format: info.format, rows: info.shape.iter().product(), columns: 1 },
@@ -91,7 +96,8 @@ impl<'a> Encoder<'a> {
 
     fn quantize(&self, shape: Shape, rows: &[f32], out: &mut Vec<u8>) -> Result<()> {
         let fault = |problem: String| Error::Usage(format!("fault of glm2llama: {problem}"));
-        let row_bytes = shape.format.row_bytes(shape.columns).ok_or_else(|| fault("rows of part blocks".to_owned()))?;
+        let row_bytes =
+            shape.format.row_bytes(shape.columns).ok_or_else(|| fault("rows of part blocks".to_owned()))?;
         let start = out.len();
         out.resize(start + rows.len() / shape.columns * row_bytes, 0);
         quant::quantize(self.backend, shape.format, shape.columns, rows, None, &mut out[start..])
@@ -109,7 +115,14 @@ impl<'a> Encoder<'a> {
     }
 
     /// Halves end at 65504: a larger weight would turn into infinity.
-    fn require_range(&self, tensor: usize, format: Format, first_row: usize, rows: &[f32], columns: usize) -> Result<()> {
+    fn require_range(
+        &self,
+        tensor: usize,
+        format: Format,
+        first_row: usize,
+        rows: &[f32],
+        columns: usize,
+    ) -> Result<()> {
         let overflows: fn(f32) -> bool = match format {
             Format::F16 => |weight| f16::from_f32(weight).is_infinite(),
             Format::BF16 => |weight| bf16::from_f32(weight).is_infinite(),
@@ -132,7 +145,8 @@ impl<'a> Encoder<'a> {
             for span in spans {
                 if rest < span.rows.len() {
                     let item = format!("{} row {}", span.tensor, span.rows.start + rest);
-                    let path = source_tensor(target, self.checkpoint).map_or(std::path::Path::new(""), |t| self.checkpoint.path(t));
+                    let path = source_tensor(target, self.checkpoint)
+                        .map_or(std::path::Path::new(""), |t| self.checkpoint.path(t));
                     return Error::mismatch(path, item, found, expected);
                 }
                 rest -= span.rows.len();

@@ -78,20 +78,23 @@ pub fn run(
     let failed = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (encoder, failed) = (&encoder, &failed);
-        let read = move || pool.in_place_scope(|workers| {
-            for (number, chunk) in chunks.enumerate() {
-                let Ok(mut buffer) = free.recv() else { return }; // the writer gave up
-                if failed.load(Ordering::Relaxed) {
-                    return;
+        let read = move || {
+            pool.in_place_scope(|workers| {
+                for (number, chunk) in chunks.enumerate() {
+                    let Ok(mut buffer) = free.recv() else { return }; // the writer gave up
+                    if failed.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let outcome = chunk.read(plan, checkpoint, &mut buffer.input);
+                    let done = done_sender.clone();
+                    workers.spawn(move |_| {
+                        let outcome =
+                            outcome.and_then(|()| encoder.encode(&chunk, &buffer.input, &mut buffer.outputs));
+                        let _ = done.send(Done { number, chunk, outcome, buffer });
+                    });
                 }
-                let outcome = chunk.read(plan, checkpoint, &mut buffer.input);
-                let done = done_sender.clone();
-                workers.spawn(move |_| {
-                    let outcome = outcome.and_then(|()| encoder.encode(&chunk, &buffer.input, &mut buffer.outputs));
-                    let _ = done.send(Done { number, chunk, outcome, buffer });
-                });
-            }
-        });
+            })
+        };
         scope.spawn(read);
         let written = write_in_order(&done, &free_sender, &mut outputs, watch);
         failed.store(true, Ordering::Relaxed);

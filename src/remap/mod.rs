@@ -97,7 +97,12 @@ impl Plan {
         let table = tensors::Table::new(config, checkpoint)?;
         for (name, shape) in table.sources() {
             let tensor = checkpoint.tensors().get(name).ok_or_else(|| {
-                Error::mismatch(&config.file, name, "no such tensor in the checkpoint", format!("it with shape {shape:?}"))
+                Error::mismatch(
+                    &config.file,
+                    name,
+                    "no such tensor in the checkpoint",
+                    format!("it with shape {shape:?}"),
+                )
             })?;
             if tensor.shape != *shape {
                 let found = format!("shape {:?}", tensor.shape);
@@ -125,7 +130,9 @@ impl Plan {
             }
         }
         for (name, tensor) in checkpoint.tensors() {
-            let at = |found: String, expected: &str| Error::mismatch(checkpoint.path(tensor), name, found, expected);
+            let at = |found: String, expected: &str| {
+                Error::mismatch(checkpoint.path(tensor), name, found, expected)
+            };
             match used.get_mut(name.as_str()) {
                 Some(ranges) => {
                     if !covers_once(ranges, tensor) {

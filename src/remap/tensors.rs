@@ -63,7 +63,12 @@ impl<'a> Table<'a> {
         let c = self.config;
         let (h, v) = (c.hidden_size, c.padded_vocab_size);
         let mut targets = vec![
-            target("token_embd.weight", Role::TokenEmbedding, h, whole(self.top("embedding.word_embeddings.weight"), v)),
+            target(
+                "token_embd.weight",
+                Role::TokenEmbedding,
+                h,
+                whole(self.top("embedding.word_embeddings.weight"), v),
+            ),
             Target {
                 name: "rope_freqs.weight".to_owned(),
                 role: Role::Vector,
@@ -75,9 +80,18 @@ impl<'a> Table<'a> {
         ];
         for layer in 0..c.num_layers {
             let block = self.block_targets(layer).into_iter();
-            targets.extend(block.map(|t| Target { layer: Some(layer), name: format!("blk.{layer}.{}", t.name), ..t }));
+            targets.extend(block.map(|t| Target {
+                layer: Some(layer),
+                name: format!("blk.{layer}.{}", t.name),
+                ..t
+            }));
         }
-        targets.push(target("output_norm.weight", Role::Vector, 1, whole(self.top("encoder.final_layernorm.weight"), h)));
+        targets.push(target(
+            "output_norm.weight",
+            Role::Vector,
+            1,
+            whole(self.top("encoder.final_layernorm.weight"), h),
+        ));
         if !c.tie_word_embeddings {
             targets.push(target("output.weight", Role::Output, h, whole(self.top("output_layer.weight"), v)));
         }
@@ -88,14 +102,25 @@ impl<'a> Table<'a> {
         let c = self.config;
         let (h, f) = (c.hidden_size, c.ffn_hidden_size);
         let source = |name| self.block(layer, name);
-        let (qkv, bias) = (source("self_attention.query_key_value.weight"), source("self_attention.query_key_value.bias"));
+        let (qkv, bias) =
+            (source("self_attention.query_key_value.weight"), source("self_attention.query_key_value.bias"));
         let gate_up = source("mlp.dense_h_to_4h.weight");
         let mut targets =
             vec![target("attn_norm.weight", Role::Vector, 1, whole(source("input_layernorm.weight"), h))];
         for part in Part::ALL {
-            targets.push(target(&format!("attn_{}.weight", part.letter()), part.role(), h, self.qkv_rows(&qkv, part)));
+            targets.push(target(
+                &format!("attn_{}.weight", part.letter()),
+                part.role(),
+                h,
+                self.qkv_rows(&qkv, part),
+            ));
             if c.qkv_bias {
-                targets.push(target(&format!("attn_{}.bias", part.letter()), Role::Vector, 1, self.qkv_rows(&bias, part)));
+                targets.push(target(
+                    &format!("attn_{}.bias", part.letter()),
+                    Role::Vector,
+                    1,
+                    self.qkv_rows(&bias, part),
+                ));
             }
         }
         targets.extend([
