@@ -21,6 +21,23 @@ pub(super) enum Command {
     /// Converts and quantizes a checkpoint, in one pass
     #[command(after_help = EXAMPLES)]
     Convert(Convert),
+    /// Shows what a GGUF file holds: metadata, tensors and sizes
+    Inspect(Inspect),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Inspect {
+    /// The GGUF file, of any architecture
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+
+    /// Show long texts and arrays whole
+    #[arg(long)]
+    pub(super) all: bool,
+
+    /// Print JSON lines instead of text
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 const EXAMPLES: &str = "Examples:
