@@ -49,8 +49,10 @@ impl Golden {
 
     fn check_all(&self) {
         for format in Format::ALL.into_iter().filter(|format| format.is_quantized()) {
-            self.check(Backend::Scalar, format, None);
-            self.check(Backend::Scalar, format, Some(&self.importance));
+            for backend in Backend::available() {
+                self.check(backend, format, None);
+                self.check(backend, format, Some(&self.importance));
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::pack;
 use crate::round::{from_half, nearest_even, to_half};
 
 /// Levels lie between -32 and 31.
-const LIMIT: i32 = 32;
+pub(crate) const LIMIT: i32 = 32;
 
 /// Quantizes one super-block. The importance weights are the search's weights as they are.
 pub(crate) fn super_block(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Q6_K {
