@@ -100,19 +100,13 @@ pub(super) fn complete(
     let mut vocabulary = Vocabulary {
         model: "llama",
         pre: "default",
-        tokens: Vec::new(),
-        scores: Vec::new(),
-        types: Vec::new(),
-        merges: Vec::new(),
         bos: model.bos,
         eos: model.eos,
         unk: Some(model.unk),
         // The authors pad with the unknown token.
         pad: Some(model.unk),
-        eot: None,
-        eom: None,
         add_space_prefix: true,
-        chat_template: None,
+        ..Vocabulary::default()
     };
     for piece in model.pieces {
         vocabulary.tokens.push(piece.text);
