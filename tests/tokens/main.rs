@@ -120,6 +120,20 @@ fn chatglm3_chats_get_the_original_ids() {
     }
 }
 
+/// Special tokens are looked for inside words as well, and `people` contains the name of one.
+#[test]
+fn words_that_contain_a_special_tokens_name_stay_whole() {
+    let Some(tokenizer) = chatglm3() else { return };
+    let spm = Spm::new(&tokenizer.vocabulary);
+    for content in ["people love philosophy", "eop sop", "a sophomore's Cleopatra: isopods]", "人eop"] {
+        let messages = json!([{"role": "user", "content": content}]);
+        let text = render(tokenizer.vocabulary.chat_template.as_deref().unwrap(), &messages, None);
+        let expected =
+            [&[64790, 64792, 64795, 30910, 13][..], &spm.encode(content, false), &[64796]].concat();
+        assert_eq!(spm.encode(&text, true), expected, "{content}");
+    }
+}
+
 #[test]
 fn chatglm3_ends_on_the_authors_three_tokens() {
     let Some(tokenizer) = chatglm3() else { return };
