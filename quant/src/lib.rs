@@ -3,10 +3,19 @@
 //! The crate knows no files, no threads and no models. Its bytes are those of ggml's
 //! `ggml_quantize_chunk`, on every backend.
 
+#[allow(unsafe_code)] // vector instructions: the only place
+mod arch;
 mod backend;
+mod block;
+mod dequant;
 mod format;
+mod kernel;
+mod lanes;
+mod pack;
+mod reference;
+mod round;
 
-pub use backend::Backend;
+pub use backend::{Backend, NoBackend};
 pub use format::{Format, UnknownFormat};
 
 /// Arguments whose sizes do not fit together.
@@ -48,8 +57,35 @@ pub fn quantize(
     importance: Option<&[f32]>,
     out: &mut [u8],
 ) -> Result<(), Error> {
-    let _ = (backend, format, columns, rows, importance, out);
-    todo!("the reference")
+    let row_bytes = match format.row_bytes(columns) {
+        Some(row_bytes) if columns > 0 => row_bytes,
+        _ => return Err(Error::Columns { format, columns }),
+    };
+    let count = rows.len() / columns;
+    check_length("rows", count * columns, rows.len())?;
+    check_length("out", count * row_bytes, out.len())?;
+    if let Some(importance) = importance {
+        check_length("importance", columns, importance.len())?;
+    }
+    backend.quantize(format, Rows { columns, x: rows, importance }, out);
+    Ok(())
+}
+
+/// Rows to be quantized, whole, and all lengths checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) columns: usize,
+    pub(crate) x: &'a [f32],
+    /// One weight a column.
+    pub(crate) importance: Option<&'a [f32]>,
+}
+
+impl Rows<'_> {
+    /// The importance weights of block `i` of all rows run together.
+    pub(crate) fn importance_of(&self, i: usize, block_len: usize) -> Option<&[f32]> {
+        let column = i * block_len % self.columns;
+        self.importance.map(|importance| &importance[column..column + block_len])
+    }
 }
 
 /// Turns blocks back into weights: `out.len()` of them.
@@ -57,6 +93,14 @@ pub fn quantize(
 /// # Errors
 /// When `out` is no whole number of blocks, or `blocks` has another length than those blocks.
 pub fn dequantize(format: Format, blocks: &[u8], out: &mut [f32]) -> Result<(), Error> {
-    let _ = (format, blocks, out);
-    todo!("the reference")
+    let Some(bytes) = format.row_bytes(out.len()) else {
+        return Err(Error::Columns { format, columns: out.len() });
+    };
+    check_length("blocks", bytes, blocks.len())?;
+    dequant::dequantize(format, blocks, out);
+    Ok(())
+}
+
+fn check_length(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
+    if found == expected { Ok(()) } else { Err(Error::Length { what, expected, found }) }
 }

@@ -1,0 +1,34 @@
+//! The fast quantizers: every algorithm of `reference` once more, generic over the vector lanes.
+//!
+//! A lane runs the scalar program on its own sub-block, so all float operations happen in the order
+//! of the reference and the bytes are equal by construction. What a kernel cannot do that way it
+//! leaves to the reference: a group that leaves the range of the rounding, for instance.
+
+mod affine;
+mod batch;
+mod level;
+mod positive;
+mod q2_k;
+mod q4_k;
+mod super_block_with_mins;
+
+use std::marker::PhantomData;
+
+use crate::block::{Q2_K, Q4_K, Q5_K};
+use crate::lanes::Lanes;
+use crate::{Format, Rows, reference};
+
+/// Quantizes rows, whose lengths have been checked.
+pub(crate) fn quantize<L: Lanes>(lanes: L, format: Format, rows: Rows, out: &mut [u8]) {
+    macro_rules! with_mins {
+        ($format:ident) => {
+            lanes.run(super_block_with_mins::Quantize { rows, out, format: PhantomData::<$format> })
+        };
+    }
+    match format {
+        Format::Q2_K => with_mins!(Q2_K),
+        Format::Q4_K => with_mins!(Q4_K),
+        Format::Q5_K => with_mins!(Q5_K),
+        _ => reference::quantize_rows(format, rows, out),
+    }
+}

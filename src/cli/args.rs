@@ -1,0 +1,87 @@
+//! What the user may type. Only parsed here: whatever touches the disk comes after.
+
+use std::num::NonZero;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::recipe::FfnPad;
+
+/// Converts ChatGLM checkpoints into GGUF files that every llama.cpp program loads as a Llama model.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Args {
+    /// The command.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Converts and quantizes a checkpoint, in one pass
+    #[command(after_help = EXAMPLES)]
+    Convert(Convert),
+}
+
+const EXAMPLES: &str = "Examples:
+  glm2llama convert chatglm3-6b
+  glm2llama convert chatglm3-6b --type Q4_K_M --type Q8_0
+  glm2llama convert my-finetune --type Q5_K_M --output my-finetune.gguf
+
+Exit codes: 0 done; 2 bad usage, bad input or a failed read or write, and no output file is left;
+130 interrupted, likewise.";
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Convert {
+    /// The folder with config.json, tokenizer.model and the safetensors
+    #[arg(value_name = "MODEL_DIR")]
+    pub(super) folder: PathBuf,
+
+    /// What to write, Q4_K_M for instance; give it several times to write several files from one reading
+    #[arg(short, long = "type", value_name = "NAME", default_value = "Q4_K_M")]
+    pub(super) types: Vec<String>,
+
+    /// The file to write; {type} in it stands for the type's name [default: the model's name, here]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+
+    /// Replace output files that exist
+    #[arg(short, long)]
+    pub(super) force: bool,
+
+    /// Pad the feed-forward network with zeros to whole super-blocks of 256: where a type would fall back
+    /// otherwise (auto), always, or never; the model computes the same either way
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    pub(super) ffn_pad: FfnPad,
+
+    /// Write no Modelfile for Ollama beside the output
+    #[arg(long)]
+    pub(super) no_modelfile: bool,
+
+    /// Workers that quantize [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<NonZero<usize>>,
+
+    /// Memory for buffers, in MiB; more than the default gains nothing on most machines
+    #[arg(long, value_name = "MIB", default_value = "96")]
+    pub(super) buffer_memory: NonZero<u32>,
+
+    /// Print JSON lines on stdout instead of text
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Print errors only
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

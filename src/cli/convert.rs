@@ -1,0 +1,50 @@
+//! `glm2llama convert`.
+
+use std::num::NonZero;
+use std::time::Instant;
+
+use super::args::Convert;
+use super::progress::Progress;
+use super::report::{Report, Summary};
+use crate::convert::{Job, Request};
+use crate::error::{Error, Result};
+use crate::pipeline::{self, Options};
+use crate::recipe::FileType;
+
+pub(super) fn run(args: &Convert) -> Result<()> {
+    let started = Instant::now();
+    let types = args.types.iter().map(|name| name.parse::<FileType>()).collect::<Result<Vec<_>>>()?;
+    let request = Request {
+        folder: args.folder.clone(),
+        types,
+        output: args.output.clone(),
+        force: args.force,
+        pad: args.ffn_pad,
+        modelfile: !args.no_modelfile,
+    };
+    let job = Job::prepare(&request)?;
+    let report = Report::new(args.json, args.quiet);
+    report.start(&job);
+    for warning in job.warnings() {
+        report.warning(&warning);
+    }
+
+    let total = pipeline::source_bytes(&job.plan, &job.checkpoint);
+    let progress = Progress::new(total, &job.plan, &report)?;
+    job.run(options(args)?, &progress)?;
+    progress.finish();
+    report.summary(&Summary::new(&job, started.elapsed()));
+    Ok(())
+}
+
+fn options(args: &Convert) -> Result<Options> {
+    let threads = match args.threads {
+        Some(threads) => threads,
+        None => std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),
+    };
+    if threads.get() > 1024 {
+        return Err(Error::Usage(format!("--threads: found {threads}, expected at most 1024")));
+    }
+    let memory_bytes = args.buffer_memory.get() as usize * (1 << 20);
+    Ok(Options { threads, memory_bytes, backend: quant::Backend::detect() })
+}

@@ -1,0 +1,178 @@
+//! The work on one chunk: decode to f32, check, pad, quantize for every output file.
+
+use std::cell::RefCell;
+
+use half::{bf16, f16};
+use quant::{Backend, Format};
+
+use super::chunk::{Chunk, source_dtype, source_tensor};
+use crate::checkpoint::{Checkpoint, Dtype};
+use crate::error::{Error, Result};
+use crate::gguf::{TensorInfo, Writer};
+use crate::remap::{Plan, Source};
+
+/// Weights that are decoded and quantized at a time: 256 kB as f32, which a core's own cache holds.
+const GROUP: usize = 1 << 16;
+
+/// What the workers need to know; shared, never changed.
+pub(super) struct Encoder<'a> {
+    plan: &'a Plan,
+    checkpoint: &'a Checkpoint,
+    backend: Backend,
+    /// By output file, then by tensor.
+    outputs: Vec<Vec<Shape>>,
+}
+
+/// How one tensor stands in one output file.
+#[derive(Clone, Copy)]
+struct Shape {
+    format: Format,
+    /// With padding.
+    rows: usize,
+    /// With padding.
+    columns: usize,
+}
+
+thread_local! {
+    /// Each worker's decoded weights: as stored, and with padded columns.
+    static SCRATCH: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+}
+
+impl<'a> Encoder<'a> {
+    pub(super) fn new(
+        plan: &'a Plan,
+        checkpoint: &'a Checkpoint,
+        outputs: &[Writer],
+        backend: Backend,
+    ) -> Encoder<'a> {
+        let shape = |info: &TensorInfo| match info.shape[..] {
+            [rows, columns] => Shape { format: info.format, rows, columns },
+            _ => Shape { format: info.format, rows: info.shape.iter().product(), columns: 1 },
+        };
+        let shapes = |output: &Writer| output.layout().tensors.iter().map(shape).collect();
+        Encoder { plan, checkpoint, backend, outputs: outputs.iter().map(shapes).collect() }
+    }
+
+    /// How many times the bytes read the bytes written may be, over all outputs.
+    pub(super) fn growth(&self) -> usize {
+        2 * self.outputs.len() // F16 in, F32 out
+    }
+
+    /// Quantizes a chunk for every output, into `outputs`.
+    pub(super) fn encode(&self, chunk: &Chunk, input: &[u8], outputs: &mut Vec<Vec<u8>>) -> Result<()> {
+        let target = &self.plan.tensors[chunk.tensor];
+        let dtype = source_dtype(target, self.checkpoint);
+        outputs.resize_with(self.outputs.len(), Vec::new);
+        outputs.iter_mut().for_each(Vec::clear);
+        let group_rows = (GROUP / target.columns).max(1);
+        SCRATCH.with_borrow_mut(|[decoded, padded]| {
+            for (group, bytes) in input.chunks(group_rows * target.columns * dtype.bytes()).enumerate() {
+                decoded.resize(bytes.len() / dtype.bytes(), 0.0);
+                dtype.decode(bytes, decoded);
+                let first_row = chunk.rows.start + group * group_rows;
+                self.require_finite(chunk.tensor, first_row, decoded)?;
+                for (shapes, out) in self.outputs.iter().zip(outputs.iter_mut()) {
+                    let shape = shapes[chunk.tensor];
+                    if stored_as(dtype) == shape.format && shape.columns == target.columns {
+                        out.extend_from_slice(bytes);
+                        continue;
+                    }
+                    let rows = pad_columns(decoded, target.columns, shape.columns, padded);
+                    self.require_range(chunk.tensor, shape.format, first_row, rows, shape.columns)?;
+                    self.quantize(shape, rows, out)?;
+                }
+            }
+            if chunk.rows.end == target.rows {
+                for (shapes, out) in self.outputs.iter().zip(outputs) {
+                    let shape = shapes[chunk.tensor];
+                    padded.clear();
+                    padded.resize((shape.rows - target.rows) * shape.columns, 0.0);
+                    self.quantize(shape, padded, out)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn quantize(&self, shape: Shape, rows: &[f32], out: &mut Vec<u8>) -> Result<()> {
+        let fault = |problem: String| Error::Usage(format!("fault of glm2llama: {problem}"));
+        let row_bytes =
+            shape.format.row_bytes(shape.columns).ok_or_else(|| fault("rows of part blocks".to_owned()))?;
+        let start = out.len();
+        out.resize(start + rows.len() / shape.columns * row_bytes, 0);
+        quant::quantize(self.backend, shape.format, shape.columns, rows, None, &mut out[start..])
+            .map_err(|e| fault(e.to_string()))
+    }
+
+    /// A model with NaN or infinity in a weight was damaged before: no format can hold it.
+    fn require_finite(&self, tensor: usize, first_row: usize, weights: &[f32]) -> Result<()> {
+        if weights.iter().fold(true, |all, weight| all & weight.is_finite()) {
+            return Ok(());
+        }
+        let target = &self.plan.tensors[tensor];
+        let at = weights.iter().position(|weight| !weight.is_finite()).unwrap_or(0);
+        Err(self.at_row(tensor, first_row + at / target.columns, weights[at], "a finite weight"))
+    }
+
+    /// Halves end at 65504: a larger weight would turn into infinity.
+    fn require_range(
+        &self,
+        tensor: usize,
+        format: Format,
+        first_row: usize,
+        rows: &[f32],
+        columns: usize,
+    ) -> Result<()> {
+        let overflows: fn(f32) -> bool = match format {
+            Format::F16 => |weight| f16::from_f32(weight).is_infinite(),
+            Format::BF16 => |weight| bf16::from_f32(weight).is_infinite(),
+            _ => return Ok(()),
+        };
+        match rows.iter().position(|&weight| weight.abs() > 65504.0 && overflows(weight)) {
+            None => Ok(()),
+            Some(at) => {
+                let expected = format!("weights that fit {format}: choose another --type");
+                Err(self.at_row(tensor, first_row + at / columns, rows[at], &expected))
+            }
+        }
+    }
+
+    /// Names the row of the checkpoint's own tensor.
+    fn at_row(&self, tensor: usize, row: usize, found: f32, expected: &str) -> Error {
+        let target = &self.plan.tensors[tensor];
+        let mut rest = row;
+        if let Source::Rows(spans) = &target.source {
+            for span in spans {
+                if rest < span.rows.len() {
+                    let item = format!("{} row {}", span.tensor, span.rows.start + rest);
+                    let path = source_tensor(target, self.checkpoint)
+                        .map_or(std::path::Path::new(""), |t| self.checkpoint.path(t));
+                    return Error::mismatch(path, item, found, expected);
+                }
+                rest -= span.rows.len();
+            }
+        }
+        Error::Usage(format!("{} row {row}: found {found}, expected {expected}", target.name))
+    }
+}
+
+fn stored_as(dtype: Dtype) -> Format {
+    match dtype {
+        Dtype::F32 => Format::F32,
+        Dtype::F16 => Format::F16,
+        Dtype::BF16 => Format::BF16,
+    }
+}
+
+/// Rows of `columns` values with zeros behind each, up to `wanted`.
+fn pad_columns<'a>(rows: &'a [f32], columns: usize, wanted: usize, padded: &'a mut Vec<f32>) -> &'a [f32] {
+    if columns == wanted {
+        return rows;
+    }
+    padded.clear();
+    for row in rows.chunks(columns) {
+        padded.extend_from_slice(row);
+        padded.resize(padded.len() + wanted - columns, 0.0);
+    }
+    padded
+}
