@@ -37,6 +37,8 @@ fn a_checkpoint_has_the_authors_names_and_shapes() {
         value.as_object().expect("an object").keys().cloned().collect()
     };
     assert_eq!(keys(&read(&ours, "config.json")), keys(&read(&theirs, "config.json")));
+    let template = "tokenizer_config.json";
+    assert_eq!(read(&ours, template), read(&theirs, template));
     let index = "model.safetensors.index.json";
     assert_eq!(keys(&read(&ours, index)["weight_map"]), keys(&read(&theirs, index)["weight_map"]));
 }

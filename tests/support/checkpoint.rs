@@ -30,7 +30,6 @@ pub struct Checkpoint {
     pub qkv_bias: bool,
     /// `multi_query_attention: false`: as many key heads as query heads, and rows grouped by head.
     pub qkv_by_head: bool,
-    pub tied: bool,
     /// Left out of `config.json` when `None`, as in ChatGLM3-6B.
     pub rope_ratio: Option<f64>,
     /// F16, BF16 or F32.
@@ -80,7 +79,6 @@ impl Checkpoint {
             seq_length: 8192,
             qkv_bias: true,
             qkv_by_head: false,
-            tied: false,
             rope_ratio: None,
             dtype: Dtype::F16,
             shard_bytes: None,
@@ -112,7 +110,8 @@ impl Checkpoint {
     pub fn write(&self, folder: &Path, tokenizer: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         fs::write(folder.join("config.json"), serde_json::to_vec_pretty(&self.config())?)?;
-        fs::write(folder.join("tokenizer_config.json"), br#"{"tokenizer_class": "ChatGLMTokenizer"}"#)?;
+        let tokenizer_config = serde_json::to_vec_pretty(&self.tokenizer_config())?;
+        fs::write(folder.join("tokenizer_config.json"), tokenizer_config)?;
         fs::write(folder.join("tokenizer.model"), fs::read(tokenizer)?)?;
 
         let noise = Noise::new(self);
@@ -166,7 +165,7 @@ impl Checkpoint {
                 _ => "float16",
             },
             "transformers_version": "4.30.2",
-            "tie_word_embeddings": self.tied,
+            "tie_word_embeddings": false,
             "eos_token_id": 2,
             "pad_token_id": 0,
         });
@@ -174,6 +173,21 @@ impl Checkpoint {
             config["rope_ratio"] = json!(ratio);
         }
         config
+    }
+
+    /// `tokenizer_config.json`, with ChatGLM3's published template.
+    pub fn tokenizer_config(&self) -> Value {
+        let turn = "<|{{ message['role'] }}|> \n {{ message['content'] }}";
+        let first = format!("{{% if loop.first %}}[gMASK]sop{turn}{{% else %}}{turn}{{% endif %}}");
+        let last = "{% if add_generation_prompt %}<|assistant|>{% endif %}";
+        json!({
+            "name_or_path": self.name,
+            "remove_space": false,
+            "do_lower_case": false,
+            "tokenizer_class": "ChatGLMTokenizer",
+            "chat_template": format!("{{% for message in messages %}}{first}{{% endfor %}}{last}"),
+            "auto_map": { "AutoTokenizer": ["tokenization_chatglm.ChatGLMTokenizer", null] },
+        })
     }
 
     /// `model.safetensors.index.json`.
@@ -227,9 +241,7 @@ impl Checkpoint {
             add(name("mlp.dense_4h_to_h.weight"), &[hidden, self.ffn], Fill::Weights);
         }
         add("encoder.final_layernorm.weight".into(), &[hidden], norm);
-        if !self.tied {
-            add("output_layer.weight".into(), &[self.vocab, hidden], Fill::Weights);
-        }
+        add("output_layer.weight".into(), &[self.vocab, hidden], Fill::Weights);
         tensors
     }
 

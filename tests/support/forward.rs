@@ -52,7 +52,7 @@ impl Model {
             let normed = self.norm(&states, &name("post_attention_layernorm.weight"));
             add(&mut states, &self.feed_forward(&normed, &name("mlp.")));
         }
-        let output = self.tensors.get("output_layer.weight").unwrap_or(embedding);
+        let output = self.tensor("output_layer.weight");
         let normed = self.norm(&states, "encoder.final_layernorm.weight");
         normed.iter().map(|x| times(output, x).into_iter().map(|logit| logit as f32).collect()).collect()
     }
