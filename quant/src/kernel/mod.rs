@@ -9,12 +9,16 @@ mod batch;
 mod level;
 mod positive;
 mod q2_k;
+mod q3_k;
 mod q4_k;
+mod q6_k;
+mod signed;
+mod signed_super_block;
 mod super_block_with_mins;
 
 use std::marker::PhantomData;
 
-use crate::block::{Q2_K, Q4_K, Q5_K};
+use crate::block::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 use crate::lanes::Lanes;
 use crate::{Format, Rows, reference};
 
@@ -25,10 +29,17 @@ pub(crate) fn quantize<L: Lanes>(lanes: L, format: Format, rows: Rows, out: &mut
             lanes.run(super_block_with_mins::Quantize { rows, out, format: PhantomData::<$format> })
         };
     }
+    macro_rules! signed {
+        ($format:ident) => {
+            lanes.run(signed_super_block::Quantize { rows, out, format: PhantomData::<$format> })
+        };
+    }
     match format {
         Format::Q2_K => with_mins!(Q2_K),
+        Format::Q3_K => signed!(Q3_K),
         Format::Q4_K => with_mins!(Q4_K),
         Format::Q5_K => with_mins!(Q5_K),
+        Format::Q6_K => signed!(Q6_K),
         _ => reference::quantize_rows(format, rows, out),
     }
 }
