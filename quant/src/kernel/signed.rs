@@ -112,7 +112,7 @@ pub(super) fn fit_by_exchange<L: Lanes, const N: usize>(lanes: L, x: &[L::V; N],
 
 /// The value of the largest magnitude, with its sign; of equals the first.
 #[inline(always)]
-fn largest<L: Lanes, const N: usize>(lanes: L, x: &[L::V; N]) -> L::V {
+pub(super) fn largest<L: Lanes, const N: usize>(lanes: L, x: &[L::V; N]) -> L::V {
     let mut largest = lanes.splat(0.0);
     for &x in x {
         largest = L::V::select(x.abs().gt(largest.abs()), x, largest);
