@@ -6,10 +6,11 @@ use crate::checkpoint::Checkpoint;
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{Layout, Writer};
+use crate::imatrix::ImportanceMatrix;
 use crate::modelling::Modelling;
 use crate::naming::Name;
 use crate::output::Pending;
-use crate::recipe::{FfnPad, FileType, Recipe};
+use crate::recipe::{FfnPad, FileType, Recipe, padded_ffn};
 use crate::remap::{Plan, Role, Rope, RopeRatio};
 use crate::tokenizer::{self, ChatFormat, Tokenizer};
 use crate::{metadata, ollama, pipeline};
@@ -29,6 +30,8 @@ pub struct Request {
     pub pad: FfnPad,
     /// Write a Modelfile beside each output.
     pub modelfile: bool,
+    /// An importance matrix to quantize with.
+    pub imatrix: Option<PathBuf>,
 }
 
 /// A conversion that has passed every check that needs no weights.
@@ -46,6 +49,10 @@ pub struct Job {
     pub tokenizer: Tokenizer,
     /// The model's name.
     pub name: Name,
+    /// The importance weights of each tensor of the plan, padded.
+    pub importance: Vec<Option<Vec<f32>>>,
+    /// Matrices that the importance matrix says nothing of.
+    pub without_importance: usize,
     /// The files to write.
     pub outputs: Vec<Output>,
     force: bool,
@@ -76,6 +83,11 @@ impl Job {
         let rope = Rope::new(&config, modelling.rope_ratio);
         let plan = Plan::new(&config, &rope, &checkpoint)?;
         let tokenizer = tokenizer::load(&request.folder, &config)?;
+        let imatrix = request.imatrix.as_deref().map(ImportanceMatrix::load).transpose()?;
+        let (importance, without_importance) = match &imatrix {
+            Some(imatrix) => imatrix.for_plan(&plan, padded_ffn(&config))?,
+            None => (vec![None; plan.tensors.len()], 0),
+        };
         let name = Name::new(family(tokenizer.chat), &config, plan.parameters());
 
         let mut outputs: Vec<Output> = Vec::new();
@@ -86,13 +98,25 @@ impl Job {
                     format!("{}: would be written twice: put {{type}} into --output", path.display());
                 return Err(Error::Usage(message));
             }
-            let recipe = Recipe::new(file_type, request.pad, &plan, &config, false);
-            let keys = metadata::build(&config, &rope, &tokenizer.vocabulary, &name, &recipe)?;
+            let recipe = Recipe::new(file_type, request.pad, &plan, &config, imatrix.is_some());
+            let mut keys = metadata::build(&config, &rope, &tokenizer.vocabulary, &name, &recipe)?;
+            keys.extend(imatrix.iter().flat_map(metadata::imatrix_keys));
             let layout = Layout::new(keys, shapes(&plan, &recipe))?;
             let modelfile = if request.modelfile { Some(modelfile_beside(&path, &tokenizer)?) } else { None };
             outputs.push(Output { path, recipe, layout, modelfile });
         }
-        Ok(Job { config, checkpoint, plan, modelling, tokenizer, name, outputs, force: request.force })
+        Ok(Job {
+            config,
+            checkpoint,
+            plan,
+            modelling,
+            tokenizer,
+            name,
+            importance,
+            without_importance,
+            outputs,
+            force: request.force,
+        })
     }
 
     /// Writes every output; nothing is left of any when one fails.
@@ -110,9 +134,14 @@ impl Job {
                 modelfiles.push(modelfile);
             }
         }
-        let writers = pipeline::run(&self.plan, &self.checkpoint, writers, options, watch)?;
+        let writers = pipeline::run(&self.work(), writers, options, watch)?;
         writers.into_iter().try_for_each(Writer::finish)?;
         modelfiles.into_iter().try_for_each(Pending::publish)
+    }
+
+    /// What the pipeline works on.
+    pub fn work(&self) -> pipeline::Work<'_> {
+        pipeline::Work { plan: &self.plan, checkpoint: &self.checkpoint, importance: &self.importance }
     }
 
     /// What a user should know before trusting the result.
@@ -123,6 +152,10 @@ impl Job {
                 "the checkpoint's modelling file scales queries by their position from {position} on, \
                  which the Llama layout cannot express: longer contexts will differ"
             ));
+        }
+        if self.without_importance > 0 {
+            warnings
+                .push(format!("{} matrices have no entry in the importance matrix", self.without_importance));
         }
         for output in &self.outputs {
             let fallen: Vec<_> =

@@ -3,6 +3,7 @@
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{ALIGNMENT, Metadata, Value};
+use crate::imatrix::ImportanceMatrix;
 use crate::naming::Name;
 use crate::recipe::Recipe;
 use crate::remap::Rope;
@@ -27,6 +28,20 @@ pub fn build(
     keys.model(rope, recipe)?;
     keys.tokenizer(vocabulary);
     Ok(keys.keys)
+}
+
+/// What `llama-quantize` writes of the importance matrix.
+pub fn imatrix_keys(imatrix: &ImportanceMatrix) -> Metadata {
+    let key = |name: &str| format!("quantize.imatrix.{name}");
+    let mut keys = vec![
+        (key("file"), Value::String(imatrix.file.display().to_string())),
+        (key("entries_count"), Value::U32(imatrix.entries.len() as u32)), // bounded by the file's size
+    ];
+    keys.extend(imatrix.dataset.clone().map(|dataset| (key("dataset"), Value::String(dataset))));
+    if imatrix.chunks > 0 {
+        keys.push((key("chunks_count"), Value::U32(imatrix.chunks)));
+    }
+    keys
 }
 
 struct Keys<'a> {

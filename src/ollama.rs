@@ -16,10 +16,11 @@ const ROLES: &str = "[gMASK]sop{{ range $i, $_ := .Messages }}\
     {{ end }}";
 
 /// Go templates cannot add: the rounds are counted by the length of a text.
-const ROUNDS: &str = "[gMASK]sop{{ $rounds := \"\" }}{{ range .Messages }}\
+const ROUNDS: &str = "[gMASK]sop{{ $rounds := \"\" }}{{ range $i, $_ := .Messages }}\
     {{ if eq .Role \"user\" }}{{ $rounds = printf \"%s.\" $rounds }}[Round {{ len $rounds }}]\n\n\
     问：{{ .Content }}\n\n\
-    答：{{ else }}{{ .Content }}\n\n\
+    答：{{ else }}{{ .Content }}\
+    {{ if or (ne .Role \"assistant\") (gt (len (slice $.Messages $i)) 1) }}\n\n{{ end }}\
     {{ end }}{{ end }}";
 
 /// GLM-4 puts nothing between line break and content, and leaves out messages without content.
@@ -74,24 +75,8 @@ mod tests {
     use crate::tokenizer::{Sampling, Vocabulary};
 
     fn tokenizer(chat: ChatFormat) -> Tokenizer {
-        let vocabulary = Vocabulary {
-            model: "llama",
-            pre: "default",
-            tokens: Vec::new(),
-            scores: Vec::new(),
-            types: Vec::new(),
-            merges: Vec::new(),
-            bos: None,
-            eos: None,
-            unk: None,
-            pad: None,
-            eot: None,
-            eom: None,
-            add_space_prefix: true,
-            chat_template: None,
-        };
         let sampling = Sampling { temperature: 0.8, top_p: 1.0 };
-        Tokenizer { vocabulary, chat, sampling, evidence: Vec::new() }
+        Tokenizer { vocabulary: Vocabulary::default(), chat, sampling, evidence: Vec::new() }
     }
 
     #[test]

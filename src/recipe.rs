@@ -103,6 +103,9 @@ impl FileType {
             (Q3_K_M, Role::AttnOutput) => Format::Q4_K,
             (Q2_K, Role::AttnV) => if_then(many_queries_share, Format::Q4_K, Format::Q3_K),
             (Q2_K, Role::AttnOutput | Role::FfnDown) => Format::Q3_K,
+            // llama.cpp: even with importance weights these go astray in the first layers.
+            (Q4_0, Role::FfnDown) if layer < n / 8 && importance => Format::Q4_1,
+            (Q5_0, Role::FfnDown) if layer < n / 8 && importance => Format::Q5_1,
             (IQ4_NL | IQ4_XS, Role::AttnV) if many_queries_share => Format::Q5_K,
             (IQ4_NL | IQ4_XS, Role::FfnDown) if layer < n / 8 && !importance => Format::Q5_K,
             _ => base,
@@ -134,6 +137,11 @@ pub enum FfnPad {
 /// Columns in a super-block, the widest block there is.
 const SUPER_BLOCK: usize = 256;
 
+/// The feed-forward width, padded to whole super-blocks.
+pub fn padded_ffn(config: &GlmConfig) -> usize {
+    config.ffn_hidden_size.next_multiple_of(SUPER_BLOCK)
+}
+
 /// The formats of one output file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
@@ -163,7 +171,6 @@ impl Recipe {
         config: &GlmConfig,
         importance: bool,
     ) -> Recipe {
-        let padded = config.ffn_hidden_size.next_multiple_of(SUPER_BLOCK);
         let unpadded = Recipe::with_ffn(file_type, config.ffn_hidden_size, plan, config, importance);
         let falls_back = |(target, choice): (&Target, &Choice)| {
             target.role == Role::FfnDown && choice.instead_of.is_some()
@@ -173,7 +180,11 @@ impl Recipe {
             FfnPad::On => true,
             FfnPad::Off => false,
         };
-        if pads { Recipe::with_ffn(file_type, padded, plan, config, importance) } else { unpadded }
+        if pads {
+            Recipe::with_ffn(file_type, padded_ffn(config), plan, config, importance)
+        } else {
+            unpadded
+        }
     }
 
     fn with_ffn(

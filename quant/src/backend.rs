@@ -1,25 +1,138 @@
 //! Which instructions the kernels use: chosen once a run, nameable.
 
 use std::fmt;
+use std::str::FromStr;
+
+#[cfg(target_arch = "aarch64")]
+use crate::arch::neon::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::arch::{avx2::Avx2, avx512::Avx512};
+use crate::kernel;
+use crate::{Format, Rows, reference};
 
 /// The instruction set that quantizes.
+///
+/// The tokens in the variants cannot be made elsewhere: a value proves that this machine has the
+/// instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Backend {
     /// The plain reference code.
     Scalar,
+    /// 8 lanes.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    /// 16 lanes.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    /// 4 lanes.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
 }
+
+/// All names, also those of other machines' backends.
+const NAMES: [&str; 4] = ["scalar", "avx2", "avx512", "neon"];
 
 impl Backend {
     /// The fastest backend that this machine has.
     pub fn detect() -> Backend {
-        Backend::Scalar
+        *Backend::available().last().unwrap_or(&Backend::Scalar)
+    }
+
+    /// The backends that this machine has, the fastest last.
+    pub fn available() -> Vec<Backend> {
+        let mut all = vec![Backend::Scalar];
+        // Miri interprets no vector instructions.
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            all.extend(Avx2::detect().map(Backend::Avx2));
+            all.extend(Avx512::detect().map(Backend::Avx512));
+        }
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        all.extend(Neon::detect().map(Backend::Neon));
+        all
+    }
+
+    /// The name that [`Backend::from_str`] reads.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Backend::Scalar => NAMES[0],
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(_) => NAMES[1],
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512(_) => NAMES[2],
+            #[cfg(target_arch = "aarch64")]
+            Backend::Neon(_) => NAMES[3],
+        }
+    }
+
+    /// Quantizes rows whose lengths have been checked.
+    pub(crate) fn quantize(self, format: Format, rows: Rows, out: &mut [u8]) {
+        match self {
+            Backend::Scalar => reference::quantize_rows(format, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(lanes) => kernel::quantize(lanes, format, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512(lanes) => kernel::quantize(lanes, format, rows, out),
+            #[cfg(target_arch = "aarch64")]
+            Backend::Neon(lanes) => kernel::quantize(lanes, format, rows, out),
+        }
     }
 }
 
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Backend::Scalar => "scalar",
-        })
+        f.pad(self.name())
+    }
+}
+
+/// The name is none of the backends', or of none that this machine has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoBackend {
+    /// No machine has such a backend.
+    #[error("unknown backend `{0}`: there are {names}", names = NAMES.join(", "))]
+    Unknown(String),
+    /// Another machine might.
+    #[error("this machine has no backend {0}: it has {names}", names = available_names())]
+    Missing(&'static str),
+}
+
+fn available_names() -> String {
+    Backend::available().iter().map(|backend| backend.name()).collect::<Vec<_>>().join(", ")
+}
+
+impl FromStr for Backend {
+    type Err = NoBackend;
+
+    /// Reads a name in any case.
+    fn from_str(name: &str) -> Result<Backend, NoBackend> {
+        let known = NAMES.into_iter().find(|known| known.eq_ignore_ascii_case(name));
+        let known = known.ok_or_else(|| NoBackend::Unknown(name.to_owned()))?;
+        let found = Backend::available().into_iter().find(|backend| backend.name() == known);
+        found.ok_or(NoBackend::Missing(known))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_available_can_be_named() {
+        for backend in Backend::available() {
+            assert_eq!(backend.to_string().parse(), Ok(backend));
+            assert_eq!(backend.name().to_uppercase().parse(), Ok(backend));
+        }
+        assert!(Backend::available().contains(&Backend::detect()));
+    }
+
+    #[test]
+    fn a_name_without_backend_says_what_there_is() {
+        let unknown = "sse9".parse::<Backend>().unwrap_err();
+        assert_eq!(unknown.to_string(), "unknown backend `sse9`: there are scalar, avx2, avx512, neon");
+        let missing = if cfg!(target_arch = "aarch64") { "AVX2" } else { "Neon" };
+        let missing = missing.parse::<Backend>().unwrap_err();
+        assert!(matches!(missing, NoBackend::Missing(_)));
+        assert!(missing.to_string().contains("it has scalar"), "{missing}");
     }
 }

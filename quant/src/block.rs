@@ -104,12 +104,12 @@ blocks! {
     /// 6.5625 bits a weight.
     Q6_K { levels: 128, high_bits: 64, scales: 16, d: 2, }
 
-    /// x = d * v[q], q of 4 bits, v a table that is finer near zero.
+    /// x = d * `v[q]`, q of 4 bits, v a table that is finer near zero.
     /// One scale for 32 weights.
     /// 4.5 bits a weight.
     IQ4_NL { d: 2, levels: 16, }
 
-    /// x = d * (scale - 32) * v[q], q of 4 bits, v as in IQ4_NL, scale of 6.
+    /// x = d * (scale - 32) * `v[q]`, q of 4 bits, v as in IQ4_NL, scale of 6.
     /// 8 sub-blocks of 32 weights; the scales' 4 low bits lie in `scales`, the 2 high ones in `high_scales`.
     /// 4.25 bits a weight.
     IQ4_XS { d: 2, high_scales: 2, scales: 4, levels: 128, }

@@ -5,14 +5,14 @@ use crate::block::{Block, IQ4_NL, IQ4_XS, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5
 use crate::pack;
 use crate::reference::iq4::VALUES;
 use crate::round::from_half;
-use half::{bf16, f16};
+use half::f16;
 
 /// Dequantizes whole blocks; [`crate::dequantize`] has checked the lengths.
 pub(crate) fn dequantize(format: Format, blocks: &[u8], out: &mut [f32]) {
     match format {
         Format::F32 => each(blocks, out, f32::from_le_bytes),
         Format::F16 => each(blocks, out, |bytes| f16::from_le_bytes(bytes).to_f32()),
-        Format::BF16 => each(blocks, out, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+        Format::BF16 => each(blocks, out, from_bf16),
         Format::Q4_0 => each_block(blocks, out, q4_0),
         Format::Q4_1 => each_block(blocks, out, q4_1),
         Format::Q5_0 => each_block(blocks, out, q5_0),
@@ -26,6 +26,11 @@ pub(crate) fn dequantize(format: Format, blocks: &[u8], out: &mut [f32]) {
         Format::IQ4_NL => each_block(blocks, out, iq4_nl),
         Format::IQ4_XS => each_block(blocks, out, iq4_xs),
     }
+}
+
+/// Only shifts: `half` would also make a signalling NaN quiet, which ggml does not.
+fn from_bf16(bytes: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
 }
 
 fn each<const BYTES: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; BYTES]) -> f32) {

@@ -4,23 +4,38 @@ use std::fmt;
 use std::str::FromStr;
 
 /// How the weights of a tensor are stored: a GGUF block format.
-#[allow(non_camel_case_types, missing_docs)] // the field's own names
+#[allow(non_camel_case_types)] // the field's own names
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
+    /// Single precision.
     F32,
+    /// Half precision.
     F16,
+    /// The upper half of single precision.
     BF16,
+    /// 4 bits, blocks of 32 with a scale.
     Q4_0,
+    /// 4 bits, blocks of 32 with a scale and a min.
     Q4_1,
+    /// 5 bits, blocks of 32 with a scale.
     Q5_0,
+    /// 5 bits, blocks of 32 with a scale and a min.
     Q5_1,
+    /// 8 bits, blocks of 32 with a scale.
     Q8_0,
+    /// 2 bits, super-blocks of 256 with 16 sub-blocks, each with a scale and a min.
     Q2_K,
+    /// 3 bits, super-blocks of 256 with 16 sub-blocks, each with a scale.
     Q3_K,
+    /// 4 bits, super-blocks of 256 with 8 sub-blocks, each with a scale and a min.
     Q4_K,
+    /// 5 bits, super-blocks of 256 with 8 sub-blocks, each with a scale and a min.
     Q5_K,
+    /// 6 bits, super-blocks of 256 with 16 sub-blocks, each with a scale.
     Q6_K,
+    /// 4 bits that look a value up, blocks of 32 with a scale.
     IQ4_NL,
+    /// 4 bits that look a value up, super-blocks of 256 with 8 sub-blocks, each with a scale.
     IQ4_XS,
 }
 

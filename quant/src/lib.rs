@@ -3,15 +3,19 @@
 //! The crate knows no files, no threads and no models. Its bytes are those of ggml's
 //! `ggml_quantize_chunk`, on every backend.
 
+#[allow(unsafe_code)] // vector instructions: the only place
+mod arch;
 mod backend;
 mod block;
 mod dequant;
 mod format;
+mod kernel;
+mod lanes;
 mod pack;
 mod reference;
 mod round;
 
-pub use backend::Backend;
+pub use backend::{Backend, NoBackend};
 pub use format::{Format, UnknownFormat};
 
 /// Arguments whose sizes do not fit together.
@@ -63,12 +67,25 @@ pub fn quantize(
     if let Some(importance) = importance {
         check_length("importance", columns, importance.len())?;
     }
-    for (row, out) in rows.chunks_exact(columns).zip(out.chunks_exact_mut(row_bytes)) {
-        match backend {
-            Backend::Scalar => reference::quantize_row(format, row, importance, out),
-        }
-    }
+    backend.quantize(format, Rows { columns, x: rows, importance }, out);
     Ok(())
+}
+
+/// Rows to be quantized, whole, and all lengths checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) columns: usize,
+    pub(crate) x: &'a [f32],
+    /// One weight a column.
+    pub(crate) importance: Option<&'a [f32]>,
+}
+
+impl Rows<'_> {
+    /// The importance weights of block `i` of all rows run together.
+    pub(crate) fn importance_of(&self, i: usize, block_len: usize) -> Option<&[f32]> {
+        let column = i * block_len % self.columns;
+        self.importance.map(|importance| &importance[column..column + block_len])
+    }
 }
 
 /// Turns blocks back into weights: `out.len()` of them.

@@ -5,8 +5,8 @@ use half::f16;
 /// To the nearest whole number, a half to the even one: the K-quants and IQ4.
 ///
 /// Adding 1.5 * 2^23 leaves no bits for a fraction, so the sum's mantissa is the answer. The trick
-/// holds up to 2^22; beyond, and for infinity, the result is whatever the mantissa says. Searches do
-/// get there (denormal and nearly constant sub-blocks), so the bytes depend on this very formula.
+/// holds up to 2^22; beyond, the result is what the mantissa says. Sub-blocks of denormal weights get
+/// there (the inverse of their range is infinite), so their bytes depend on this very formula.
 pub(crate) fn nearest_even(x: f32) -> i32 {
     let mantissa = (x + 12_582_912.0).to_bits() & 0x007f_ffff;
     mantissa as i32 - 0x0040_0000

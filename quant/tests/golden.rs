@@ -1,6 +1,7 @@
-//! Every format's bytes equal ggml's, with and without importance weights.
+//! Every format's bytes equal ggml's, with and without importance weights, and so do the weights that
+//! are made of them again.
 
-use quant::{Backend, Format, quantize};
+use quant::{Backend, Format, dequantize, quantize};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ struct Golden {
     importance: Vec<f32>,
     /// What kind of weights each row holds.
     kinds: Vec<String>,
+    /// What the manifest says of the files of blocks.
+    types: Value,
 }
 
 impl Golden {
@@ -29,6 +32,7 @@ impl Golden {
             rows: floats(&folder.join("input.f32")),
             importance: floats(&folder.join("imatrix.f32")),
             kinds: kinds.collect(),
+            types: manifest["types"].clone(),
         };
         assert_eq!(golden.kinds.len() * golden.columns, golden.rows.len());
         golden
@@ -47,16 +51,34 @@ impl Golden {
         }
     }
 
+    /// The weights that ggml makes of the blocks again; only the hash is kept.
+    fn check_dequantize(&self, name: &str, format: Format) {
+        let blocks = read(&self.folder.join(format!("{name}.bin")));
+        let mut weights = vec![0.0; self.rows.len()];
+        dequantize(format, &blocks, &mut weights).unwrap();
+        let hash = weights.iter().flat_map(|weight| weight.to_le_bytes()).fold(
+            0xcbf2_9ce4_8422_2325,
+            |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3), // FNV-1a
+        );
+        assert_eq!(self.types[name]["dequantized_fnv1a64"], format!("{hash:016x}"), "{name}");
+    }
+
     fn check_all(&self) {
         for format in Format::ALL.into_iter().filter(|format| format.is_quantized()) {
-            self.check(Backend::Scalar, format, None);
-            self.check(Backend::Scalar, format, Some(&self.importance));
+            for backend in Backend::available() {
+                self.check(backend, format, None);
+                self.check(backend, format, Some(&self.importance));
+            }
         }
     }
 }
 
 fn read(path: &Path) -> Vec<u8> {
     fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn testdata_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/ggml")
 }
 
 fn floats(path: &Path) -> Vec<f32> {
@@ -66,7 +88,16 @@ fn floats(path: &Path) -> Vec<f32> {
 /// One row of every kind, in the repository.
 #[test]
 fn testdata() {
-    Golden::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/ggml")).check_all();
+    Golden::open(&testdata_folder()).check_all();
+}
+
+#[test]
+fn dequantized_testdata() {
+    let golden = Golden::open(&testdata_folder());
+    for format in Format::ALL.into_iter().filter(|format| format.is_quantized()) {
+        golden.check_dequantize(format.name(), format);
+        golden.check_dequantize(&format!("{format}.imatrix"), format);
+    }
 }
 
 /// All rows, which lie beside the repository.

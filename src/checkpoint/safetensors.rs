@@ -105,8 +105,8 @@ mod tests {
     fn damaged_headers_are_refused() {
         let good = r#"{"a":{"dtype":"F16","shape":[2,3],"data_offsets":[0,12]}}"#;
         let cases = [
-            (good, 11, "expected 75"),
-            (good, 13, "expected 75"),
+            (good, 11, "expected 77"),
+            (good, 13, "expected 77"),
             ("{", 0, "is no safetensors file"),
             (r#"{"a":1}"#, 0, "a: is damaged"),
             (r#"{"a":{"dtype":"I8","shape":[2],"data_offsets":[0,2]}}"#, 2, "a: found I8 values"),

@@ -75,9 +75,17 @@ pub(super) struct Convert {
     #[arg(long)]
     pub(super) no_modelfile: bool,
 
+    /// Quantize with an importance matrix, as llama-imatrix writes it (GGUF or .dat)
+    #[arg(long, value_name = "FILE")]
+    pub(super) imatrix: Option<PathBuf>,
+
     /// Workers that quantize [default: one for each core]
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<NonZero<usize>>,
+
+    /// Instructions to quantize with: scalar, avx2, avx512 or neon [default: the machine's fastest]
+    #[arg(long, value_name = "NAME")]
+    pub(super) backend: Option<String>,
 
     /// Memory for buffers, in MiB; more than the default gains nothing on most machines
     #[arg(long, value_name = "MIB", default_value = "96")]

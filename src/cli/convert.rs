@@ -8,7 +8,7 @@ use super::progress::Progress;
 use super::report::{Report, Summary};
 use crate::convert::{Job, Request};
 use crate::error::{Error, Result};
-use crate::pipeline::{self, Options};
+use crate::pipeline::Options;
 use crate::recipe::FileType;
 
 pub(super) fn run(args: &Convert) -> Result<()> {
@@ -21,6 +21,7 @@ pub(super) fn run(args: &Convert) -> Result<()> {
         force: args.force,
         pad: args.ffn_pad,
         modelfile: !args.no_modelfile,
+        imatrix: args.imatrix.clone(),
     };
     let job = Job::prepare(&request)?;
     let report = Report::new(args.json, args.quiet);
@@ -29,7 +30,7 @@ pub(super) fn run(args: &Convert) -> Result<()> {
         report.warning(&warning);
     }
 
-    let total = pipeline::source_bytes(&job.plan, &job.checkpoint);
+    let total = job.work().source_bytes();
     let progress = Progress::new(total, &job.plan, &report)?;
     job.run(options(args)?, &progress)?;
     progress.finish();
@@ -45,6 +46,10 @@ fn options(args: &Convert) -> Result<Options> {
     if threads.get() > 1024 {
         return Err(Error::Usage(format!("--threads: found {threads}, expected at most 1024")));
     }
+    let backend = match &args.backend {
+        Some(name) => name.parse().map_err(|e: quant::NoBackend| Error::Usage(format!("--backend: {e}")))?,
+        None => quant::Backend::detect(),
+    };
     let memory_bytes = args.buffer_memory.get() as usize * (1 << 20);
-    Ok(Options { threads, memory_bytes, backend: quant::Backend::detect() })
+    Ok(Options { threads, memory_bytes, backend })
 }

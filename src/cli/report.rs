@@ -138,7 +138,7 @@ impl Start {
             model: job.name.full(),
             layers: job.config.num_layers,
             parameters: job.plan.parameters(),
-            source_bytes: crate::pipeline::source_bytes(&job.plan, &job.checkpoint),
+            source_bytes: job.work().source_bytes(),
             decisions: job.decisions(),
             outputs: job.outputs.iter().map(|output| output.path.clone()).collect(),
         }

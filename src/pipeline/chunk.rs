@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use super::Work;
 use crate::checkpoint::{Checkpoint, Dtype, Tensor};
 use crate::error::Result;
-use crate::remap::{Plan, Source, Target};
+use crate::remap::{Source, Target};
 
 /// Some rows of one target tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(super) struct Chunks {
 
 impl Chunks {
     /// Chunks of at most `max_bytes` of the checkpoint, but of one row at least.
-    pub(super) fn new(plan: &Plan, checkpoint: &Checkpoint, max_bytes: usize) -> Chunks {
+    pub(super) fn new(&Work { plan, checkpoint, .. }: &Work, max_bytes: usize) -> Chunks {
         let row_bytes: Vec<usize> = plan
             .tensors
             .iter()
@@ -63,7 +64,7 @@ impl Iterator for Chunks {
 
 impl Chunk {
     /// Reads the rows, as they are stored, into `input`.
-    pub(super) fn read(&self, plan: &Plan, checkpoint: &Checkpoint, input: &mut Vec<u8>) -> Result<()> {
+    pub(super) fn read(&self, &Work { plan, checkpoint, .. }: &Work, input: &mut Vec<u8>) -> Result<()> {
         let target = &plan.tensors[self.tensor];
         let spans = match &target.source {
             Source::Values(values) => {

@@ -5,19 +5,19 @@ use std::cell::RefCell;
 use half::{bf16, f16};
 use quant::{Backend, Format};
 
+use super::Work;
 use super::chunk::{Chunk, source_dtype, source_tensor};
-use crate::checkpoint::{Checkpoint, Dtype};
+use crate::checkpoint::Dtype;
 use crate::error::{Error, Result};
 use crate::gguf::{TensorInfo, Writer};
-use crate::remap::{Plan, Source};
+use crate::remap::Source;
 
 /// Weights that are decoded and quantized at a time: 256 kB as f32, which a core's own cache holds.
 const GROUP: usize = 1 << 16;
 
 /// What the workers need to know; shared, never changed.
 pub(super) struct Encoder<'a> {
-    plan: &'a Plan,
-    checkpoint: &'a Checkpoint,
+    work: &'a Work<'a>,
     backend: Backend,
     /// By output file, then by tensor.
     outputs: Vec<Vec<Shape>>,
@@ -39,18 +39,13 @@ thread_local! {
 }
 
 impl<'a> Encoder<'a> {
-    pub(super) fn new(
-        plan: &'a Plan,
-        checkpoint: &'a Checkpoint,
-        outputs: &[Writer],
-        backend: Backend,
-    ) -> Encoder<'a> {
+    pub(super) fn new(work: &'a Work<'a>, outputs: &[Writer], backend: Backend) -> Encoder<'a> {
         let shape = |info: &TensorInfo| match info.shape[..] {
             [rows, columns] => Shape { format: info.format, rows, columns },
             _ => Shape { format: info.format, rows: info.shape.iter().product(), columns: 1 },
         };
         let shapes = |output: &Writer| output.layout().tensors.iter().map(shape).collect();
-        Encoder { plan, checkpoint, backend, outputs: outputs.iter().map(shapes).collect() }
+        Encoder { work, backend, outputs: outputs.iter().map(shapes).collect() }
     }
 
     /// How many times the bytes read the bytes written may be, over all outputs.
@@ -58,28 +53,40 @@ impl<'a> Encoder<'a> {
         2 * self.outputs.len() // F16 in, F32 out
     }
 
-    /// Quantizes a chunk for every output, into `outputs`.
+    /// The output holds the tensor's rows just as the checkpoint does: they need not be encoded.
+    pub(super) fn passes(&self, tensor: usize, output: usize) -> bool {
+        let target = &self.work.plan.tensors[tensor];
+        let shape = self.outputs[output][tensor];
+        shape.columns == target.columns
+            && shape.format == stored_as(source_dtype(target, self.work.checkpoint))
+    }
+
+    /// Quantizes a chunk, and the rows of padding behind a tensor's last, for every output: into `outputs`,
+    /// where nothing stands for the rows that pass.
     pub(super) fn encode(&self, chunk: &Chunk, input: &[u8], outputs: &mut Vec<Vec<u8>>) -> Result<()> {
-        let target = &self.plan.tensors[chunk.tensor];
-        let dtype = source_dtype(target, self.checkpoint);
+        let target = &self.work.plan.tensors[chunk.tensor];
+        let dtype = source_dtype(target, self.work.checkpoint);
         outputs.resize_with(self.outputs.len(), Vec::new);
         outputs.iter_mut().for_each(Vec::clear);
+        let encoded: Vec<usize> = (0..outputs.len()).filter(|&i| !self.passes(chunk.tensor, i)).collect();
         let group_rows = (GROUP / target.columns).max(1);
         SCRATCH.with_borrow_mut(|[decoded, padded]| {
             for (group, bytes) in input.chunks(group_rows * target.columns * dtype.bytes()).enumerate() {
+                let first_row = chunk.rows.start + group * group_rows;
+                let finite = dtype.all_finite(bytes);
+                if finite && encoded.is_empty() {
+                    continue;
+                }
                 decoded.resize(bytes.len() / dtype.bytes(), 0.0);
                 dtype.decode(bytes, decoded);
-                let first_row = chunk.rows.start + group * group_rows;
-                self.require_finite(chunk.tensor, first_row, decoded)?;
-                for (shapes, out) in self.outputs.iter().zip(outputs.iter_mut()) {
-                    let shape = shapes[chunk.tensor];
-                    if stored_as(dtype) == shape.format && shape.columns == target.columns {
-                        out.extend_from_slice(bytes);
-                        continue;
-                    }
+                if !finite {
+                    return Err(self.not_finite(chunk.tensor, first_row, decoded));
+                }
+                for &output in &encoded {
+                    let shape = self.outputs[output][chunk.tensor];
                     let rows = pad_columns(decoded, target.columns, shape.columns, padded);
                     self.require_range(chunk.tensor, shape.format, first_row, rows, shape.columns)?;
-                    self.quantize(shape, rows, out)?;
+                    self.quantize(chunk.tensor, shape, rows, &mut outputs[output])?;
                 }
             }
             if chunk.rows.end == target.rows {
@@ -87,31 +94,29 @@ impl<'a> Encoder<'a> {
                     let shape = shapes[chunk.tensor];
                     padded.clear();
                     padded.resize((shape.rows - target.rows) * shape.columns, 0.0);
-                    self.quantize(shape, padded, out)?;
+                    self.quantize(chunk.tensor, shape, padded, out)?;
                 }
             }
             Ok(())
         })
     }
 
-    fn quantize(&self, shape: Shape, rows: &[f32], out: &mut Vec<u8>) -> Result<()> {
+    fn quantize(&self, tensor: usize, shape: Shape, rows: &[f32], out: &mut Vec<u8>) -> Result<()> {
         let fault = |problem: String| Error::Usage(format!("fault of glm2llama: {problem}"));
         let row_bytes =
             shape.format.row_bytes(shape.columns).ok_or_else(|| fault("rows of part blocks".to_owned()))?;
         let start = out.len();
         out.resize(start + rows.len() / shape.columns * row_bytes, 0);
-        quant::quantize(self.backend, shape.format, shape.columns, rows, None, &mut out[start..])
+        let importance = self.work.importance[tensor].as_ref().map(|weights| &weights[..shape.columns]);
+        quant::quantize(self.backend, shape.format, shape.columns, rows, importance, &mut out[start..])
             .map_err(|e| fault(e.to_string()))
     }
 
     /// A model with NaN or infinity in a weight was damaged before: no format can hold it.
-    fn require_finite(&self, tensor: usize, first_row: usize, weights: &[f32]) -> Result<()> {
-        if weights.iter().fold(true, |all, weight| all & weight.is_finite()) {
-            return Ok(());
-        }
-        let target = &self.plan.tensors[tensor];
+    fn not_finite(&self, tensor: usize, first_row: usize, weights: &[f32]) -> Error {
+        let target = &self.work.plan.tensors[tensor];
         let at = weights.iter().position(|weight| !weight.is_finite()).unwrap_or(0);
-        Err(self.at_row(tensor, first_row + at / target.columns, weights[at], "a finite weight"))
+        self.at_row(tensor, first_row + at / target.columns, weights[at], "a finite weight")
     }
 
     /// Halves end at 65504: a larger weight would turn into infinity.
@@ -139,14 +144,14 @@ impl<'a> Encoder<'a> {
 
     /// Names the row of the checkpoint's own tensor.
     fn at_row(&self, tensor: usize, row: usize, found: f32, expected: &str) -> Error {
-        let target = &self.plan.tensors[tensor];
+        let target = &self.work.plan.tensors[tensor];
         let mut rest = row;
         if let Source::Rows(spans) = &target.source {
             for span in spans {
                 if rest < span.rows.len() {
                     let item = format!("{} row {}", span.tensor, span.rows.start + rest);
-                    let path = source_tensor(target, self.checkpoint)
-                        .map_or(std::path::Path::new(""), |t| self.checkpoint.path(t));
+                    let path = source_tensor(target, self.work.checkpoint)
+                        .map_or(std::path::Path::new(""), |t| self.work.checkpoint.path(t));
                     return Error::mismatch(path, item, found, expected);
                 }
                 rest -= span.rows.len();

@@ -45,9 +45,22 @@ pub trait Watch: Sync {
     fn stopped(&self) -> bool;
 }
 
-/// Bytes of the checkpoint that a run reads: the measure of its progress.
-pub fn source_bytes(plan: &Plan, checkpoint: &Checkpoint) -> u64 {
-    Chunks::new(plan, checkpoint, 1).total_bytes()
+/// What to work on.
+#[derive(Clone, Copy, Debug)]
+pub struct Work<'a> {
+    /// The mapping.
+    pub plan: &'a Plan,
+    /// The weights.
+    pub checkpoint: &'a Checkpoint,
+    /// Importance weights of each of the plan's tensors, as wide as its rows in any output.
+    pub importance: &'a [Option<Vec<f32>>],
+}
+
+impl Work<'_> {
+    /// Bytes of the checkpoint that a run reads: the measure of its progress.
+    pub fn source_bytes(&self) -> u64 {
+        Chunks::new(self, 1).total_bytes()
+    }
 }
 
 /// Fills the outputs, all from one reading of the checkpoint.
@@ -55,16 +68,15 @@ pub fn source_bytes(plan: &Plan, checkpoint: &Checkpoint) -> u64 {
 /// # Errors
 /// When a weight is not finite or cannot be read, an output cannot be written, or the user stops the run.
 pub fn run(
-    plan: &Plan,
-    checkpoint: &Checkpoint,
+    work: &Work,
     mut outputs: Vec<Writer>,
     options: Options,
     watch: &dyn Watch,
 ) -> Result<Vec<Writer>> {
-    let encoder = Encoder::new(plan, checkpoint, &outputs, options.backend);
+    let encoder = Encoder::new(work, &outputs, options.backend);
     // Two buffers a worker are at work or ready for it, and a few more are on their way in or out.
     let buffers = 3 * options.threads.get() + 3;
-    let chunks = Chunks::new(plan, checkpoint, options.memory_bytes / buffers / (1 + encoder.growth()));
+    let chunks = Chunks::new(work, options.memory_bytes / buffers / (1 + encoder.growth()));
     let pool = ThreadPoolBuilder::new()
         .num_threads(options.threads.get())
         .build()
@@ -85,7 +97,7 @@ pub fn run(
                     if failed.load(Ordering::Relaxed) {
                         return;
                     }
-                    let outcome = chunk.read(plan, checkpoint, &mut buffer.input);
+                    let outcome = chunk.read(work, &mut buffer.input);
                     let done = done_sender.clone();
                     workers.spawn(move |_| {
                         let outcome =
@@ -96,7 +108,7 @@ pub fn run(
             })
         };
         scope.spawn(read);
-        let written = write_in_order(&done, &free_sender, &mut outputs, watch);
+        let written = write_in_order(&done, &free_sender, encoder, &mut outputs, watch);
         failed.store(true, Ordering::Relaxed);
         drop(free_sender);
         written
@@ -123,6 +135,7 @@ struct Done {
 fn write_in_order(
     done: &Receiver<Done>,
     free: &Sender<Buffer>,
+    encoder: &Encoder,
     outputs: &mut [Writer],
     watch: &dyn Watch,
 ) -> Result<()> {
@@ -137,8 +150,13 @@ fn write_in_order(
             if watch.stopped() {
                 return Err(Error::Interrupted);
             }
-            for (output, bytes) in outputs.iter_mut().zip(&buffer.outputs) {
-                output.write(chunk.tensor, bytes)?;
+            for (i, output) in outputs.iter_mut().enumerate() {
+                if encoder.passes(chunk.tensor, i) {
+                    output.write(chunk.tensor, &buffer.input)?;
+                }
+                if !buffer.outputs[i].is_empty() {
+                    output.write(chunk.tensor, &buffer.outputs[i])?;
+                }
             }
             source_bytes += buffer.input.len() as u64;
             watch.advanced(chunk.tensor, source_bytes);

@@ -124,7 +124,7 @@ pub enum TokenType {
 }
 
 /// Everything a runtime needs to turn text into the original tokenizer's ids, and to know when to stop.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vocabulary {
     /// `tokenizer.ggml.model`: `llama` (SentencePiece BPE) or `gpt2` (byte-level BPE).
     pub model: &'static str,

@@ -9,8 +9,8 @@ use super::{Evidence, TokenType, Vocabulary};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 
-/// Below every piece. llama.cpp merges by score, and `sop` is also a merge of `s` and `op`:
-/// with score 0 the `soph` of an ordinary text would turn into the control token.
+/// Below every piece. llama.cpp merges by score, whatever a token is for: with score 0 ordinary text that spells a
+/// special token would turn into it.
 pub(super) const SCORE: f32 = -1e9;
 
 /// Far above any real vocabulary; a padding that long is a slip in config.json.
@@ -25,23 +25,28 @@ pub(super) enum Specials {
     Nine,
 }
 
-const NAMES: [&str; 9] = [
-    "[MASK]",
-    "[gMASK]",
-    "[sMASK]",
-    "sop",
-    "eop",
-    "<|system|>",
-    "<|user|>",
-    "<|assistant|>",
-    "<|observation|>",
+/// The special tokens: the authors' names, and their texts in the GGUF.
+///
+/// llama.cpp looks for the texts of special tokens everywhere in a prompt, in the middle of words too. By their names
+/// `eop` would be cut out of every `people` and `sop` out of every `philosophy` that a user writes. With one bracket
+/// moved, `[gMASK]sop` still reads as the same two tokens, and no word contains either.
+const TOKENS: [(&str, &str); 9] = [
+    ("[MASK]", "[MASK]"),
+    ("[gMASK]", "[gMASK"),
+    ("[sMASK]", "[sMASK]"),
+    ("sop", "]sop"),
+    ("eop", "]eop"),
+    ("<|system|>", "<|system|>"),
+    ("<|user|>", "<|user|>"),
+    ("<|assistant|>", "<|assistant|>"),
+    ("<|observation|>", "<|observation|>"),
 ];
 
 impl Specials {
-    fn names(self) -> &'static [&'static str] {
+    fn tokens(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Specials::Five => NAMES.split_at(5).0,
-            Specials::Nine => &NAMES,
+            Specials::Five => TOKENS.split_at(5).0,
+            Specials::Nine => &TOKENS,
         }
     }
 }
@@ -100,19 +105,13 @@ pub(super) fn complete(
     let mut vocabulary = Vocabulary {
         model: "llama",
         pre: "default",
-        tokens: Vec::new(),
-        scores: Vec::new(),
-        types: Vec::new(),
-        merges: Vec::new(),
         bos: model.bos,
         eos: model.eos,
         unk: Some(model.unk),
         // The authors pad with the unknown token.
         pad: Some(model.unk),
-        eot: None,
-        eom: None,
         add_space_prefix: true,
-        chat_template: None,
+        ..Vocabulary::default()
     };
     for piece in model.pieces {
         vocabulary.tokens.push(piece.text);
@@ -120,7 +119,7 @@ pub(super) fn complete(
         vocabulary.types.push(piece.kind);
     }
     let added = &files.config.added_tokens;
-    for &name in specials.names() {
+    for &(name, text) in specials.tokens() {
         let id = next_id(&vocabulary);
         if let Some(other) = added.get(&id).filter(|token| token.content != name) {
             let item = format!("added_tokens_decoder.{id}");
@@ -131,7 +130,7 @@ pub(super) fn complete(
             "<|observation|>" => vocabulary.eom = Some(id),
             _ => {}
         }
-        vocabulary.tokens.push(name.to_owned());
+        vocabulary.tokens.push(text.to_owned());
         vocabulary.types.push(TokenType::Control);
     }
     pad(&mut vocabulary, added, &files.model_file, config.padded_vocab_size)?;
@@ -295,14 +294,14 @@ mod tests {
     #[test]
     fn special_tokens_and_padding_follow_the_pieces() {
         let vocabulary = complete(model(), Specials::Nine, &files(), &config()).unwrap();
-        assert_eq!(vocabulary.tokens[1..4], ["a", "[MASK]", "[gMASK]"]);
+        assert_eq!(vocabulary.tokens[1..4], ["a", "[MASK]", "[gMASK"]);
         assert_eq!(vocabulary.tokens[10..], ["<|observation|>", "[PAD11]", "[PAD12]"]);
         assert_eq!((vocabulary.eot, vocabulary.eom, vocabulary.pad), (Some(8), Some(10), Some(0)));
         assert_eq!(vocabulary.scores[1..], [&[0.0][..], &[SCORE; 11]].concat());
         assert_eq!(vocabulary.types[10..], [TokenType::Control, TokenType::Unused, TokenType::Unused]);
 
         let vocabulary = complete(model(), Specials::Five, &files(), &config()).unwrap();
-        assert_eq!(vocabulary.tokens[6..8], ["eop", "[PAD7]"]);
+        assert_eq!(vocabulary.tokens[6..8], ["]eop", "[PAD7]"]);
         assert_eq!((vocabulary.eot, vocabulary.eom), (None, None));
     }
 

@@ -16,8 +16,16 @@ pub(crate) mod search;
 mod signed_super_block;
 pub(crate) mod super_block_with_mins;
 
-use crate::Format;
 use crate::block::Block;
+use crate::{Format, Rows};
+
+/// Quantizes row after row.
+pub(crate) fn quantize_rows(format: Format, rows: Rows, out: &mut [u8]) {
+    let row_bytes = rows.columns / format.block_len() * format.block_bytes();
+    for (row, out) in rows.x.chunks_exact(rows.columns).zip(out.chunks_exact_mut(row_bytes)) {
+        quantize_row(format, row, rows.importance, out);
+    }
+}
 
 /// Quantizes one row.
 ///

@@ -5,11 +5,11 @@ use super::super_block_with_mins::{fit, fit_weighted};
 use crate::block::Q2_K;
 use crate::pack;
 
-const MAX_LEVEL: i32 = 3;
-const MAX_SCALE: i32 = 15;
+pub(crate) const MAX_LEVEL: i32 = 3;
+pub(crate) const MAX_SCALE: i32 = 15;
 
 /// Absolute errors: with four levels, squares would let outliers decide.
-const SEARCH: AffineSearch = AffineSearch {
+pub(crate) const SEARCH: AffineSearch = AffineSearch {
     max_level: MAX_LEVEL,
     first: -0.5,
     step: 0.1,
@@ -18,7 +18,7 @@ const SEARCH: AffineSearch = AffineSearch {
     limit_first: false,
 };
 
-const WEIGHTED_SEARCH: AffineSearch = AffineSearch {
+pub(crate) const WEIGHTED_SEARCH: AffineSearch = AffineSearch {
     max_level: MAX_LEVEL,
     first: -0.9,
     step: 0.05,

@@ -7,9 +7,9 @@ use crate::pack;
 use crate::round::{from_half, nearest_even, to_half};
 
 /// Levels lie between -4 and 3.
-const LIMIT: i32 = 4;
+pub(crate) const LIMIT: i32 = 4;
 /// Scales lie between -32 and 31.
-const SCALE_LIMIT: i32 = 32;
+pub(crate) const SCALE_LIMIT: i32 = 32;
 
 /// Quantizes one super-block.
 pub(crate) fn super_block(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Q3_K {
@@ -33,7 +33,7 @@ pub(crate) fn super_block(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Q3
 }
 
 /// The unit of the scales, and the scales in that unit with `SCALE_LIMIT` added.
-fn quantize_scales(scales: &[f32; 16]) -> (f32, [u8; 16]) {
+pub(crate) fn quantize_scales(scales: &[f32; 16]) -> (f32, [u8; 16]) {
     let largest = largest(scales);
     if largest == 0.0 {
         return (0.0, [0; 16]);

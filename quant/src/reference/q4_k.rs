@@ -5,10 +5,10 @@ use super::super_block_with_mins::{SuperBlock, fit, fit_weighted};
 use crate::block::Q4_K;
 use crate::pack;
 
-const MAX_LEVEL: i32 = 15;
-const MAX_SCALE: i32 = 63;
+pub(crate) const MAX_LEVEL: i32 = 15;
+pub(crate) const MAX_SCALE: i32 = 63;
 
-const SEARCH: AffineSearch = AffineSearch {
+pub(crate) const SEARCH: AffineSearch = AffineSearch {
     max_level: MAX_LEVEL,
     first: -1.0,
     step: 0.1,
@@ -17,7 +17,7 @@ const SEARCH: AffineSearch = AffineSearch {
     limit_first: false,
 };
 
-const WEIGHTED_SEARCH: AffineSearch = AffineSearch {
+pub(crate) const WEIGHTED_SEARCH: AffineSearch = AffineSearch {
     max_level: MAX_LEVEL,
     first: -0.9,
     step: 0.05,

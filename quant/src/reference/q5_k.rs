@@ -5,9 +5,9 @@ use super::search::AffineSearch;
 use crate::block::Q5_K;
 use crate::pack;
 
-const MAX_LEVEL: i32 = 31;
+pub(crate) const MAX_LEVEL: i32 = 31;
 
-const SEARCH: AffineSearch = AffineSearch {
+pub(crate) const SEARCH: AffineSearch = AffineSearch {
     max_level: MAX_LEVEL,
     first: -0.5,
     step: 0.1,
@@ -16,7 +16,7 @@ const SEARCH: AffineSearch = AffineSearch {
     limit_first: false,
 };
 
-const WEIGHTED_SEARCH: AffineSearch = AffineSearch {
+pub(crate) const WEIGHTED_SEARCH: AffineSearch = AffineSearch {
     max_level: MAX_LEVEL,
     first: -0.9,
     step: 0.05,

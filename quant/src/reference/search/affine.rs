@@ -1,4 +1,7 @@
 //! x = scale * level - min, levels from 0 to `max_level`, min not negative.
+//!
+//! The scale is hardly ever below zero, but it can be: in a nearly constant sub-block rounding
+//! decides the fit.
 
 use crate::round::nearest_even;
 
@@ -22,7 +25,7 @@ pub(crate) struct AffineSearch {
     pub(crate) steps: u8,
     /// Fits are compared by the sum of errors; elsewhere by that of their squares.
     pub(crate) absolute: bool,
-    /// Guesses are limited before they are rounded, not after; see [`AffineSearch::guess`].
+    /// Guesses are limited before they are rounded, not after: see `guess`.
     pub(crate) limit_first: bool,
 }
 
@@ -83,9 +86,11 @@ impl AffineSearch {
         Affine { scale, min: -min, levels }
     }
 
-    /// The level nearest to `x`, which a min close to `max` can drive out of `nearest_even`'s range.
+    /// The level nearest to `x`.
     ///
-    /// ggml guards only one of its two searches against that; the other one's bytes hang on it.
+    /// `x` is out of `nearest_even`'s range when a fit's min has come close to `max`, and infinite for
+    /// denormal weights. ggml limits it beforehand in one of its two searches only; the levels then
+    /// differ, though no input is known where that fit wins and the bytes do, too.
     fn guess(&self, x: f32) -> u8 {
         let max = self.max_level as f32;
         if !self.limit_first {

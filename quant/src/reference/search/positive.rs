@@ -29,7 +29,7 @@ pub(crate) fn fit_positive<const N: usize>(
     };
 
     let mut inverse = max_level as f32 / largest;
-    // A scale below zero (rounding in the search before can make one) wraps here, and only here.
+    // Levels are bytes: that of a scale below zero wraps. Not so in the guesses, which keep none.
     let levels = x.map(|x| f32::from(nearest_even(inverse * x) as u8));
     let mut least = error(1.0 / inverse, levels);
     for step in (-4..=4).filter(|&step| step != 0) {
