@@ -21,6 +21,8 @@ pub(super) enum Command {
     /// Converts and quantizes a checkpoint, in one pass
     #[command(after_help = EXAMPLES)]
     Convert(Convert),
+    /// Shows what convert would do, without reading a weight; takes the options of convert
+    Plan(Convert),
     /// Shows what a GGUF file holds: metadata, tensors and sizes
     Inspect(Inspect),
 }
@@ -78,6 +80,18 @@ pub(super) struct Convert {
     /// Quantize with an importance matrix, as llama-imatrix writes it (GGUF or .dat)
     #[arg(long, value_name = "FILE")]
     pub(super) imatrix: Option<PathBuf>,
+
+    /// Refuse when a tensor would fall back to another format than the type names
+    #[arg(long)]
+    pub(super) strict: bool,
+
+    /// Only show what would be done: the command plan
+    #[arg(long)]
+    pub(super) dry_run: bool,
+
+    /// In a plan, show a row for each tensor and not for each kind of tensor
+    #[arg(long)]
+    pub(super) all: bool,
 
     /// Workers that quantize [default: one for each core]
     #[arg(long, value_name = "N")]

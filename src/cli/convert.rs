@@ -4,6 +4,7 @@ use std::num::NonZero;
 use std::time::Instant;
 
 use super::args::Convert;
+use super::plan;
 use super::progress::Progress;
 use super::report::{Report, Summary};
 use crate::convert::{Job, Request};
@@ -12,7 +13,32 @@ use crate::pipeline::Options;
 use crate::recipe::FileType;
 
 pub(super) fn run(args: &Convert) -> Result<()> {
+    if args.dry_run {
+        return plan(args);
+    }
     let started = Instant::now();
+    let options = options(args)?;
+    let (job, report) = prepare(args)?;
+    let total = job.work().source_bytes();
+    let progress = Progress::new(total, &job.plan, &report)?;
+    job.run(options, &progress)?;
+    progress.finish();
+    report.summary(&Summary::new(&job, started.elapsed()));
+    Ok(())
+}
+
+/// `glm2llama plan`.
+pub(super) fn plan(args: &Convert) -> Result<()> {
+    let options = options(args)?;
+    let (job, report) = prepare(args)?;
+    if !report.is_quiet() {
+        plan::print(&job, options.memory_bytes as u64, args.all, args.json);
+    }
+    Ok(())
+}
+
+/// Everything that is done before the first weight is read.
+fn prepare(args: &Convert) -> Result<(Job, Report)> {
     let types = args.types.iter().map(|name| name.parse::<FileType>()).collect::<Result<Vec<_>>>()?;
     let request = Request {
         folder: args.folder.clone(),
@@ -24,18 +50,15 @@ pub(super) fn run(args: &Convert) -> Result<()> {
         imatrix: args.imatrix.clone(),
     };
     let job = Job::prepare(&request)?;
+    if args.strict {
+        job.refuse_fallbacks()?;
+    }
     let report = Report::new(args.json, args.quiet);
     report.start(&job);
     for warning in job.warnings() {
         report.warning(&warning);
     }
-
-    let total = job.work().source_bytes();
-    let progress = Progress::new(total, &job.plan, &report)?;
-    job.run(options(args)?, &progress)?;
-    progress.finish();
-    report.summary(&Summary::new(&job, started.elapsed()));
-    Ok(())
+    Ok((job, report))
 }
 
 fn options(args: &Convert) -> Result<Options> {

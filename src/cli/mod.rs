@@ -3,6 +3,7 @@
 mod args;
 mod convert;
 mod inspect;
+mod plan;
 mod print;
 mod progress;
 mod report;
@@ -21,6 +22,7 @@ use crate::error::Result;
 pub fn run(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Plan(args) => convert::plan(&args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

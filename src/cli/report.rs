@@ -77,6 +77,10 @@ impl Report {
         matches!(self, Report::Text)
     }
 
+    pub(super) fn is_quiet(self) -> bool {
+        matches!(self, Report::Quiet)
+    }
+
     pub(super) fn start(self, job: &Job) {
         let start = Start::new(job);
         match self {
