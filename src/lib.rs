@@ -26,3 +26,4 @@ pub mod pipeline;
 pub mod recipe;
 pub mod remap;
 pub mod tokenizer;
+pub mod verify;

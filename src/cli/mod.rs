@@ -7,6 +7,8 @@ mod plan;
 mod print;
 mod progress;
 mod report;
+mod verify;
+mod verify_report;
 
 use std::process::ExitCode;
 
@@ -24,5 +26,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Plan(args) => convert::plan(&args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Verify(args) => verify::run(&args),
     }
 }
