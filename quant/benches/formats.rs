@@ -19,7 +19,8 @@ fn main() {
     let filters: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let ggml = Runtime::find().inspect_err(|absent| eprintln!("without ggml: {absent}")).ok();
     let (rows, importance) = (normal(ROWS * COLUMNS), uniform(COLUMNS));
-    let backends: Vec<Backend> = Backend::available().into_iter().filter(|b| wanted(&filters, b.name(), &backend_names())).collect();
+    let backends: Vec<Backend> =
+        Backend::available().into_iter().filter(|b| wanted(&filters, b.name(), &backend_names())).collect();
 
     print!("{:<8}{:<12}{:>8}", "format", "importance", "ggml");
     for backend in &backends {
@@ -35,7 +36,9 @@ fn main() {
             let mut expected = out.clone();
             print!("{format:<8}{:<12}", if importance.is_some() { "weighted" } else { "plain" });
             let theirs = ggml.map(|ggml| {
-                speed(|| ggml.quantize_chunk_into(format.ggml_type(), COLUMNS, &rows, importance, &mut expected))
+                speed(|| {
+                    ggml.quantize_chunk_into(format.ggml_type(), COLUMNS, &rows, importance, &mut expected)
+                })
             });
             print!("{:>8}", theirs.map_or_else(String::new, |theirs| format!("{theirs:.1}")));
             for &backend in &backends {
@@ -60,7 +63,8 @@ fn backend_names() -> Vec<&'static str> {
 /// Whether a name is among the filters, or no filter is of its kind.
 fn wanted(filters: &[String], name: &str, kind: &[&str]) -> bool {
     let is = |filter: &String, name: &str| filter.eq_ignore_ascii_case(name);
-    !filters.iter().any(|filter| kind.iter().any(|name| is(filter, name))) || filters.iter().any(|filter| is(filter, name))
+    !filters.iter().any(|filter| kind.iter().any(|name| is(filter, name)))
+        || filters.iter().any(|filter| is(filter, name))
 }
 
 /// Million weights a second in the best pass.
