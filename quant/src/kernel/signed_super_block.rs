@@ -108,7 +108,8 @@ impl SubBlocks {
             }
             let scale = d * f32::from(scales.numbers[j]);
             let kept = scale == 0.0;
-            if kept && !self.negligible.get(sub_block) || !kept && !range.levels(lanes, x, 0.0, scale, levels) {
+            if kept && !self.negligible.get(sub_block) || !kept && !range.levels(lanes, x, 0.0, scale, levels)
+            {
                 return false;
             }
         }
