@@ -240,9 +240,6 @@ fn output_path(request: &Request, name: &Name, file_type: FileType) -> Result<Pa
         Some(text) if text.contains("{type}") => {
             Ok(PathBuf::from(text.replace("{type}", &file_type.to_string())))
         }
-        _ if output.as_os_str().is_empty() => {
-            Err(Error::Usage("--output: found nothing, expected a file name".into()))
-        }
         _ => Ok(Path::new(output).to_owned()),
     }
 }
