@@ -31,7 +31,7 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     }
 
     let total = job.work().source_bytes();
-    let progress = Progress::new(total, &job.plan, &report)?;
+    let progress = Progress::new(total, &job.model.plan, &report)?;
     job.run(options(args)?, &progress)?;
     progress.finish();
     report.summary(&Summary::new(&job, started.elapsed()));

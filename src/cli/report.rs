@@ -135,11 +135,11 @@ impl Report {
 impl Start {
     fn new(job: &Job) -> Start {
         Start {
-            model: job.name.full(),
-            layers: job.config.num_layers,
-            parameters: job.plan.parameters(),
+            model: job.model.name.full(),
+            layers: job.model.config.num_layers,
+            parameters: job.model.plan.parameters(),
             source_bytes: job.work().source_bytes(),
-            decisions: job.decisions(),
+            decisions: job.model.decisions(),
             outputs: job.outputs.iter().map(|output| output.path.clone()).collect(),
         }
     }
@@ -161,13 +161,13 @@ impl Written {
         for tensor in &output.layout.tensors {
             *formats.entry(tensor.format.name()).or_insert(0) += 1;
         }
-        let (from, to) = (job.config.ffn_hidden_size, output.recipe.ffn);
+        let (from, to) = (job.model.config.ffn_hidden_size, output.recipe.ffn);
         Written {
             file: output.path.clone(),
             modelfile: output.modelfile.as_ref().map(|(path, _)| path.clone()),
             file_type: output.recipe.file_type.to_string(),
             bytes: output.layout.total_bytes,
-            bits_per_weight: output.layout.total_bytes as f64 * 8.0 / job.plan.parameters() as f64,
+            bits_per_weight: output.layout.total_bytes as f64 * 8.0 / job.model.plan.parameters() as f64,
             formats,
             ffn_padding: (from != to).then_some(Padding { from, to }),
         }
