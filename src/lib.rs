@@ -16,6 +16,7 @@ pub mod config;
 pub mod convert;
 pub mod error;
 pub mod gguf;
+pub mod hf;
 pub mod imatrix;
 pub mod metadata;
 pub mod model;

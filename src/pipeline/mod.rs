@@ -20,6 +20,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::remap::Plan;
 use crate::sink::Sink;
+pub(crate) use chunk::source_dtype;
 use chunk::{Chunk, Chunks};
 use encode::Encoder;
 
