@@ -136,6 +136,8 @@ fn glm4_texts_get_the_original_ids() {
             assert_eq!(model.tokenize(text, add_special, false), ids(&case), "{text:?}");
         }
     }
+    // Words that tiktoken finds as a whole only.
+    assert_eq!(model.tokenize("你好 美国 参考", true, false), [109377, 105192, 99855]);
     // [gMASK], <sop>, <|user|>, and <|assistant|> at the end.
     let prompt = render(
         &model.chat_template().expect("a template"),

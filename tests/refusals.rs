@@ -162,7 +162,6 @@ fn requests_that_cannot_be() {
     refused_with(tiny(), ok, &["--type", "Q4_K_XL"], &["unknown type `Q4_K_XL`", "F32, F16", "IQ4_XS"]);
     refused_with(tiny(), ok, &["--output", "/usr"], &["/usr: found a folder"]);
     refused_with(tiny(), ok, &["--output", "no/such/folder.gguf"], &["no/such/folder.gguf: cannot write"]);
-    refused_with(tiny(), ok, &["--output", ""], &["--output"]);
     let twice = ["--type", "F16", "--type", "Q8_0", "--output", "one.gguf"];
     refused_with(tiny(), ok, &twice, &["one.gguf: would be written twice", "{type}"]);
     refused_with(tiny(), ok, &["--backend", "mmx"], &["--backend", "unknown backend `mmx`"]);

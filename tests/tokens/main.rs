@@ -223,7 +223,7 @@ fn glm4_ends_on_the_authors_three_tokens_and_keeps_its_template() {
     let Some(tokenizer) = glm4() else { return };
     let vocabulary = &tokenizer.vocabulary;
     assert_eq!([vocabulary.eos, vocabulary.eot, vocabulary.eom], [151329, 151336, 151338].map(Some));
-    assert_eq!((vocabulary.bos, vocabulary.unk, vocabulary.pad), (None, None, Some(151329)));
+    assert_eq!((vocabulary.bos, vocabulary.unk, vocabulary.pad), (Some(151329), None, Some(151329)));
     assert_eq!([vocabulary.tokens.len(), vocabulary.types.len()], [151552; 2]);
     assert_eq!(vocabulary.tokens[151342..151344], ["<|end_of_video|>", "[PAD151343]"]);
     assert_eq!(tokenizer.chat, ChatFormat::Glm4);
