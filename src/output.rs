@@ -94,7 +94,8 @@ impl Pending {
     }
 }
 
-fn folder_of(target: &Path) -> &Path {
+/// The folder that a file of this name lies in.
+pub(crate) fn folder_of(target: &Path) -> &Path {
     match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

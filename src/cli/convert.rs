@@ -1,11 +1,11 @@
 //! `glm2llama convert`.
 
-use std::num::NonZero;
 use std::time::Instant;
 
 use super::args::Convert;
+use super::options;
 use super::progress::Progress;
-use super::report::{Report, Summary};
+use super::report::{Report, Start, Summary};
 use crate::convert::{Job, Request};
 use crate::error::{Error, Result};
 use crate::pipeline::Options;
@@ -24,30 +24,25 @@ pub(super) fn run(args: &Convert) -> Result<()> {
         imatrix: args.imatrix.clone(),
     };
     let job = Job::prepare(&request)?;
-    let options = options(args)?;
+    let options = pipeline_options(args)?;
     let outputs = job.create_outputs()?;
     let report = Report::new(args.json, args.quiet);
-    report.start(&job);
+    let total = job.work().source_bytes();
+    let files = job.outputs.iter().map(|output| output.path.clone()).collect();
+    report.start(&Start::new(&job.model, total, files));
     for warning in job.warnings() {
         report.warning(&warning);
     }
 
-    let total = job.work().source_bytes();
-    let progress = Progress::new(total, &job.plan, &report)?;
+    let progress = Progress::new(total, &job.model.plan, &report)?;
     job.run(outputs, options, &progress)?;
     progress.finish();
     report.summary(&Summary::new(&job, started.elapsed()));
     Ok(())
 }
 
-fn options(args: &Convert) -> Result<Options> {
-    let threads = match args.threads {
-        Some(threads) => threads,
-        None => std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),
-    };
-    if threads.get() > 1024 {
-        return Err(Error::Usage(format!("--threads: found {threads}, expected at most 1024")));
-    }
+fn pipeline_options(args: &Convert) -> Result<Options> {
+    let threads = options::threads(args.threads)?;
     let backend = match &args.backend {
         Some(name) => name.parse().map_err(|e: quant::NoBackend| Error::Usage(format!("--backend: {e}")))?,
         None => quant::Backend::detect(),

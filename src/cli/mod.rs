@@ -2,8 +2,11 @@
 
 mod args;
 mod convert;
+mod export;
+mod options;
 mod progress;
 mod report;
+mod size;
 
 pub use args::Args;
 use args::Command;
@@ -17,5 +20,6 @@ use crate::error::Result;
 pub fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Convert(args) => convert::run(&args),
+        Command::ExportHf(args) => export::run(&args),
     }
 }
