@@ -1,9 +1,12 @@
 //! How a checkpoint stores its values.
 
 use std::fmt;
+use std::path::Path;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+
+use crate::error::Error;
 
 /// The float types that ChatGLM checkpoints come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,13 @@ impl Dtype {
             Dtype::F32 => 4,
             Dtype::F16 | Dtype::BF16 => 2,
         }
+    }
+
+    /// The error on a tensor whose values are of another type, by the file's own name of it.
+    pub(super) fn refuse(path: &Path, tensor: &str, found: &str) -> Error {
+        let quantized = ["I8", "U8", "Char", "Byte"].contains(&found);
+        let hint = if quantized { ": it was quantized already, convert the original checkpoint" } else { "" };
+        Error::mismatch(path, tensor, format!("{found} values"), format!("F16, BF16 or F32{hint}"))
     }
 
     /// Decodes little-endian values; every one is exact in f32. `bytes` holds `out.len()` values.
