@@ -71,6 +71,13 @@ pub struct Output {
     pub modelfile: Option<(PathBuf, String)>,
 }
 
+/// The files of a job, created and empty. Dropping them deletes them.
+#[derive(Debug)]
+pub struct Outputs {
+    writers: Vec<Writer>,
+    modelfiles: Vec<Pending>,
+}
+
 impl Job {
     /// Reads everything but the weights and plans every output.
     ///
@@ -119,24 +126,36 @@ impl Job {
         })
     }
 
-    /// Writes every output; nothing is left of any when one fails.
+    /// Creates every output, with its disk space reserved, under a temporary name.
     ///
     /// # Errors
-    /// When an output cannot be written, a weight is damaged, or the user stops the run.
-    pub fn run(&self, options: pipeline::Options, watch: &dyn pipeline::Watch) -> Result<()> {
-        let mut writers = Vec::new();
-        let mut modelfiles = Vec::new();
+    /// When an output exists, cannot be written, or does not fit its disk.
+    pub fn create_outputs(&self) -> Result<Outputs> {
+        let mut created = Outputs { writers: Vec::new(), modelfiles: Vec::new() };
         for output in &self.outputs {
-            writers.push(Writer::create(&output.path, output.layout.clone(), self.force)?);
+            created.writers.push(Writer::create(&output.path, output.layout.clone(), self.force)?);
             if let Some((path, text)) = &output.modelfile {
                 let mut modelfile = Pending::create(path, self.force)?;
                 modelfile.write_all(text.as_bytes())?;
-                modelfiles.push(modelfile);
+                created.modelfiles.push(modelfile);
             }
         }
-        let writers = pipeline::run(&self.work(), writers, options, watch)?;
+        Ok(created)
+    }
+
+    /// Fills the outputs and gives them their names; nothing is left of any when one fails.
+    ///
+    /// # Errors
+    /// When an output cannot be written, a weight is damaged, or the user stops the run.
+    pub fn run(
+        &self,
+        outputs: Outputs,
+        options: pipeline::Options,
+        watch: &dyn pipeline::Watch,
+    ) -> Result<()> {
+        let writers = pipeline::run(&self.work(), outputs.writers, options, watch)?;
         writers.into_iter().try_for_each(Writer::finish)?;
-        modelfiles.into_iter().try_for_each(Pending::publish)
+        outputs.modelfiles.into_iter().try_for_each(Pending::publish)
     }
 
     /// What the pipeline works on.

@@ -35,6 +35,29 @@ impl Dtype {
         Error::mismatch(path, tensor, format!("{found} values"), format!("F16, BF16 or F32{hint}"))
     }
 
+    /// No value is NaN or infinite: none has all exponent bits set.
+    pub fn all_finite(self, bytes: &[u8]) -> bool {
+        let halves = |mask: u16| {
+            bytes
+                .as_chunks()
+                .0
+                .iter()
+                .fold(true, |all, bits| all & (u16::from_le_bytes(*bits) & mask != mask))
+        };
+        match self {
+            Dtype::F16 => halves(0x7c00),
+            Dtype::BF16 => halves(0x7f80),
+            Dtype::F32 => {
+                let mask = 0x7f80_0000;
+                bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .fold(true, |all, bits| all & (u32::from_le_bytes(*bits) & mask != mask))
+            }
+        }
+    }
+
     /// Decodes little-endian values; every one is exact in f32. `bytes` holds `out.len()` values.
     pub fn decode(self, bytes: &[u8], out: &mut [f32]) {
         match self {
@@ -91,6 +114,22 @@ mod tests {
         assert!(bits.iter().zip(&out).all(|(b, x)| f16::from_bits(*b).to_f32().to_bits() == x.to_bits()));
         Dtype::BF16.decode(&bytes, &mut out);
         assert!(bits.iter().zip(&out).all(|(b, x)| bf16::from_bits(*b).to_f32().to_bits() == x.to_bits()));
+    }
+
+    #[test]
+    fn what_is_not_finite_is_found_in_every_type() {
+        for dtype in [Dtype::F16, Dtype::BF16, Dtype::F32] {
+            for (value, finite) in [(1e30, true), (f32::INFINITY, false), (f32::NAN, false), (-0.0, true)] {
+                let value = if dtype == Dtype::F16 && finite { -65504.0 } else { value };
+                let encoded = match dtype {
+                    Dtype::F16 => f16::from_f32(value).to_le_bytes().to_vec(),
+                    Dtype::BF16 => bf16::from_f32(value).to_le_bytes().to_vec(),
+                    Dtype::F32 => value.to_le_bytes().to_vec(),
+                };
+                let bytes = [vec![0; 33 * dtype.bytes()], encoded].concat();
+                assert_eq!(dtype.all_finite(&bytes), finite, "{dtype} {value}");
+            }
+        }
     }
 
     #[test]

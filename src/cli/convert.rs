@@ -24,6 +24,8 @@ pub(super) fn run(args: &Convert) -> Result<()> {
         imatrix: args.imatrix.clone(),
     };
     let job = Job::prepare(&request)?;
+    let options = options(args)?;
+    let outputs = job.create_outputs()?;
     let report = Report::new(args.json, args.quiet);
     report.start(&job);
     for warning in job.warnings() {
@@ -32,7 +34,7 @@ pub(super) fn run(args: &Convert) -> Result<()> {
 
     let total = job.work().source_bytes();
     let progress = Progress::new(total, &job.plan, &report)?;
-    job.run(options(args)?, &progress)?;
+    job.run(outputs, options, &progress)?;
     progress.finish();
     report.summary(&Summary::new(&job, started.elapsed()));
     Ok(())

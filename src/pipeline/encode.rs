@@ -53,28 +53,40 @@ impl<'a> Encoder<'a> {
         2 * self.outputs.len() // F16 in, F32 out
     }
 
-    /// Quantizes a chunk for every output, into `outputs`.
+    /// The output holds the tensor's rows just as the checkpoint does: they need not be encoded.
+    pub(super) fn passes(&self, tensor: usize, output: usize) -> bool {
+        let target = &self.work.plan.tensors[tensor];
+        let shape = self.outputs[output][tensor];
+        shape.columns == target.columns
+            && shape.format == stored_as(source_dtype(target, self.work.checkpoint))
+    }
+
+    /// Quantizes a chunk, and the rows of padding behind a tensor's last, for every output: into `outputs`,
+    /// where nothing stands for the rows that pass.
     pub(super) fn encode(&self, chunk: &Chunk, input: &[u8], outputs: &mut Vec<Vec<u8>>) -> Result<()> {
         let target = &self.work.plan.tensors[chunk.tensor];
         let dtype = source_dtype(target, self.work.checkpoint);
         outputs.resize_with(self.outputs.len(), Vec::new);
         outputs.iter_mut().for_each(Vec::clear);
+        let encoded: Vec<usize> = (0..outputs.len()).filter(|&i| !self.passes(chunk.tensor, i)).collect();
         let group_rows = (GROUP / target.columns).max(1);
         SCRATCH.with_borrow_mut(|[decoded, padded]| {
             for (group, bytes) in input.chunks(group_rows * target.columns * dtype.bytes()).enumerate() {
+                let first_row = chunk.rows.start + group * group_rows;
+                let finite = dtype.all_finite(bytes);
+                if finite && encoded.is_empty() {
+                    continue;
+                }
                 decoded.resize(bytes.len() / dtype.bytes(), 0.0);
                 dtype.decode(bytes, decoded);
-                let first_row = chunk.rows.start + group * group_rows;
-                self.require_finite(chunk.tensor, first_row, decoded)?;
-                for (shapes, out) in self.outputs.iter().zip(outputs.iter_mut()) {
-                    let shape = shapes[chunk.tensor];
-                    if stored_as(dtype) == shape.format && shape.columns == target.columns {
-                        out.extend_from_slice(bytes);
-                        continue;
-                    }
+                if !finite {
+                    return Err(self.not_finite(chunk.tensor, first_row, decoded));
+                }
+                for &output in &encoded {
+                    let shape = self.outputs[output][chunk.tensor];
                     let rows = pad_columns(decoded, target.columns, shape.columns, padded);
                     self.require_range(chunk.tensor, shape.format, first_row, rows, shape.columns)?;
-                    self.quantize(chunk.tensor, shape, rows, out)?;
+                    self.quantize(chunk.tensor, shape, rows, &mut outputs[output])?;
                 }
             }
             if chunk.rows.end == target.rows {
@@ -101,13 +113,10 @@ impl<'a> Encoder<'a> {
     }
 
     /// A model with NaN or infinity in a weight was damaged before: no format can hold it.
-    fn require_finite(&self, tensor: usize, first_row: usize, weights: &[f32]) -> Result<()> {
-        if weights.iter().fold(true, |all, weight| all & weight.is_finite()) {
-            return Ok(());
-        }
+    fn not_finite(&self, tensor: usize, first_row: usize, weights: &[f32]) -> Error {
         let target = &self.work.plan.tensors[tensor];
         let at = weights.iter().position(|weight| !weight.is_finite()).unwrap_or(0);
-        Err(self.at_row(tensor, first_row + at / target.columns, weights[at], "a finite weight"))
+        self.at_row(tensor, first_row + at / target.columns, weights[at], "a finite weight")
     }
 
     /// Halves end at 65504: a larger weight would turn into infinity.

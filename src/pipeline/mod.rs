@@ -108,7 +108,7 @@ pub fn run(
             })
         };
         scope.spawn(read);
-        let written = write_in_order(&done, &free_sender, &mut outputs, watch);
+        let written = write_in_order(&done, &free_sender, encoder, &mut outputs, watch);
         failed.store(true, Ordering::Relaxed);
         drop(free_sender);
         written
@@ -135,6 +135,7 @@ struct Done {
 fn write_in_order(
     done: &Receiver<Done>,
     free: &Sender<Buffer>,
+    encoder: &Encoder,
     outputs: &mut [Writer],
     watch: &dyn Watch,
 ) -> Result<()> {
@@ -149,8 +150,13 @@ fn write_in_order(
             if watch.stopped() {
                 return Err(Error::Interrupted);
             }
-            for (output, bytes) in outputs.iter_mut().zip(&buffer.outputs) {
-                output.write(chunk.tensor, bytes)?;
+            for (i, output) in outputs.iter_mut().enumerate() {
+                if encoder.passes(chunk.tensor, i) {
+                    output.write(chunk.tensor, &buffer.input)?;
+                }
+                if !buffer.outputs[i].is_empty() {
+                    output.write(chunk.tensor, &buffer.outputs[i])?;
+                }
             }
             source_bytes += buffer.input.len() as u64;
             watch.advanced(chunk.tensor, source_bytes);

@@ -8,6 +8,9 @@ pub(super) struct Found<V: Vector> {
     pub(super) scale: V,
     /// With its sign, that is, not above zero.
     pub(super) min: V,
+    /// The guess that was best: `limited((x - base) * inverse)` are the levels of the search.
+    pub(super) inverse: V,
+    pub(super) base: V,
     /// All weights are equal: the scale and all levels are 0.
     pub(super) flat: V::Mask,
     /// The guesses left the range of the rounding: only the scalar code knows.
@@ -43,6 +46,7 @@ pub(super) fn fit<L: Lanes, const N: usize>(
         *level = limited(lanes, inverse * (x - min), top);
     }
     let mut scale = lanes.splat(1.0) / inverse;
+    let (mut best, mut base) = (inverse, min);
     let mut least = error(lanes, search.absolute, x, weights, &levels, scale, min);
 
     for step in 0..=search.steps {
@@ -72,9 +76,11 @@ pub(super) fn fit<L: Lanes, const N: usize>(
         let better = determinant.gt(zero) & error.lt(least);
         least = L::V::select(better, error, least);
         scale = L::V::select(better, fit_scale, scale);
+        best = L::V::select(better, inverse, best);
+        base = L::V::select(better, min, base);
         min = L::V::select(better, fit_min, min);
     }
-    Found { scale, min, flat, strange: strange & !flat }
+    Found { scale, min, inverse: best, base, flat, strange: strange & !flat }
 }
 
 /// Between these two lie all guesses, for rounding keeps the order.

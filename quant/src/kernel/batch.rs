@@ -61,13 +61,54 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// The sums of squares of the super-blocks as a vector over the sub-blocks from `first` on.
+#[inline(always)]
+pub(super) fn spread<L: Lanes>(lanes: L, squares: &[f32; BATCH], first: usize, sub_blocks: usize) -> L::V {
+    let mut spread = [0.0; MAX_LANES];
+    for (lane, out) in spread.iter_mut().enumerate().take(L::N) {
+        *out = squares[(first + lane) / sub_blocks];
+    }
+    lanes.load(&spread)
+}
+
+/// Transposes a table of numbers of the sub-blocks: column `i` holds those of every `i`-th sub-block,
+/// a super-block a lane.
+#[inline(always)]
+pub(super) fn by_super_block<L: Lanes, const COUNT: usize>(lanes: L, table: &[f32]) -> [L::V; COUNT] {
+    let mut columns = [lanes.splat(0.0); COUNT];
+    for (j, out) in columns.iter_mut().enumerate() {
+        let mut column = [0.0; MAX_LANES];
+        for (lane, out) in column.iter_mut().enumerate().take(L::N) {
+            *out = table[lane * COUNT + j];
+        }
+        *out = lanes.load(&column);
+    }
+    columns
+}
+
+/// The inverse of [`by_super_block`], for levels.
+#[inline(always)]
+pub(super) fn by_sub_block<L: Lanes, const COUNT: usize>(
+    lanes: L,
+    columns: &[L::V; COUNT],
+    table: &mut [u8],
+) {
+    for (j, &column) in columns.iter().enumerate() {
+        let mut bytes = [0; MAX_LANES];
+        lanes.store_bytes(column, &mut bytes);
+        for (lane, &byte) in bytes.iter().enumerate().take(L::N) {
+            table[lane * COUNT + j] = byte;
+        }
+    }
+}
+
 /// A truth value for every sub-block of a batch.
 pub(super) struct Flags([u64; SUB_BLOCKS / 64]);
 
 impl Flags {
     pub(super) const NONE: Flags = Flags([0; SUB_BLOCKS / 64]);
 
-    pub(super) fn insert(&mut self, i: usize) {
+    fn insert(&mut self, i: usize) {
         self.0[i / 64] |= 1 << (i % 64);
     }
 
@@ -75,6 +116,22 @@ impl Flags {
     #[inline(always)]
     pub(super) fn set(&mut self, first: usize, mask: impl Mask) {
         self.0[first / 64] |= mask.bits() << (first % 64);
+    }
+
+    /// Sets one for each super-block of a group whose first sub-block is `first`.
+    #[inline(always)]
+    pub(super) fn set_super_blocks<const COUNT: usize>(
+        &mut self,
+        first: usize,
+        lanes: usize,
+        mask: impl Mask,
+    ) {
+        let bits = mask.bits();
+        if bits != 0 {
+            for lane in (0..lanes).filter(|lane| bits >> lane & 1 == 1) {
+                self.insert(first + lane * COUNT);
+            }
+        }
     }
 
     #[inline(always)]

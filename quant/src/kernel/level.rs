@@ -35,21 +35,15 @@ impl Range {
     /// The stored levels of `(x + min) / scale`. False when rounding that needs the scalar code.
     #[inline(always)]
     pub(super) fn levels<L: Lanes>(self, lanes: L, x: &[f32], min: f32, scale: f32, out: &mut [u8]) -> bool {
-        self.levels_by_inverse(lanes, x, min, scale, out) || self.levels_by_division(lanes, x, min, scale, out)
+        self.levels_by_inverse(lanes, x, min, scale, out)
+            || self.levels_by_division(lanes, x, min, scale, out)
     }
 
     /// Multiplies by the inverse instead of dividing, which is many times as fast. The two products
     /// differ by less than 2^-22 of themselves: below 4096 by less than 0.001. So they have the same
     /// nearest number unless one lies that close to a half. False when one does, or is large.
     #[inline(always)]
-    fn levels_by_inverse<L: Lanes>(
-        self,
-        lanes: L,
-        x: &[f32],
-        min: f32,
-        scale: f32,
-        out: &mut [u8],
-    ) -> bool {
+    fn levels_by_inverse<L: Lanes>(self, lanes: L, x: &[f32], min: f32, scale: f32, out: &mut [u8]) -> bool {
         let (min, inverse) = (lanes.splat(min), lanes.splat(1.0 / scale));
         let (limit, half) = (lanes.splat(4096.0), lanes.splat(0.499));
         let mut certain = inverse.eq(inverse);
@@ -64,14 +58,7 @@ impl Range {
 
     #[cold]
     #[inline(always)]
-    fn levels_by_division<L: Lanes>(
-        self,
-        lanes: L,
-        x: &[f32],
-        min: f32,
-        scale: f32,
-        out: &mut [u8],
-    ) -> bool {
+    fn levels_by_division<L: Lanes>(self, lanes: L, x: &[f32], min: f32, scale: f32, out: &mut [u8]) -> bool {
         let (min, scale) = (lanes.splat(min), lanes.splat(scale));
         let mut strange = false;
         for (x, out) in x.chunks_exact(L::N).zip(out.chunks_exact_mut(L::N)) {

@@ -2,11 +2,14 @@
 
 use std::marker::PhantomData;
 
-use super::batch::{BATCH, Batch, Buffer, Flags, SUB_BLOCKS, SUPER, search_weights, sums_of_squares};
+use super::batch::{
+    BATCH, Batch, Buffer, Flags, SUB_BLOCKS, SUPER, by_sub_block, by_super_block, search_weights, spread,
+    sums_of_squares,
+};
 use super::level::Range;
 use super::{affine, positive};
 use crate::Rows;
-use crate::lanes::{Kernel, Lanes, MAX_LANES, Mask};
+use crate::lanes::{Kernel, Lanes};
 use crate::reference::search::{AffineSearch, proportional};
 use crate::reference::super_block_with_mins::SuperBlock;
 use crate::round::{from_half, to_half};
@@ -99,7 +102,11 @@ impl SubBlocks {
 
     /// Fits a scale and a min to every sub-block, one a lane.
     #[inline(always)]
-    fn fit<L: Lanes, const LEN: usize, const COUNT: usize, F: WithMins<LEN, COUNT>>(&mut self, lanes: L, batch: &Batch) {
+    fn fit<L: Lanes, const LEN: usize, const COUNT: usize, F: WithMins<LEN, COUNT>>(
+        &mut self,
+        lanes: L,
+        batch: &Batch,
+    ) {
         let zero = lanes.splat(0.0);
         let squares = if batch.importance.is_some() { sums_of_squares(lanes, batch) } else { [0.0; BATCH] };
         for first in batch.groups(L::N, COUNT) {
@@ -108,12 +115,9 @@ impl SubBlocks {
             let found = if let Some(importance) = batch.importance {
                 let mut columns = [zero; LEN];
                 lanes.columns(&importance[first * LEN..], LEN, &mut columns);
-                let variance = |lane: usize| F::VARIANCE_FACTOR * squares[(first + lane) / COUNT] / SUPER as f32;
-                let mut variances = [0.0; MAX_LANES];
-                for (lane, out) in variances.iter_mut().enumerate().take(L::N) {
-                    *out = variance(lane);
-                }
-                let weights = search_weights::<L, LEN>(&x, &columns, lanes.load(&variances));
+                let squares = spread(lanes, &squares, first, COUNT);
+                let variance = lanes.splat(F::VARIANCE_FACTOR) * squares * lanes.splat(1.0 / SUPER as f32);
+                let weights = search_weights::<L, LEN>(&x, &columns, variance);
                 let mut sum = zero;
                 for weight in weights {
                     sum = sum + weight;
@@ -136,7 +140,8 @@ impl SubBlocks {
         let (mut scales, mut mins) = (Numbers::NONE, Numbers::NONE);
         for i in 0..count {
             for (from, to) in [(&self.scales, &mut scales), (&self.mins, &mut mins)] {
-                (to.unit[i], to.numbers.as_chunks_mut::<COUNT>().0[i]) = proportional(&from.as_chunks().0[i], max);
+                (to.unit[i], to.numbers.as_chunks_mut::<COUNT>().0[i]) =
+                    proportional(&from.as_chunks().0[i], max);
             }
         }
         (scales, mins)
@@ -144,30 +149,22 @@ impl SubBlocks {
 
     /// With importance weights there is a search, which takes one super-block a lane.
     #[inline(always)]
-    fn search_scales<L: Lanes, const COUNT: usize>(&mut self, lanes: L, count: usize, max: i32) -> (Numbers, Numbers) {
-        let zero = lanes.splat(0.0);
+    fn search_scales<L: Lanes, const COUNT: usize>(
+        &mut self,
+        lanes: L,
+        count: usize,
+        max: i32,
+    ) -> (Numbers, Numbers) {
         let (mut scales, mut mins) = (Numbers::NONE, Numbers::NONE);
         for first in (0..count).step_by(L::N) {
             let start = first * COUNT;
-            let mut weights = [zero; COUNT];
-            columns(lanes, &self.weights[start..], &mut weights);
+            let weights = by_super_block::<L, COUNT>(lanes, &self.weights[start..]);
             for (from, to) in [(&self.scales, &mut scales), (&self.mins, &mut mins)] {
-                let mut x = [zero; COUNT];
-                columns(lanes, &from[start..], &mut x);
+                let x = by_super_block::<L, COUNT>(lanes, &from[start..]);
                 let found = positive::fit(lanes, &x, &weights, max as f32);
                 lanes.store(found.scale, &mut to.unit[first..]);
-                for (j, &level) in found.levels.iter().enumerate() {
-                    let mut bytes = [0; MAX_LANES];
-                    lanes.store_bytes(level, &mut bytes);
-                    for (lane, &byte) in bytes.iter().enumerate().take(L::N) {
-                        to.numbers[start + lane * COUNT + j] = byte;
-                    }
-                }
-                for lane in 0..L::N {
-                    if found.strange.bits() >> lane & 1 == 1 {
-                        self.strange.insert(start + lane * COUNT);
-                    }
-                }
+                by_sub_block(lanes, &found.levels, &mut to.numbers[start..]);
+                self.strange.set_super_blocks::<COUNT>(start, L::N, found.strange);
             }
         }
         (scales, mins)
@@ -185,7 +182,9 @@ impl SubBlocks {
     ) -> bool {
         let range = Range { low: 0.0, high: F::SEARCH.max_level as f32 };
         let (d, dmin) = (from_half(block.d), from_half(block.dmin));
-        for (j, (x, levels)) in x.as_chunks::<LEN>().0.iter().zip(block.levels.as_chunks_mut::<LEN>().0).enumerate() {
+        for (j, (x, levels)) in
+            x.as_chunks::<LEN>().0.iter().zip(block.levels.as_chunks_mut::<LEN>().0).enumerate()
+        {
             let sub_block = i * COUNT + j;
             let fits = |number: u8| i32::from(number) <= F::MAX_SCALE;
             if self.strange.get(sub_block) || !fits(block.scales[j]) || !fits(block.mins[j]) {
@@ -199,17 +198,5 @@ impl SubBlocks {
             }
         }
         true
-    }
-}
-
-/// Transposes a table of `COUNT` numbers a super-block.
-#[inline(always)]
-fn columns<L: Lanes, const COUNT: usize>(lanes: L, rows: &[f32], out: &mut [L::V; COUNT]) {
-    for (j, out) in out.iter_mut().enumerate() {
-        let mut column = [0.0; MAX_LANES];
-        for lane in 0..L::N {
-            column[lane] = rows[lane * COUNT + j];
-        }
-        *out = lanes.load(&column);
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn super_block(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Q3
 }
 
 /// The unit of the scales, and the scales in that unit with `SCALE_LIMIT` added.
-fn quantize_scales(scales: &[f32; 16]) -> (f32, [u8; 16]) {
+pub(crate) fn quantize_scales(scales: &[f32; 16]) -> (f32, [u8; 16]) {
     let largest = largest(scales);
     if largest == 0.0 {
         return (0.0, [0; 16]);

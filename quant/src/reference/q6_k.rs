@@ -16,16 +16,21 @@ pub(crate) fn super_block(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Q6
         let weights = importance.map_or_else(|| x.map(|x| x * x), |importance| importance[j]);
         fit_signed(x, &weights, LIMIT)
     });
-    let largest = largest(&scales);
-    if largest.abs() < NEGLIGIBLE {
+    let Some((d, scales)) = quantize_scales(&scales) else {
         return Q6_K { levels: [0; 128], high_bits: [0; 64], scales: [0; 16], d: [0; 2] };
-    }
-    let inverse = -128.0 / largest;
-    let d = to_half(1.0 / inverse);
-    let scales = scales.map(|scale| nearest_even(inverse * scale).min(127) as i8);
-
+    };
     let final_scales = scales.map(|scale| from_half(d) * f32::from(scale));
     set_final_levels(&mut levels, x, &final_scales, LIMIT);
     let (low, high_bits) = pack::six_bits(&levels);
     Q6_K { levels: low, high_bits, scales: scales.map(|scale| scale as u8), d }
+}
+
+/// The unit of the scales, and the scales in that unit. `None`: all are next to nothing.
+pub(crate) fn quantize_scales(scales: &[f32; 16]) -> Option<([u8; 2], [i8; 16])> {
+    let largest = largest(scales);
+    if largest.abs() < NEGLIGIBLE {
+        return None;
+    }
+    let inverse = -128.0 / largest;
+    Some((to_half(1.0 / inverse), scales.map(|scale| nearest_even(inverse * scale).min(127) as i8)))
 }

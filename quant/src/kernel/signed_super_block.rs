@@ -1,0 +1,126 @@
+//! What Q3_K and Q6_K share: 16 sub-blocks of 16 weights, each with a scale and no min.
+
+use std::marker::PhantomData;
+
+use super::batch::{BATCH, Batch, Buffer, Flags, SUB_BLOCKS, SUPER};
+use super::level::Range;
+use super::signed;
+use crate::Rows;
+use crate::lanes::{Kernel, Lanes};
+
+/// What tells the formats apart.
+pub(super) trait WithoutMins {
+    /// Levels lie from `-LIMIT` to `LIMIT - 1`.
+    const LIMIT: i32;
+    const BYTES: usize;
+
+    /// Fits a scale to every sub-block of a batch.
+    fn fit<L: Lanes>(lanes: L, batch: &Batch, found: &mut SubBlocks);
+    /// The scales of every super-block as they are stored; for the scalar code where they are `strange`.
+    fn quantize_scales<L: Lanes>(lanes: L, batch: &Batch, found: &mut SubBlocks) -> [Scales; BATCH];
+    /// Writes a block.
+    fn write(scales: &Scales, levels: &[u8; SUPER], out: &mut [u8]);
+    /// The scalar code, for the few super-blocks that leave the kernel's way.
+    fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, out: &mut [u8]);
+}
+
+/// The scales of a super-block as they are stored.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Scales {
+    /// The unit, in half precision.
+    pub(super) d: [u8; 2],
+    /// In that unit, with their signs.
+    pub(super) numbers: [i8; 16],
+}
+
+/// What the search finds for the sub-blocks of a batch.
+pub(super) struct SubBlocks {
+    pub(super) scales: [f32; SUB_BLOCKS],
+    /// Sums of the sub-blocks' weights, where they matter.
+    pub(super) weights: [f32; SUB_BLOCKS],
+    /// Sub-blocks next to nothing, whose levels are stored as 0.
+    pub(super) negligible: Flags,
+    pub(super) strange: Flags,
+}
+
+/// Quantizes rows to one of the formats.
+pub(super) struct Quantize<'a, F> {
+    pub(super) rows: Rows<'a>,
+    pub(super) out: &'a mut [u8],
+    pub(super) format: PhantomData<F>,
+}
+
+impl<F: WithoutMins> Kernel for Quantize<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let mut buffer = Buffer::new(&self.rows);
+        for (i, out) in self.out.chunks_mut(BATCH * F::BYTES).enumerate() {
+            let batch = buffer.weights(&self.rows, i * BATCH, out.len() / F::BYTES);
+            let mut found = SubBlocks {
+                scales: [0.0; SUB_BLOCKS],
+                weights: [0.0; SUB_BLOCKS],
+                negligible: Flags::NONE,
+                strange: Flags::NONE,
+            };
+            F::fit(lanes.group(), &batch, &mut found);
+            let scales = F::quantize_scales(lanes.group(), &batch, &mut found);
+            for (i, out) in out.chunks_exact_mut(F::BYTES).enumerate() {
+                let (x, importance) = batch.super_block(i);
+                let mut levels = [0; SUPER];
+                if found.levels::<L, F>(lanes, i, x, &scales[i], &mut levels) {
+                    F::write(&scales[i], &levels, out);
+                } else {
+                    F::reference(x, importance, out);
+                }
+            }
+        }
+    }
+}
+
+impl SubBlocks {
+    /// Keeps what the search found for a group of sub-blocks from `first` on.
+    #[inline(always)]
+    pub(super) fn set<L: Lanes>(&mut self, lanes: L, first: usize, found: &signed::Found<L::V>) {
+        lanes.store(found.scale, &mut self.scales[first..]);
+        self.negligible.set(first, found.negligible);
+        self.strange.set(first, found.strange);
+    }
+
+    /// The levels for the scales as they are stored. False when only the scalar code knows: a search
+    /// gone astray, or a sub-block with a scale of 0, which keeps the levels of the search.
+    #[inline(always)]
+    fn levels<L: Lanes, F: WithoutMins>(
+        &self,
+        lanes: L,
+        i: usize,
+        x: &[f32; SUPER],
+        scales: &Scales,
+        levels: &mut [u8; SUPER],
+    ) -> bool {
+        let range = Range { low: -F::LIMIT as f32, high: (F::LIMIT - 1) as f32 };
+        let d = crate::round::from_half(scales.d);
+        for (j, (x, levels)) in x.as_chunks::<16>().0.iter().zip(levels.as_chunks_mut::<16>().0).enumerate() {
+            let sub_block = 16 * i + j;
+            if self.strange.get(sub_block) {
+                return false;
+            }
+            let scale = d * f32::from(scales.numbers[j]);
+            let kept = scale == 0.0;
+            if kept && !self.negligible.get(sub_block) || !kept && !range.levels(lanes, x, 0.0, scale, levels)
+            {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// The 16 weights of the sub-blocks from `first` on, one a lane.
+#[inline(always)]
+pub(super) fn columns<L: Lanes>(lanes: L, x: &[f32], first: usize) -> [L::V; 16] {
+    let mut columns = [lanes.splat(0.0); 16];
+    lanes.columns(&x[first * 16..], 16, &mut columns);
+    columns
+}
