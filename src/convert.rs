@@ -146,20 +146,35 @@ impl Job {
             warnings
                 .push(format!("{} matrices have no entry in the importance matrix", self.without_importance));
         }
-        for output in &self.outputs {
-            let fallen: Vec<_> =
-                output.recipe.choices.iter().filter(|choice| choice.instead_of.is_some()).collect();
-            if let Some(first) = fallen.first() {
-                let instead = first.instead_of.map_or("", quant::Format::name);
-                warnings.push(format!(
-                    "{}: {} tensors take {} instead of {instead}, whose blocks do not fit their rows",
-                    output.path.display(),
-                    fallen.len(),
-                    first.format,
-                ));
-            }
-        }
+        warnings.extend(self.outputs.iter().filter_map(Output::fallbacks));
         warnings
+    }
+
+    /// What `--strict` asks for: every tensor in the format that the type names.
+    ///
+    /// # Errors
+    /// When a tensor would fall back to another.
+    pub fn refuse_fallbacks(&self) -> Result<()> {
+        match self.outputs.iter().find_map(Output::fallbacks) {
+            None => Ok(()),
+            Some(fallbacks) => Err(Error::Usage(format!("{fallbacks} (--strict)"))),
+        }
+    }
+}
+
+impl Output {
+    /// Which tensors do not take the format that the type names, in words.
+    fn fallbacks(&self) -> Option<String> {
+        let choices = self.recipe.choices.iter().zip(&self.layout.tensors);
+        let fallen: Vec<_> = choices.filter_map(|(choice, info)| Some((info, choice.instead_of?))).collect();
+        let (first, instead) = fallen.first()?;
+        Some(format!(
+            "{}: {} tensors fall back, as {} to {} instead of {instead}, whose blocks do not fit its rows",
+            self.path.display(),
+            fallen.len(),
+            first.name,
+            first.format,
+        ))
     }
 }
 
@@ -185,9 +200,6 @@ fn output_path(request: &Request, name: &Name, file_type: FileType) -> Result<Pa
     match output.to_str() {
         Some(text) if text.contains("{type}") => {
             Ok(PathBuf::from(text.replace("{type}", &file_type.to_string())))
-        }
-        _ if output.as_os_str().is_empty() => {
-            Err(Error::Usage("--output: found nothing, expected a file name".into()))
         }
         _ => Ok(Path::new(output).to_owned()),
     }

@@ -27,6 +27,25 @@ pub(super) enum Command {
     /// Writes a checkpoint as a Llama model for Hugging Face transformers, with its tokenizer
     #[command(after_help = export_hf::EXAMPLES)]
     ExportHf(ExportHf),
+    /// Shows what convert would do, without reading a weight; takes the options of convert
+    Plan(Convert),
+    /// Shows what a GGUF file holds: metadata, tensors and sizes
+    Inspect(Inspect),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Inspect {
+    /// The GGUF file, of any architecture
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+
+    /// Show long texts and arrays whole
+    #[arg(long)]
+    pub(super) all: bool,
+
+    /// Print JSON lines instead of text
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -67,6 +86,18 @@ pub(super) struct Convert {
     /// Quantize with an importance matrix, as llama-imatrix writes it (GGUF or .dat)
     #[arg(long, value_name = "FILE")]
     pub(super) imatrix: Option<PathBuf>,
+
+    /// Refuse when a tensor would fall back to another format than the type names
+    #[arg(long)]
+    pub(super) strict: bool,
+
+    /// Only show what would be done: the command plan
+    #[arg(long)]
+    pub(super) dry_run: bool,
+
+    /// In a plan, show a row for each tensor and not for each kind of tensor
+    #[arg(long)]
+    pub(super) all: bool,
 
     /// Workers that quantize [default: one for each core]
     #[arg(long, value_name = "N")]

@@ -1,12 +1,12 @@
 //! What is printed: text for people, JSON lines for programs. Results go to stdout, the rest to stderr.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::print::{gigabytes, json, note, out, peak_memory_bytes};
 use crate::convert::{Job, Output};
 use crate::hf::Export;
 use crate::model::Model;
@@ -98,6 +98,10 @@ impl Report {
 
     pub(super) fn is_text(self) -> bool {
         matches!(self, Report::Text)
+    }
+
+    pub(super) fn is_quiet(self) -> bool {
+        matches!(self, Report::Quiet)
     }
 
     pub(super) fn start(self, start: &Start) {
@@ -242,35 +246,4 @@ impl Written {
             formats.join(", "),
         )
     }
-}
-
-fn gigabytes(bytes: u64) -> String {
-    match bytes {
-        1_000_000_000.. => format!("{:.2} GB", bytes as f64 / 1e9),
-        1_000_000.. => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.1} kB", bytes as f64 / 1e3),
-    }
-}
-
-/// The most memory this process ever had, where the system tells.
-fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
-fn json(event: &Event) {
-    if let Ok(line) = serde_json::to_string(event) {
-        out(&line);
-    }
-}
-
-/// A reader that has gone away (a closed pipe) is no failure of the conversion.
-fn out(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-fn note(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
