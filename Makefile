@@ -8,7 +8,7 @@ SYNTHETIC ?= target/synthetic-6b
 CONVERT := cargo run --quiet --release -- convert
 TINY := testdata/models/tiny-chatglm3
 
-.PHONY: help quantize test check runtime bench bench-6b synthetic
+.PHONY: help quantize test test-hf check runtime bench bench-6b synthetic
 
 # Show these targets.
 help:
@@ -26,6 +26,15 @@ endif
 # Run every test, with a real llama.cpp where npm can fetch it.
 test: runtime
 	cargo test --workspace
+
+# The export in real transformers: logits, token ids, chats. Installs torch (5 GB) into target/hf-venv.
+test-hf: target/hf-venv/installed
+	cargo build --quiet --release
+	target/hf-venv/bin/python tests/hf/check.py $(or $(CARGO_TARGET_DIR),target)/release/glm2llama
+target/hf-venv/installed: tests/hf/requirements.txt
+	python3 -m venv target/hf-venv
+	target/hf-venv/bin/pip install --quiet --requirement tests/hf/requirements.txt
+	touch target/hf-venv/installed
 
 # Formatting and lints, warnings denied.
 check:
