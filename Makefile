@@ -8,7 +8,7 @@ SYNTHETIC ?= target/synthetic-6b
 CONVERT := cargo run --quiet --release -- convert
 TINY := testdata/models/tiny-chatglm3
 
-.PHONY: help quantize test check runtime bench bench-6b synthetic
+.PHONY: help quantize test test-hf check runtime bench bench-6b synthetic
 
 # Show these targets.
 help:
@@ -27,6 +27,15 @@ endif
 test: runtime
 	cargo test --workspace
 
+# The export in real transformers: logits, token ids, chats. Installs torch (5 GB) into target/hf-venv.
+test-hf: target/hf-venv/installed
+	cargo build --quiet --release
+	target/hf-venv/bin/python tests/hf/check.py $(or $(CARGO_TARGET_DIR),target)/release/glm2llama
+target/hf-venv/installed: tests/hf/requirements.txt
+	python3 -m venv target/hf-venv
+	target/hf-venv/bin/pip install --quiet --requirement tests/hf/requirements.txt
+	touch target/hf-venv/installed
+
 # Formatting and lints, warnings denied.
 check:
 	cargo fmt --all --check
@@ -39,6 +48,12 @@ runtime:
 # Kernels against ggml's on the same rows: million weights a second, and the ratio.
 bench: runtime
 	cargo bench -p glm2llama-quant
+
+# The whole job on a full-size checkpoint: time, peak memory and size, beside plain reading and writing.
+bench-6b: synthetic
+	cargo build --quiet --release
+	GLM2LLAMA="$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/glm2llama" \
+	sh tests/full-size.sh "$(SYNTHETIC)"
 
 # Write a checkpoint with ChatGLM3-6B's exact shapes and random weights.
 synthetic: $(SYNTHETIC)/config.json

@@ -99,7 +99,8 @@ pub fn free_bytes(target: &Path) -> Option<u64> {
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-fn folder_of(target: &Path) -> &Path {
+/// The folder that a file of this name lies in.
+pub(crate) fn folder_of(target: &Path) -> &Path {
     match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

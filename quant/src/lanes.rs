@@ -33,7 +33,9 @@ pub(crate) trait Vector:
 }
 
 /// One truth value a lane.
-pub(crate) trait Mask: Copy + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Output = Self> {
+pub(crate) trait Mask:
+    Copy + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Output = Self>
+{
     /// Lane `i` is bit `i`.
     fn bits(self) -> u64;
 

@@ -1,9 +1,13 @@
 //! How a checkpoint stores its values.
 
 use std::fmt;
+use std::path::Path;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use quant::Format;
+
+use crate::error::Error;
 
 /// The float types that ChatGLM checkpoints come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,22 @@ impl Dtype {
             Dtype::F32 => 4,
             Dtype::F16 | Dtype::BF16 => 2,
         }
+    }
+
+    /// The format that stores values just so.
+    pub fn format(self) -> Format {
+        match self {
+            Dtype::F32 => Format::F32,
+            Dtype::F16 => Format::F16,
+            Dtype::BF16 => Format::BF16,
+        }
+    }
+
+    /// The error on a tensor whose values are of another type, by the file's own name of it.
+    pub(super) fn refuse(path: &Path, tensor: &str, found: &str) -> Error {
+        let quantized = ["I8", "U8", "Char", "Byte"].contains(&found);
+        let hint = if quantized { ": it was quantized already, convert the original checkpoint" } else { "" };
+        Error::mismatch(path, tensor, format!("{found} values"), format!("F16, BF16 or F32{hint}"))
     }
 
     /// No value is NaN or infinite: none has all exponent bits set.

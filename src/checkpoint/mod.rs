@@ -5,6 +5,7 @@
 
 mod dtype;
 mod index;
+mod pytorch;
 mod safetensors;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 pub use dtype::Dtype;
+use index::Kind;
 
 /// An opened checkpoint folder.
 #[derive(Debug)]
@@ -41,6 +43,26 @@ pub struct Tensor {
     offset: u64,
 }
 
+/// One tensor, as a file's header tells of it.
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// First byte, counted from the start of the file.
+    offset: u64,
+}
+
+impl Entry {
+    /// Refuses what is neither a vector nor a matrix: a ChatGLM model has nothing else.
+    fn new(path: &Path, name: String, dtype: Dtype, shape: Vec<usize>, offset: u64) -> Result<Entry> {
+        if shape.is_empty() || shape.len() > 2 || shape.contains(&0) {
+            return Err(Error::mismatch(path, name, format!("shape {shape:?}"), "a vector or a matrix"));
+        }
+        Ok(Entry { name, dtype, shape, offset })
+    }
+}
+
 impl Tensor {
     /// Rows: the first dimension.
     pub fn rows(&self) -> usize {
@@ -59,27 +81,30 @@ impl Tensor {
 }
 
 impl Checkpoint {
-    /// Opens the folder's safetensors file, or the shards that its index names, and reads their headers.
+    /// Opens the folder's weights, one file or the shards that an index names, and reads their headers.
+    /// Safetensors are preferred where a folder has PyTorch's files too.
     ///
     /// # Errors
     /// When a shard is missing, shorter than its header says or damaged, or index and shards disagree.
     pub fn open(folder: &Path) -> Result<Checkpoint> {
+        let weights = index::find(folder)?;
         let mut checkpoint = Checkpoint { shards: Vec::new(), tensors: BTreeMap::new() };
-        match index::load(folder)? {
-            Some(index) => {
-                for shard in index.shards() {
-                    checkpoint.add_shard(folder.join(shard))?;
-                }
-                checkpoint.agree_with(&index)?;
-            }
-            None => checkpoint.add_shard(index::single_file(folder)?)?,
+        for file in weights.files {
+            checkpoint.add_shard(file, weights.kind)?;
+        }
+        if let Some(index) = &weights.index {
+            checkpoint.agree_with(index)?;
         }
         Ok(checkpoint)
     }
 
-    fn add_shard(&mut self, path: PathBuf) -> Result<()> {
+    fn add_shard(&mut self, path: PathBuf, kind: Kind) -> Result<()> {
         let file = File::open(&path).map_err(Error::io(&path, "open"))?;
-        for entry in safetensors::read_header(&path, &file)? {
+        let entries = match kind {
+            Kind::Safetensors => safetensors::read_header(&path, &file)?,
+            Kind::PyTorch => pytorch::read_header(&path, &file)?,
+        };
+        for entry in entries {
             let tensor = Tensor {
                 dtype: entry.dtype,
                 shape: entry.shape,
@@ -87,8 +112,9 @@ impl Checkpoint {
                 offset: entry.offset,
             };
             if let Some(earlier) = self.tensors.get(&entry.name) {
-                let earlier = self.shards[earlier.shard].path.display();
-                return Err(Error::mismatch(&path, entry.name, "it again", format!("it only in {earlier}")));
+                let earlier = self.shards.get(earlier.shard).map_or(path.as_path(), |shard| &shard.path);
+                let expected = format!("it only in {}", earlier.display());
+                return Err(Error::mismatch(&path, entry.name, "it again", expected));
             }
             self.tensors.insert(entry.name, tensor);
         }

@@ -7,22 +7,13 @@ use std::path::Path;
 use safetensors::tensor::{Dtype as Stored, Metadata, TensorInfo};
 use serde::Deserialize;
 
+use super::Entry;
 use super::dtype::Dtype;
 use super::index::UniqueMap;
 use crate::error::{Error, Result};
 
 /// A shard of a real checkpoint has a header of 4 kB; nothing close to this is one.
 const MAX_HEADER: u64 = 16 << 20;
-
-/// One tensor of the file.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) name: String,
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
-    /// First byte, counted from the start of the file.
-    pub(super) offset: u64,
-}
 
 /// Reads and validates the header; the file must end exactly where the header says.
 pub(super) fn read_header(path: &Path, file: &File) -> Result<Vec<Entry>> {
@@ -71,12 +62,9 @@ fn entry(path: &Path, data_start: u64, name: String, info: TensorInfo) -> Result
         Stored::F32 => Dtype::F32,
         Stored::F16 => Dtype::F16,
         Stored::BF16 => Dtype::BF16,
-        other => return Err(Error::mismatch(path, name, format!("{other:?} values"), "F16, BF16 or F32")),
+        other => return Err(Dtype::refuse(path, &name, &format!("{other:?}"))),
     };
-    if info.shape.is_empty() || info.shape.len() > 2 || info.shape.contains(&0) {
-        return Err(Error::mismatch(path, name, format!("shape {:?}", info.shape), "a vector or a matrix"));
-    }
-    Ok(Entry { name, dtype, shape: info.shape, offset: data_start + info.data_offsets.0 as u64 })
+    Entry::new(path, name, dtype, info.shape, data_start + info.data_offsets.0 as u64)
 }
 
 #[cfg(test)]

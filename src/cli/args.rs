@@ -1,11 +1,14 @@
 //! What the user may type. Only parsed here: whatever touches the disk comes after.
 
+mod export_hf;
+
 use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::recipe::FfnPad;
+pub(super) use export_hf::ExportHf;
 
 /// Converts ChatGLM checkpoints into GGUF files that every llama.cpp program loads as a Llama model.
 #[derive(Debug, Parser)]
@@ -21,6 +24,9 @@ pub(super) enum Command {
     /// Converts and quantizes a checkpoint, in one pass
     #[command(after_help = EXAMPLES)]
     Convert(Convert),
+    /// Writes a checkpoint as a Llama model for Hugging Face transformers, with its tokenizer
+    #[command(after_help = export_hf::EXAMPLES)]
+    ExportHf(ExportHf),
     /// Shows what convert would do, without reading a weight; takes the options of convert
     Plan(Convert),
     /// Shows what a GGUF file holds: metadata, tensors and sizes

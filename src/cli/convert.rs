@@ -1,12 +1,11 @@
 //! `glm2llama convert`.
 
-use std::num::NonZero;
 use std::time::Instant;
 
 use super::args::Convert;
-use super::plan;
 use super::progress::Progress;
-use super::report::{Report, Summary};
+use super::report::{Report, Start, Summary};
+use super::{options, plan};
 use crate::convert::{Job, Request};
 use crate::error::{Error, Result};
 use crate::pipeline::Options;
@@ -17,11 +16,13 @@ pub(super) fn run(args: &Convert) -> Result<()> {
         return plan(args);
     }
     let started = Instant::now();
-    let options = options(args)?;
-    let (job, report) = prepare(args)?;
-    let total = job.work().source_bytes();
-    let progress = Progress::new(total, &job.plan, &report)?;
-    job.run(options, &progress)?;
+    let options = pipeline_options(args)?;
+    let job = prepare(args)?;
+    // Before anything is printed: a refusal is one line.
+    let outputs = job.create_outputs()?;
+    let report = announce(args, &job);
+    let progress = Progress::new(job.work().source_bytes(), &job.model.plan, &report)?;
+    job.run(outputs, options, &progress)?;
     progress.finish();
     report.summary(&Summary::new(&job, started.elapsed()));
     Ok(())
@@ -29,16 +30,16 @@ pub(super) fn run(args: &Convert) -> Result<()> {
 
 /// `glm2llama plan`.
 pub(super) fn plan(args: &Convert) -> Result<()> {
-    let options = options(args)?;
-    let (job, report) = prepare(args)?;
-    if !report.is_quiet() {
+    let options = pipeline_options(args)?;
+    let job = prepare(args)?;
+    if !announce(args, &job).is_quiet() {
         plan::print(&job, options.memory_bytes as u64, args.all, args.json);
     }
     Ok(())
 }
 
 /// Everything that is done before the first weight is read.
-fn prepare(args: &Convert) -> Result<(Job, Report)> {
+fn prepare(args: &Convert) -> Result<Job> {
     let types = args.types.iter().map(|name| name.parse::<FileType>()).collect::<Result<Vec<_>>>()?;
     let request = Request {
         folder: args.folder.clone(),
@@ -53,22 +54,22 @@ fn prepare(args: &Convert) -> Result<(Job, Report)> {
     if args.strict {
         job.refuse_fallbacks()?;
     }
+    Ok(job)
+}
+
+/// Says what was found and decided, and what to beware of.
+fn announce(args: &Convert, job: &Job) -> Report {
     let report = Report::new(args.json, args.quiet);
-    report.start(&job);
+    let files = job.outputs.iter().map(|output| output.path.clone()).collect();
+    report.start(&Start::new(&job.model, job.work().source_bytes(), files));
     for warning in job.warnings() {
         report.warning(&warning);
     }
-    Ok((job, report))
+    report
 }
 
-fn options(args: &Convert) -> Result<Options> {
-    let threads = match args.threads {
-        Some(threads) => threads,
-        None => std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),
-    };
-    if threads.get() > 1024 {
-        return Err(Error::Usage(format!("--threads: found {threads}, expected at most 1024")));
-    }
+fn pipeline_options(args: &Convert) -> Result<Options> {
+    let threads = options::threads(args.threads)?;
     let backend = match &args.backend {
         Some(name) => name.parse().map_err(|e: quant::NoBackend| Error::Usage(format!("--backend: {e}")))?,
         None => quant::Backend::detect(),

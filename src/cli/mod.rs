@@ -2,11 +2,14 @@
 
 mod args;
 mod convert;
+mod export;
 mod inspect;
+mod options;
 mod plan;
 mod print;
 mod progress;
 mod report;
+mod size;
 mod verify;
 mod verify_report;
 
@@ -23,9 +26,11 @@ use crate::error::Result;
 /// Whatever the command refuses; nothing was printed of it yet.
 pub fn run(args: Args) -> Result<ExitCode> {
     match args.command {
-        Command::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Plan(args) => convert::plan(&args).map(|()| ExitCode::SUCCESS),
-        Command::Inspect(args) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Verify(args) => verify::run(&args),
+        Command::Convert(args) => convert::run(&args)?,
+        Command::Plan(args) => convert::plan(&args)?,
+        Command::Inspect(args) => inspect::run(&args)?,
+        Command::ExportHf(args) => export::run(&args)?,
+        Command::Verify(args) => return verify::run(&args),
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -96,7 +96,7 @@ pub(super) fn print(job: &Job, buffer_bytes: u64, all: bool, as_json: bool) {
 
 impl Planned {
     fn new(job: &Job, output: &Output) -> Planned {
-        let targets = job.plan.tensors.iter().zip(&output.recipe.choices).zip(&output.layout.tensors);
+        let targets = job.model.plan.tensors.iter().zip(&output.recipe.choices).zip(&output.layout.tensors);
         let row =
             |((target, choice), info): ((&Target, &crate::recipe::Choice), &crate::gguf::TensorInfo)| Row {
                 name: info.name.clone(),
@@ -110,13 +110,13 @@ impl Planned {
                 layer: target.layer,
             };
         let rows: Vec<Row> = targets.map(row).collect();
-        let (from, to) = (job.config.ffn_hidden_size, output.recipe.ffn);
+        let (from, to) = (job.model.config.ffn_hidden_size, output.recipe.ffn);
         Planned {
             file: output.path.clone(),
             file_type: output.recipe.file_type.to_string(),
             bytes: output.layout.total_bytes,
             weights: output.layout.weights(),
-            bits_per_weight: output.layout.total_bytes as f64 * 8.0 / job.plan.parameters() as f64,
+            bits_per_weight: output.layout.total_bytes as f64 * 8.0 / job.model.plan.parameters() as f64,
             ffn_padding: (from != to).then_some(Padding { from, to }),
             falling_back: rows.iter().filter(|row| row.instead_of.is_some()).count(),
             rows,
@@ -206,6 +206,7 @@ fn sources(job: &Job, target: &Target) -> Vec<Rows> {
         first_row: span.rows.start,
         rows: span.rows.len(),
         whole: job
+            .model
             .checkpoint
             .tensors()
             .get(&span.tensor)

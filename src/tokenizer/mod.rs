@@ -4,6 +4,7 @@ mod files;
 mod sentencepiece;
 mod special;
 pub mod template;
+mod tiktoken;
 
 use std::fmt;
 use std::path::Path;
@@ -60,32 +61,46 @@ pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
         temperature: files.generation.temperature.unwrap_or(0.8),
         top_p: files.generation.top_p.unwrap_or(0.8),
     };
-    let (vocabulary, chat, mut evidence) = sentencepiece_vocabulary(&files, config)?;
+    let (vocabulary, chat, mut evidence) = if tiktoken::recognise(&files.model) {
+        tiktoken_vocabulary(&files, config)?
+    } else {
+        sentencepiece_vocabulary(&files, config)?
+    };
     evidence.extend(unheld_ends(&vocabulary, &files));
     Ok(Tokenizer { vocabulary, chat, sampling, evidence })
 }
 
-fn sentencepiece_vocabulary(
-    files: &Files,
-    config: &GlmConfig,
-) -> Result<(Vocabulary, ChatFormat, Vec<Evidence>)> {
+/// A vocabulary with its template, how it takes conversations, and why.
+type Found = (Vocabulary, ChatFormat, Vec<Evidence>);
+
+/// ChatGLM2 and 3: the published templates, where there are any, give other ids than the authors' code.
+fn sentencepiece_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
     let model = sentencepiece::parse(&files.model_file, &files.model, config.padded_vocab_size)?;
     let (specials, roles) = special::choose(files, config);
     let mut vocabulary = special::complete(model, specials, files, config)?;
-    let (chat, text) = match specials {
-        special::Specials::Five => (ChatFormat::Rounds, template::ROUNDS),
-        special::Specials::Nine => (ChatFormat::Roles, template::ROLES),
+    let (chat, text, choice) = match specials {
+        special::Specials::Five => (ChatFormat::Rounds, template::ROUNDS, "numbered rounds"),
+        special::Specials::Nine => (ChatFormat::Roles, template::ROLES, "role tokens"),
     };
     vocabulary.chat_template = Some(text.to_owned());
-    let template = Evidence {
-        subject: "chat template",
-        choice: match chat {
-            ChatFormat::Rounds => "numbered rounds".to_owned(),
-            _ => "role tokens".to_owned(),
-        },
-        source: "the authors' chat functions".to_owned(),
+    Ok((vocabulary, chat, vec![roles, template_evidence(choice, "the authors' chat functions")]))
+}
+
+/// GLM-4 and its kin come with a template that gives the authors' ids, so it goes through as it is.
+fn tiktoken_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
+    let (mut vocabulary, roles) = tiktoken::vocabulary(files, config)?;
+    vocabulary.chat_template = files.config.chat_template.clone();
+    let (chat, choice) = match &vocabulary.chat_template {
+        Some(template) if template.contains("[gMASK]<sop>") => (ChatFormat::Glm4, "the model's own"),
+        Some(_) => (ChatFormat::Own, "the model's own, unknown"),
+        None => (ChatFormat::Completion, "none, a base model"),
     };
-    Ok((vocabulary, chat, vec![roles, template]))
+    let source = "tokenizer_config.json or chat_template.jinja";
+    Ok((vocabulary, chat, vec![roles, template_evidence(choice, source)]))
+}
+
+fn template_evidence(choice: &str, source: &str) -> Evidence {
+    Evidence { subject: "chat template", choice: choice.to_owned(), source: source.to_owned() }
 }
 
 /// GGUF has places for three ends of generation, so an unusual list may not fit: say so.
@@ -154,4 +169,42 @@ pub struct Vocabulary {
     pub add_space_prefix: bool,
     /// The chat template, Jinja.
     pub chat_template: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ChatGLM3's, with a small vocabulary.
+    pub fn config() -> GlmConfig {
+        GlmConfig {
+            file: "config.json".into(),
+            name_or_path: String::new(),
+            num_layers: 1,
+            hidden_size: 64,
+            ffn_hidden_size: 64,
+            num_attention_heads: 1,
+            num_kv_heads: 1,
+            qkv_by_head: false,
+            head_dim: 64,
+            qkv_bias: true,
+            padded_vocab_size: 13,
+            seq_length: 8192,
+            layernorm_epsilon: 1e-5,
+            rope_ratio: 1.0,
+            tie_word_embeddings: false,
+        }
+    }
+
+    #[test]
+    fn what_is_neither_kind_of_vocabulary_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = load(dir.path(), &config()).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.model: cannot read: "), "{error}");
+        for bytes in ["{\"model\": {}}", "", "hello world"] {
+            std::fs::write(dir.path().join("tokenizer.model"), bytes).unwrap();
+            let error = load(dir.path(), &config()).unwrap_err().to_string();
+            assert!(error.contains("SentencePiece"), "{bytes}: {error}");
+        }
+    }
 }

@@ -195,27 +195,8 @@ fn next_id(vocabulary: &Vocabulary) -> u32 {
 mod tests {
     use super::*;
     use crate::tokenizer::sentencepiece::Piece;
+    use crate::tokenizer::tests::config;
     use std::path::PathBuf;
-
-    fn config() -> GlmConfig {
-        GlmConfig {
-            file: PathBuf::from("config.json"),
-            name_or_path: String::new(),
-            num_layers: 1,
-            hidden_size: 64,
-            ffn_hidden_size: 64,
-            num_attention_heads: 1,
-            num_kv_heads: 1,
-            qkv_by_head: false,
-            head_dim: 64,
-            qkv_bias: true,
-            padded_vocab_size: 13,
-            seq_length: 8192,
-            layernorm_epsilon: 1e-5,
-            rope_ratio: 1.0,
-            tie_word_embeddings: false,
-        }
-    }
 
     fn files() -> Files {
         Files { model_file: PathBuf::from("tokenizer.model"), ..Default::default() }

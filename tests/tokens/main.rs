@@ -3,11 +3,13 @@
 //! The encoders here do what llama.cpp does with a GGUF's arrays, in a few lines and without care for speed. The
 //! real vocabularies belong to their publishers and are not in the repository: without them the tests are skipped.
 
+mod bpe;
 mod modelfile;
 mod spm;
 
 use std::path::{Path, PathBuf};
 
+use bpe::Bpe;
 use glm2llama::config::GlmConfig;
 use glm2llama::tokenizer::{self, ChatFormat, Tokenizer};
 use minijinja::syntax::SyntaxConfig;
@@ -68,6 +70,11 @@ fn config(padded_vocab_size: usize, seq_length: usize) -> GlmConfig {
 fn chatglm3() -> Option<Tokenizer> {
     let vocabulary = present("data/tokenizer/chatglm3.model")?;
     Some(load(&vocabulary, "chatglm3-6b", &config(65024, 8192)))
+}
+
+fn glm4() -> Option<Tokenizer> {
+    let vocabulary = present("data/tokenizer/glm4.tiktoken")?;
+    Some(load(&vocabulary, "glm-4-9b-chat", &config(151552, 131072)))
 }
 
 fn golden(name: &str) -> Value {
@@ -193,6 +200,45 @@ fn tools_stand_in_the_system_message() {
         You have access to the following tools:\n{shown}{rest}"
     );
     assert_eq!(render(tokenizer::template::ROLES, &none, Some(&tools)), expected);
+}
+
+#[test]
+fn glm4_texts_get_the_original_ids() {
+    let Some(tokenizer) = glm4() else { return };
+    let bpe = Bpe::new(&tokenizer.vocabulary);
+    for text in golden("glm4_tokens.json")["texts"].as_array().unwrap() {
+        let plain = text["text"].as_str().unwrap();
+        assert_eq!(bpe.encode(plain), ids(text), "{plain:?}");
+    }
+}
+
+#[test]
+fn glm4_merges_do_what_ranks_do() {
+    let Some(tokenizer) = glm4() else { return };
+    bpe::joins_like_tiktoken(&tokenizer.vocabulary);
+}
+
+#[test]
+fn glm4_ends_on_the_authors_three_tokens_and_keeps_its_template() {
+    let Some(tokenizer) = glm4() else { return };
+    let vocabulary = &tokenizer.vocabulary;
+    assert_eq!([vocabulary.eos, vocabulary.eot, vocabulary.eom], [151329, 151336, 151338].map(Some));
+    assert_eq!((vocabulary.bos, vocabulary.unk, vocabulary.pad), (Some(151329), None, Some(151329)));
+    assert_eq!([vocabulary.tokens.len(), vocabulary.types.len()], [151552; 2]);
+    assert_eq!(vocabulary.tokens[151342..151344], ["<|end_of_video|>", "[PAD151343]"]);
+    assert_eq!(tokenizer.chat, ChatFormat::Glm4);
+    let published = std::fs::read(shared("data/family/glm-4-9b-chat/tokenizer_config.json")).unwrap();
+    let published: Value = serde_json::from_slice(&published).unwrap();
+    assert_eq!(vocabulary.chat_template.as_deref(), published["chat_template"].as_str());
+    assert_eq!((tokenizer.sampling.temperature, tokenizer.sampling.top_p), (0.8, 0.8));
+    assert_eq!(tokenizer.evidence.len(), 2, "all ends of the text fit: {:?}", tokenizer.evidence);
+}
+
+#[test]
+fn glm4_without_a_template_is_a_base_model() {
+    let Some(vocabulary) = present("data/tokenizer/glm4.tiktoken") else { return };
+    let tokenizer = load(&vocabulary, "glm-4-9b", &config(151552, 8192));
+    assert_eq!((tokenizer.chat, tokenizer.vocabulary.chat_template), (ChatFormat::Completion, None));
 }
 
 /// What llama.cpp looks for in a template when it has to do without Jinja.

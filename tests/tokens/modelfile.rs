@@ -45,6 +45,15 @@ fn chatglm2_texts_are_those_of_the_jinja_template() {
     same_texts(&format("rounds", ChatFormat::Rounds), template::ROUNDS, "\n\n");
 }
 
+/// Its template knows no `tool`; the messages of that role are left to the other formats.
+#[test]
+fn glm4_texts_are_those_of_the_models_own_template() {
+    let mut chats = format("glm4", ChatFormat::Glm4);
+    let Some(tokenizer) = super::glm4() else { return };
+    chats.retain(|chat| chat["messages"].as_array().unwrap().iter().all(|message| message["role"] != "tool"));
+    same_texts(&chats, tokenizer.vocabulary.chat_template.as_deref().unwrap(), "<|assistant|>");
+}
+
 #[test]
 fn chatglm3_texts_get_the_original_ids() {
     let Some(tokenizer) = super::chatglm3() else { return };

@@ -175,8 +175,10 @@ fn transpose(t: &mut [F32x16]) {
     unsafe {
         for half in [0, 4, 8, 12] {
             let [a, b, c, d] = [t[half].0, t[half + 1].0, t[half + 2].0, t[half + 3].0];
-            let (ab, cd) = (_mm512_castps_pd(_mm512_unpacklo_ps(a, b)), _mm512_castps_pd(_mm512_unpacklo_ps(c, d)));
-            let (ab2, cd2) = (_mm512_castps_pd(_mm512_unpackhi_ps(a, b)), _mm512_castps_pd(_mm512_unpackhi_ps(c, d)));
+            let (ab, cd) =
+                (_mm512_castps_pd(_mm512_unpacklo_ps(a, b)), _mm512_castps_pd(_mm512_unpacklo_ps(c, d)));
+            let (ab2, cd2) =
+                (_mm512_castps_pd(_mm512_unpackhi_ps(a, b)), _mm512_castps_pd(_mm512_unpackhi_ps(c, d)));
             t[half].0 = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
             t[half + 1].0 = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
             t[half + 2].0 = _mm512_castpd_ps(_mm512_unpacklo_pd(ab2, cd2));

@@ -88,7 +88,11 @@ pub(super) fn by_super_block<L: Lanes, const COUNT: usize>(lanes: L, table: &[f3
 
 /// The inverse of [`by_super_block`], for levels.
 #[inline(always)]
-pub(super) fn by_sub_block<L: Lanes, const COUNT: usize>(lanes: L, columns: &[L::V; COUNT], table: &mut [u8]) {
+pub(super) fn by_sub_block<L: Lanes, const COUNT: usize>(
+    lanes: L,
+    columns: &[L::V; COUNT],
+    table: &mut [u8],
+) {
     for (j, &column) in columns.iter().enumerate() {
         let mut bytes = [0; MAX_LANES];
         lanes.store_bytes(column, &mut bytes);
@@ -116,7 +120,12 @@ impl Flags {
 
     /// Sets one for each super-block of a group whose first sub-block is `first`.
     #[inline(always)]
-    pub(super) fn set_super_blocks<const COUNT: usize>(&mut self, first: usize, lanes: usize, mask: impl Mask) {
+    pub(super) fn set_super_blocks<const COUNT: usize>(
+        &mut self,
+        first: usize,
+        lanes: usize,
+        mask: impl Mask,
+    ) {
         let bits = mask.bits();
         if bits != 0 {
             for lane in (0..lanes).filter(|lane| bits >> lane & 1 == 1) {
@@ -125,9 +134,11 @@ impl Flags {
         }
     }
 
+    /// Those of super-block `i`: sub-block `j` is bit `j`.
     #[inline(always)]
-    pub(super) fn get(&self, i: usize) -> bool {
-        self.0[i / 64] >> (i % 64) & 1 == 1
+    pub(super) fn of_super_block<const COUNT: usize>(&self, i: usize) -> u64 {
+        let first = i * COUNT;
+        self.0[first / 64] >> (first % 64) & ((1 << COUNT) - 1)
     }
 }
 

@@ -69,7 +69,8 @@ impl Kernel for QuantizeXs<'_> {
         let mut buffer = Buffer::new(&self.rows);
         for (i, out) in self.out.chunks_mut(BATCH * BYTES).enumerate() {
             let batch = buffer.weights(&self.rows, i * BATCH, out.len() / BYTES);
-            let squares = if batch.importance.is_some() { sums_of_squares(group, &batch) } else { [0.0; BATCH] };
+            let squares =
+                if batch.importance.is_some() { sums_of_squares(group, &batch) } else { [0.0; BATCH] };
             let mut scales = [0.0; BATCH * 8];
             for first in batch.groups(L::Group::N, 8) {
                 let x = columns(group, batch.x, first);

@@ -114,7 +114,8 @@ impl<const FIVE_BITS: bool, const MIN: bool, const WEIGHTED: bool> Quantize<'_, 
     fn fit_weighted<L: Lanes>(lanes: L, x: &[L::V; BLOCK], weights: &[L::V; BLOCK]) -> Found<L::V> {
         if MIN {
             let search = if FIVE_BITS { &legacy::Q5_1_SEARCH } else { &legacy::Q4_1_SEARCH };
-            let affine::Found { scale, min, inverse, base, strange, .. } = affine::fit(lanes, search, x, weights);
+            let affine::Found { scale, min, inverse, base, strange, .. } =
+                affine::fit(lanes, search, x, weights);
             return Found { scale, min, inverse, base, strange };
         }
         let found = signed::fit(lanes, x, weights, Self::LIMIT);
@@ -157,9 +158,8 @@ impl<const FIVE_BITS: bool, const MIN: bool, const WEIGHTED: bool> Quantize<'_, 
 
     /// One block in scalar code; with importance weights, and the mean square of the row.
     fn reference(x: &[f32; BLOCK], importance: Option<(&[f32], f32)>, out: &mut [u8]) {
-        let weights = importance.map(|(importance, variance)| {
-            search::search_weights(x, &importance.as_chunks().0[0], variance)
-        });
+        let weights = importance
+            .map(|(importance, variance)| search::search_weights(x, &importance.as_chunks().0[0], variance));
         match (FIVE_BITS, MIN) {
             (false, false) => legacy::q4_0(x, weights.as_ref()).write(out),
             (false, true) => legacy::q4_1(x, weights.as_ref()).write(out),

@@ -1,6 +1,8 @@
 //! Q3_K.
 
-use super::batch::{BATCH, Batch, SUPER, by_sub_block, by_super_block, search_weights, spread, sums_of_squares};
+use super::batch::{
+    BATCH, Batch, SUPER, by_sub_block, by_super_block, search_weights, spread, sums_of_squares,
+};
 use super::signed;
 use super::signed_super_block::{Scales, SubBlocks, WithoutMins, columns};
 use crate::block::{Block, Q3_K};
@@ -66,7 +68,10 @@ impl WithoutMins for Q3_K {
         }
         let mut all = [Scales::default(); BATCH];
         for ((out, unit), numbers) in all.iter_mut().zip(units).zip(numbers) {
-            *out = Scales { d: to_half(unit), numbers: numbers.map(|number| (i32::from(number) - q3_k::SCALE_LIMIT) as i8) };
+            *out = Scales {
+                d: to_half(unit),
+                numbers: numbers.map(|number| (i32::from(number) - q3_k::SCALE_LIMIT) as i8),
+            };
         }
         all
     }

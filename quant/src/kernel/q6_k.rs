@@ -45,7 +45,8 @@ impl WithoutMins for Q6_K {
     #[inline(always)]
     fn write(scales: &Scales, levels: &[u8; SUPER], out: &mut [u8]) {
         let (low, high_bits) = pack::six_bits(levels);
-        Q6_K { levels: low, high_bits, scales: scales.numbers.map(|scale| scale as u8), d: scales.d }.write(out);
+        Q6_K { levels: low, high_bits, scales: scales.numbers.map(|scale| scale as u8), d: scales.d }
+            .write(out);
     }
 
     fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, out: &mut [u8]) {

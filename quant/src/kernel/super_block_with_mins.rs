@@ -102,7 +102,11 @@ impl SubBlocks {
 
     /// Fits a scale and a min to every sub-block, one a lane.
     #[inline(always)]
-    fn fit<L: Lanes, const LEN: usize, const COUNT: usize, F: WithMins<LEN, COUNT>>(&mut self, lanes: L, batch: &Batch) {
+    fn fit<L: Lanes, const LEN: usize, const COUNT: usize, F: WithMins<LEN, COUNT>>(
+        &mut self,
+        lanes: L,
+        batch: &Batch,
+    ) {
         let zero = lanes.splat(0.0);
         let squares = if batch.importance.is_some() { sums_of_squares(lanes, batch) } else { [0.0; BATCH] };
         for first in batch.groups(L::N, COUNT) {
@@ -136,7 +140,8 @@ impl SubBlocks {
         let (mut scales, mut mins) = (Numbers::NONE, Numbers::NONE);
         for i in 0..count {
             for (from, to) in [(&self.scales, &mut scales), (&self.mins, &mut mins)] {
-                (to.unit[i], to.numbers.as_chunks_mut::<COUNT>().0[i]) = proportional(&from.as_chunks().0[i], max);
+                (to.unit[i], to.numbers.as_chunks_mut::<COUNT>().0[i]) =
+                    proportional(&from.as_chunks().0[i], max);
             }
         }
         (scales, mins)
@@ -144,7 +149,12 @@ impl SubBlocks {
 
     /// With importance weights there is a search, which takes one super-block a lane.
     #[inline(always)]
-    fn search_scales<L: Lanes, const COUNT: usize>(&mut self, lanes: L, count: usize, max: i32) -> (Numbers, Numbers) {
+    fn search_scales<L: Lanes, const COUNT: usize>(
+        &mut self,
+        lanes: L,
+        count: usize,
+        max: i32,
+    ) -> (Numbers, Numbers) {
         let (mut scales, mut mins) = (Numbers::NONE, Numbers::NONE);
         for first in (0..count).step_by(L::N) {
             let start = first * COUNT;
@@ -170,21 +180,20 @@ impl SubBlocks {
         x: &[f32; SUPER],
         block: &mut SuperBlock<COUNT>,
     ) -> bool {
-        let range = Range { low: 0.0, high: F::SEARCH.max_level as f32 };
         let (d, dmin) = (from_half(block.d), from_half(block.dmin));
-        for (j, (x, levels)) in x.as_chunks::<LEN>().0.iter().zip(block.levels.as_chunks_mut::<LEN>().0).enumerate() {
-            let sub_block = i * COUNT + j;
-            let fits = |number: u8| i32::from(number) <= F::MAX_SCALE;
-            if self.strange.get(sub_block) || !fits(block.scales[j]) || !fits(block.mins[j]) {
-                return false;
-            }
-            let scale = d * f32::from(block.scales[j]);
-            let min = dmin * f32::from(block.mins[j]);
-            let kept = scale == 0.0;
-            if kept && !self.flat.get(sub_block) || !kept && !range.levels(lanes, x, min, scale, levels) {
-                return false;
-            }
+        let (mut scales, mut mins) = ([0.0; COUNT], [0.0; COUNT]);
+        let (mut zero, mut fits) = (0, true);
+        for j in 0..COUNT {
+            scales[j] = d * f32::from(block.scales[j]);
+            mins[j] = dmin * f32::from(block.mins[j]);
+            zero |= u64::from(scales[j] == 0.0) << j;
+            fits &= i32::from(block.scales[j].max(block.mins[j])) <= F::MAX_SCALE;
         }
-        true
+        let strange = self.strange.of_super_block::<COUNT>(i) != 0;
+        if strange || !fits || zero & !self.flat.of_super_block::<COUNT>(i) != 0 {
+            return false;
+        }
+        let range = Range { low: 0.0, high: F::SEARCH.max_level as f32 };
+        range.levels::<L, LEN, COUNT>(lanes, x, &mins, &mut scales, zero, &mut block.levels)
     }
 }

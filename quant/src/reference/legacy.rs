@@ -9,14 +9,8 @@ use crate::pack;
 use crate::round::{to_half, toward_zero};
 
 /// The search of Q4_1.
-pub(crate) const Q4_1_SEARCH: AffineSearch = AffineSearch {
-    max_level: 15,
-    first: -0.9,
-    step: 0.05,
-    steps: 36,
-    absolute: false,
-    limit_first: true,
-};
+pub(crate) const Q4_1_SEARCH: AffineSearch =
+    AffineSearch { max_level: 15, first: -0.9, step: 0.05, steps: 36, absolute: false, limit_first: true };
 
 /// The search of Q5_1.
 pub(crate) const Q5_1_SEARCH: AffineSearch = AffineSearch { max_level: 31, ..Q4_1_SEARCH };
