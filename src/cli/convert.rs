@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::args::Convert;
 use super::progress::Progress;
 use super::report::{Report, Start, Summary};
-use super::{options, plan};
+use super::{options, plan, verify};
 use crate::convert::{Job, Request};
 use crate::error::{Error, Result};
 use crate::pipeline::Options;
@@ -22,8 +22,15 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     let outputs = job.create_outputs()?;
     let report = announce(args, &job);
     let progress = Progress::new(job.work().source_bytes(), &job.model.plan, &report)?;
-    job.run(outputs, options, &progress)?;
+    let filled = job.fill(outputs, options, &progress)?;
     progress.finish();
+    if args.verify {
+        for (target, temporary) in filled.files() {
+            let line = verify::check_written(&args.folder, target, temporary, &progress)?;
+            report.verified(target, &line);
+        }
+    }
+    filled.publish()?;
     report.summary(&Summary::new(&job, started.elapsed()));
     Ok(())
 }

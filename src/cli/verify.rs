@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::Verify;
+use super::page;
 use super::print::note;
+use super::progress::Progress;
 use super::verify_report::{Outcome, print};
 use crate::config::read_capped;
 use crate::error::{Error, Result};
+use crate::output::Pending;
+use crate::pipeline;
 use crate::verify::{DEFAULT_TEXT, Function, Pair, Verdict, Watch, Weights};
 
 /// A page has 3 kB; only its first tokens are used.
@@ -46,8 +50,39 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
         weights_took,
         took: started.elapsed(),
     };
+    if let Some(file) = &args.report {
+        let mut page = Pending::create(file, true)?;
+        page.write_all(page::render(&outcome).as_bytes())?;
+        page.publish()?;
+    }
     print(&outcome, args.json);
     Ok(ExitCode::from(u8::from(!verdict.same)))
+}
+
+/// `convert --verify`: what was written against its checkpoint, all but running it; returns the verdict.
+pub(super) fn check_written(
+    folder: &Path,
+    target: &Path,
+    temporary: &Path,
+    progress: &Progress,
+) -> Result<String> {
+    let pair = Pair::open(folder, temporary)?;
+    let facts = pair.facts()?;
+    let weights = pair.weights(&Stoppable(progress))?;
+    let verdict = Verdict::new(&weights, &facts, None, None);
+    if verdict.same {
+        return Ok(verdict.line);
+    }
+    Err(Error::Refuted { file: target.to_owned(), problem: verdict.line })
+}
+
+/// Ctrl-C ends a conversion's check too.
+struct Stoppable<'a>(&'a Progress<'a>);
+
+impl Watch for Stoppable<'_> {
+    fn advanced(&self, _: &'static str, _: u64, _: u64) -> Result<()> {
+        if pipeline::Watch::stopped(self.0) { Err(Error::Interrupted) } else { Ok(()) }
+    }
 }
 
 /// Runs both models; a file that cannot be run is no obstacle when its weights tell already that it is wrong.
