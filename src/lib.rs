@@ -1,6 +1,31 @@
-//! Converts ChatGLM checkpoints into llama-architecture GGUF files.
+//! Converts ChatGLM checkpoints into llama-architecture GGUF files, exactly.
+//!
+//! Data flows one way:
+//!
+//! ```text
+//! config.json, *.safetensors -> checkpoint -> remap -> pipeline (quant) -> gguf -> one .gguf file
+//! tokenizer.model ------------> tokenizer -> metadata ----------------------^
+//! ```
+//!
+//! [`convert::Job`] is the whole of it; everything before [`convert::Job::run`] reads no weights.
 #![forbid(unsafe_code)]
 
+pub mod checkpoint;
+pub mod cli;
 pub mod config;
+pub mod convert;
 pub mod error;
+pub mod gguf;
+pub mod hf;
+pub mod imatrix;
+pub mod metadata;
+pub mod model;
+pub mod modelling;
+pub mod naming;
+pub mod ollama;
+pub mod output;
+pub mod pipeline;
+pub mod recipe;
+pub mod remap;
+pub mod sink;
 pub mod tokenizer;

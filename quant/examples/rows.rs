@@ -37,7 +37,7 @@ fn run(mut args: impl Iterator<Item = String>) -> Result<String, String> {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value; {USAGE}"));
         match arg.as_str() {
             "--imatrix" => imatrix = Some(value()?),
-            "--backend" => backend = backend_named(&value()?)?,
+            "--backend" => backend = value()?.parse().map_err(|error| format!("{error}"))?,
             option if option.starts_with("--") => return Err(format!("unknown option {option}; {USAGE}")),
             _ => positional.push(arg),
         }
@@ -72,12 +72,6 @@ fn run(mut args: impl Iterator<Item = String>) -> Result<String, String> {
         "{format} {backend}: {count} rows of {columns}, {} bytes, million weights a second: {speed:.1}",
         blocks.len()
     ))
-}
-
-fn backend_named(name: &str) -> Result<Backend, String> {
-    let known = [Backend::Scalar];
-    let found = known.into_iter().find(|backend| backend.to_string() == name);
-    found.ok_or_else(|| format!("unknown backend `{name}`, expected one of: scalar"))
 }
 
 fn read_floats(path: &str) -> Result<Vec<f32>, String> {

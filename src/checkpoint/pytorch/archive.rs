@@ -1,0 +1,74 @@
+//! The ZIP archive that `torch.save` writes: which entry lies where. Nothing is unpacked.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use rawzip::{CompressionMethod, RECOMMENDED_BUFFER_SIZE, ZipArchive};
+
+use crate::error::{Error, Result};
+
+/// A real shard has one entry a tensor and a few more.
+const MAX_ENTRIES: u64 = 1 << 16;
+
+/// Where an entry's bytes lie in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+}
+
+/// Reads the archive's directory: the entries by name, without the folder that all of them are in.
+///
+/// Only what is stored as it is can be read from its place, and `torch.save` writes nothing else: so a compressed
+/// entry, which could grow to any size, is refused.
+pub(super) fn read(path: &Path, file: &File) -> Result<BTreeMap<String, Place>> {
+    let damaged = |e: rawzip::Error| Error::input(path, "", format!("is no PyTorch file: {e}"));
+    let length = file.metadata().map_err(Error::io(path, "read"))?.len();
+    let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
+    let reader = file.try_clone().map_err(Error::io(path, "read"))?;
+    let archive = ZipArchive::from_file(reader, &mut buffer).map_err(damaged)?;
+    if archive.entries_hint() > MAX_ENTRIES {
+        let found = format!("{} entries", archive.entries_hint());
+        return Err(Error::mismatch(path, "", found, format!("at most {MAX_ENTRIES}")));
+    }
+
+    let mut places = BTreeMap::new();
+    let mut folder = None;
+    let mut count = 0;
+    let mut entries = archive.entries(&mut buffer);
+    while let Some(entry) = entries.next_entry().map_err(damaged)? {
+        count += 1;
+        let raw = entry.file_path();
+        let full = std::str::from_utf8(raw.as_ref())
+            .map_err(|_| Error::mismatch(path, "", "an entry's name that is no text", "UTF-8"))?;
+        let Some((top, name)) = full.split_once('/') else {
+            return Err(Error::mismatch(path, full, "an entry outside the folder", "all in one folder"));
+        };
+        if *folder.get_or_insert_with(|| top.to_owned()) != top {
+            return Err(Error::mismatch(path, full, format!("it in {top}"), "all entries in one folder"));
+        }
+        let stored = entry.compression_method() == CompressionMethod::STORE
+            && entry.compressed_size_hint() == entry.uncompressed_size_hint()
+            && !entry.flags().is_encrypted();
+        if !stored {
+            return Err(Error::mismatch(path, name, "a compressed entry", "it stored as torch.save does"));
+        }
+        let (offset, end) = archive.get_entry(entry.wayfinder()).map_err(damaged)?.compressed_data_range();
+        if end > length {
+            let found = format!("{length} bytes");
+            return Err(Error::mismatch(path, name, found, format!("{end}: is the download complete?")));
+        }
+        if places.insert(name.to_owned(), Place { offset, bytes: end - offset }).is_some() {
+            return Err(Error::mismatch(path, name, "it twice", "each entry once"));
+        }
+        if count > MAX_ENTRIES {
+            break;
+        }
+    }
+    if count != archive.entries_hint() {
+        let expected = format!("{} by the archive's own count", archive.entries_hint());
+        return Err(Error::mismatch(path, "", format!("{count} entries"), expected));
+    }
+    Ok(places)
+}

@@ -1,0 +1,129 @@
+//! A PyTorch file (`torch.save` of a dictionary of tensors): where each tensor's bytes lie.
+//!
+//! The file is a ZIP archive of entries that are stored as they are: a pickle that describes the tensors, and their
+//! storages. With both read, a tensor is a range of the file like any other, so weights are streamed from here
+//! as from a safetensors file. Nothing is executed and nothing unpacked.
+
+mod archive;
+mod opcode;
+mod pickle;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::Entry;
+use super::dtype::Dtype;
+use crate::error::{Error, Result};
+use archive::Place;
+use pickle::Saved;
+
+/// The pickle of a real shard of 40 layers has 40 kB.
+const MAX_PICKLE: u64 = 4 << 20;
+const PICKLE: &str = "data.pkl";
+/// How a file starts that PyTorch before 1.6 wrote: a pickled magic number.
+const LEGACY: [u8; 4] = [0x80, 2, 0x8a, 0x0a];
+
+/// Reads archive and pickle, and holds every tensor against the storage that it is in.
+pub(super) fn read_header(path: &Path, file: &File) -> Result<Vec<Entry>> {
+    let mut start = [0; 4];
+    let length = file.metadata().map_err(Error::io(path, "read"))?.len();
+    if length >= 4 {
+        file.read_exact_at(&mut start, 0).map_err(Error::io(path, "read"))?;
+    }
+    if start == LEGACY {
+        let expected = "a newer one: load it with PyTorch and torch.save it again, or save it as safetensors";
+        return Err(Error::mismatch(path, "", "the file format of PyTorch before 1.6", expected));
+    }
+    let places = archive::read(path, file)?;
+    require_little_endian(path, file, &places)?;
+    let pickle = read_entry(path, file, &places, PICKLE, MAX_PICKLE)?;
+    let tensors = pickle::tensors(&pickle).map_err(|(item, problem)| {
+        let item = if item.is_empty() { PICKLE.to_owned() } else { item };
+        Error::input(path, item, problem)
+    })?;
+    tensors.into_iter().map(|(name, saved)| entry(path, &places, name, &saved)).collect()
+}
+
+/// PyTorch writes the machine's own byte order, and from 2.1 on says which.
+fn require_little_endian(path: &Path, file: &File, places: &BTreeMap<String, Place>) -> Result<()> {
+    const ENTRY: &str = "byteorder";
+    if !places.contains_key(ENTRY) {
+        return Ok(());
+    }
+    let order = read_entry(path, file, places, ENTRY, 16)?;
+    if order == b"little" {
+        return Ok(());
+    }
+    Err(Error::mismatch(path, ENTRY, String::from_utf8_lossy(&order), "little"))
+}
+
+fn read_entry(
+    path: &Path,
+    file: &File,
+    places: &BTreeMap<String, Place>,
+    name: &str,
+    max: u64,
+) -> Result<Vec<u8>> {
+    let place = places
+        .get(name)
+        .ok_or_else(|| Error::mismatch(path, name, "no such entry", "it in every PyTorch file"))?;
+    let len = usize::try_from(place.bytes).ok().filter(|_| place.bytes <= max);
+    let len = len.ok_or_else(|| {
+        Error::mismatch(path, name, format!("{} bytes", place.bytes), format!("at most {max}"))
+    })?;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, place.offset).map_err(Error::io(path, "read"))?;
+    Ok(bytes)
+}
+
+fn entry(path: &Path, places: &BTreeMap<String, Place>, name: &str, saved: &Saved) -> Result<Entry> {
+    let wrong = |found: String, expected: String| Error::mismatch(path, name, found, expected);
+    let dtype = match saved.kind {
+        "Float" => Dtype::F32,
+        "Half" => Dtype::F16,
+        "BFloat16" => Dtype::BF16,
+        other => return Err(Dtype::refuse(path, name, other)),
+    };
+    let shape: Vec<usize> = saved
+        .shape
+        .iter()
+        .map(|&size| usize::try_from(size))
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|_| wrong(format!("shape {:?}", saved.shape), "one that fits this machine".to_owned()))?;
+    let mut contiguous = vec![1; shape.len()];
+    let mut values = 1u64;
+    for (stride, &size) in contiguous.iter_mut().zip(&saved.shape).rev() {
+        *stride = values;
+        values = values
+            .checked_mul(size)
+            .ok_or_else(|| wrong(format!("shape {:?}", saved.shape), "one that fits the file".to_owned()))?;
+    }
+    // The stride of a dimension of one value means nothing.
+    let moved = |((&found, &expected), &size): ((&u64, &u64), &u64)| found != expected && size > 1;
+    if saved.strides.len() != shape.len()
+        || saved.strides.iter().zip(&contiguous).zip(&saved.shape).any(moved)
+    {
+        let expected = format!("{contiguous:?}: values in their order");
+        return Err(wrong(format!("strides {:?}", saved.strides), expected));
+    }
+
+    let storage = format!("data/{}", saved.key);
+    let place = places
+        .get(&storage)
+        .ok_or_else(|| wrong(format!("no {storage} in the file"), "the tensor's storage".to_owned()))?;
+    let width = dtype.bytes() as u64;
+    if saved.storage_len.checked_mul(width) != Some(place.bytes) {
+        let expected = format!("{} {dtype} values", saved.storage_len);
+        return Err(wrong(format!("{} bytes in {storage}", place.bytes), expected));
+    }
+    let end = saved.offset.checked_add(values).filter(|&end| end <= saved.storage_len);
+    if end.is_none() {
+        let found = format!("shape {:?} from value {}", saved.shape, saved.offset);
+        return Err(wrong(found, format!("at most the {} values of {storage}", saved.storage_len)));
+    }
+    Entry::new(path, name.to_owned(), dtype, shape, place.offset + saved.offset * width)
+}

@@ -1,0 +1,132 @@
+//! What the user may type. Only parsed here: whatever touches the disk comes after.
+
+mod export_hf;
+
+use std::num::NonZero;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::recipe::FfnPad;
+pub(super) use export_hf::ExportHf;
+
+/// Converts ChatGLM checkpoints into GGUF files that every llama.cpp program loads as a Llama model.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Args {
+    /// The command.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Converts and quantizes a checkpoint, in one pass
+    #[command(after_help = EXAMPLES)]
+    Convert(Convert),
+    /// Writes a checkpoint as a Llama model for Hugging Face transformers, with its tokenizer
+    #[command(after_help = export_hf::EXAMPLES)]
+    ExportHf(ExportHf),
+    /// Shows what convert would do, without reading a weight; takes the options of convert
+    Plan(Convert),
+    /// Shows what a GGUF file holds: metadata, tensors and sizes
+    Inspect(Inspect),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Inspect {
+    /// The GGUF file, of any architecture
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+
+    /// Show long texts and arrays whole
+    #[arg(long)]
+    pub(super) all: bool,
+
+    /// Print JSON lines instead of text
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  glm2llama convert chatglm3-6b
+  glm2llama convert chatglm3-6b --type Q4_K_M --type Q8_0
+  glm2llama convert my-finetune --type Q5_K_M --output my-finetune.gguf
+
+Exit codes: 0 done; 2 bad usage, bad input or a failed read or write, and no output file is left;
+130 interrupted, likewise.";
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Convert {
+    /// The folder with config.json, tokenizer.model and the safetensors
+    #[arg(value_name = "MODEL_DIR")]
+    pub(super) folder: PathBuf,
+
+    /// What to write, Q4_K_M for instance; give it several times to write several files from one reading
+    #[arg(short, long = "type", value_name = "NAME", default_value = "Q4_K_M")]
+    pub(super) types: Vec<String>,
+
+    /// The file to write; {type} in it stands for the type's name [default: the model's name, here]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+
+    /// Replace output files that exist
+    #[arg(short, long)]
+    pub(super) force: bool,
+
+    /// Pad the feed-forward network with zeros to whole super-blocks of 256: where a type would fall back
+    /// otherwise (auto), always, or never; the model computes the same either way
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    pub(super) ffn_pad: FfnPad,
+
+    /// Write no Modelfile for Ollama beside the output
+    #[arg(long)]
+    pub(super) no_modelfile: bool,
+
+    /// Quantize with an importance matrix, as llama-imatrix writes it (GGUF or .dat)
+    #[arg(long, value_name = "FILE")]
+    pub(super) imatrix: Option<PathBuf>,
+
+    /// Refuse when a tensor would fall back to another format than the type names
+    #[arg(long)]
+    pub(super) strict: bool,
+
+    /// Only show what would be done: the command plan
+    #[arg(long)]
+    pub(super) dry_run: bool,
+
+    /// In a plan, show a row for each tensor and not for each kind of tensor
+    #[arg(long)]
+    pub(super) all: bool,
+
+    /// Workers that quantize [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<NonZero<usize>>,
+
+    /// Instructions to quantize with: scalar, avx2, avx512 or neon [default: the machine's fastest]
+    #[arg(long, value_name = "NAME")]
+    pub(super) backend: Option<String>,
+
+    /// Memory for buffers, in MiB; more than the default gains nothing on most machines
+    #[arg(long, value_name = "MIB", default_value = "96")]
+    pub(super) buffer_memory: NonZero<u32>,
+
+    /// Print JSON lines on stdout instead of text
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Print errors only
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,88 @@
+//! How far the run is: a bar on a terminal, a plain line now and then elsewhere; and Ctrl-C.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::report::Report;
+use crate::error::{Error, Result};
+use crate::pipeline::Watch;
+use crate::remap::Plan;
+
+/// Time between two plain lines.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+pub(super) struct Progress<'a> {
+    report: &'a Report,
+    plan: &'a Plan,
+    total_bytes: u64,
+    started: Instant,
+    /// On a terminal.
+    bar: Option<ProgressBar>,
+    /// When the last plain line was printed.
+    last_line: Mutex<Instant>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl<'a> Progress<'a> {
+    /// Starts the clock, and catches Ctrl-C and SIGTERM from now on.
+    pub(super) fn new(total_bytes: u64, plan: &'a Plan, report: &'a Report) -> Result<Progress<'a>> {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stopped);
+        ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+            .map_err(|e| Error::Usage(format!("cannot catch Ctrl-C: {e}")))?;
+        let bar = (report.is_text() && std::io::stderr().is_terminal()).then(|| {
+            let template = "{bar:24} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
+            let style =
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new(total_bytes).with_style(style.progress_chars("=> "))
+        });
+        let now = Instant::now();
+        Ok(Progress { report, plan, total_bytes, started: now, bar, last_line: Mutex::new(now), stopped })
+    }
+
+    pub(super) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line_is_due(&self) -> bool {
+        let Ok(mut last) = self.last_line.lock() else { return false };
+        let due = last.elapsed() >= LINE_EVERY;
+        if due {
+            *last = Instant::now();
+        }
+        due
+    }
+}
+
+impl Watch for Progress<'_> {
+    fn advanced(&self, tensor: usize, bytes: u64) {
+        let name = self.plan.tensors.get(tensor).map_or("", |target| &target.name);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(name.to_owned());
+                bar.set_position(bytes);
+            }
+            None if self.line_is_due() => {
+                self.report.progress(name, bytes, self.total_bytes, self.started.elapsed());
+            }
+            None => {}
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        self.finish(); // on an error too: its line must not stand behind half a bar
+    }
+}

@@ -1,0 +1,249 @@
+//! What is printed: text for people, JSON lines for programs. Results go to stdout, the rest to stderr.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::print::{gigabytes, json, note, out, peak_memory_bytes};
+use crate::convert::{Job, Output};
+use crate::hf::Export;
+use crate::model::Model;
+
+/// Where and how to print.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Report {
+    Text,
+    Json,
+    Quiet,
+}
+
+/// One JSON line: `{"type": ..., "data": ...}`.
+#[derive(Serialize)]
+#[serde(tag = "type", content = "data", rename_all = "snake_case")]
+enum Event<'a> {
+    Start(&'a Start),
+    Warning {
+        message: &'a str,
+    },
+    Progress {
+        tensor: &'a str,
+        bytes: u64,
+        total_bytes: u64,
+        seconds: f64,
+    },
+    Summary(&'a Summary),
+    #[serde(rename = "summary")]
+    Exported(&'a Exported),
+}
+
+/// What the run starts from.
+#[derive(Serialize)]
+pub(super) struct Start {
+    model: String,
+    layers: usize,
+    parameters: u64,
+    source_bytes: u64,
+    /// What no single field of the checkpoint tells, and what it was taken from.
+    decisions: Vec<String>,
+    outputs: Vec<PathBuf>,
+}
+
+/// What the run came to.
+#[derive(Serialize)]
+pub(super) struct Summary {
+    outputs: Vec<Written>,
+    seconds: f64,
+    peak_memory_bytes: Option<u64>,
+}
+
+/// What an export came to.
+#[derive(Serialize)]
+pub(super) struct Exported {
+    folder: PathBuf,
+    /// Names and lengths.
+    files: BTreeMap<String, u64>,
+    bytes: u64,
+    seconds: f64,
+    peak_memory_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Written {
+    file: PathBuf,
+    modelfile: Option<PathBuf>,
+    file_type: String,
+    bytes: u64,
+    bits_per_weight: f64,
+    /// Tensors of each format.
+    formats: BTreeMap<&'static str, usize>,
+    ffn_padding: Option<Padding>,
+}
+
+#[derive(Serialize)]
+struct Padding {
+    from: usize,
+    to: usize,
+}
+
+impl Report {
+    pub(super) fn new(json: bool, quiet: bool) -> Report {
+        match (json, quiet) {
+            (true, _) => Report::Json,
+            (false, true) => Report::Quiet,
+            (false, false) => Report::Text,
+        }
+    }
+
+    pub(super) fn is_text(self) -> bool {
+        matches!(self, Report::Text)
+    }
+
+    pub(super) fn is_quiet(self) -> bool {
+        matches!(self, Report::Quiet)
+    }
+
+    pub(super) fn start(self, start: &Start) {
+        match self {
+            Report::Text => {
+                note(&format!(
+                    "{}: {} layers, {:.2} billion weights, {}",
+                    start.model,
+                    start.layers,
+                    start.parameters as f64 / 1e9,
+                    gigabytes(start.source_bytes)
+                ));
+                start.decisions.iter().for_each(|decision| note(&format!("  {decision}")));
+            }
+            Report::Json => json(&Event::Start(start)),
+            Report::Quiet => {}
+        }
+    }
+
+    pub(super) fn warning(self, message: &str) {
+        match self {
+            Report::Text => note(&format!("warning: {message}")),
+            Report::Json => json(&Event::Warning { message }),
+            Report::Quiet => {}
+        }
+    }
+
+    pub(super) fn progress(self, tensor: &str, bytes: u64, total_bytes: u64, elapsed: Duration) {
+        let seconds = elapsed.as_secs_f64();
+        match self {
+            Report::Text => {
+                let left = seconds * (total_bytes - bytes) as f64 / bytes.max(1) as f64;
+                let percent = 100 * bytes / total_bytes.max(1);
+                let speed = gigabytes((bytes as f64 / seconds) as u64);
+                note(&format!("{percent:3}%  {speed}/s  {left:.0} s left  {tensor}"));
+            }
+            Report::Json => json(&Event::Progress { tensor, bytes, total_bytes, seconds }),
+            Report::Quiet => {}
+        }
+    }
+
+    pub(super) fn summary(self, summary: &Summary) {
+        match self {
+            Report::Text => {
+                summary.outputs.iter().for_each(|output| out(&output.text()));
+                out(&cost(summary.seconds, summary.peak_memory_bytes));
+            }
+            Report::Json => json(&Event::Summary(summary)),
+            Report::Quiet => {}
+        }
+    }
+
+    pub(super) fn exported(self, exported: &Exported) {
+        match self {
+            Report::Text => {
+                let (folder, files) = (exported.folder.display(), exported.files.len());
+                out(&format!("{folder}: {} in {files} files", gigabytes(exported.bytes)));
+                out(&cost(exported.seconds, exported.peak_memory_bytes));
+            }
+            Report::Json => json(&Event::Exported(exported)),
+            Report::Quiet => {}
+        }
+    }
+}
+
+fn cost(seconds: f64, peak_memory_bytes: Option<u64>) -> String {
+    let memory = peak_memory_bytes.map(|bytes| format!(", {} MB of memory at most", bytes / 1_000_000));
+    format!("{seconds:.1} s{}", memory.unwrap_or_default())
+}
+
+impl Start {
+    pub(super) fn new(model: &Model, source_bytes: u64, outputs: Vec<PathBuf>) -> Start {
+        Start {
+            model: model.name.full(),
+            layers: model.config.num_layers,
+            parameters: model.plan.parameters(),
+            source_bytes,
+            decisions: model.decisions(),
+            outputs,
+        }
+    }
+}
+
+impl Summary {
+    pub(super) fn new(job: &Job, elapsed: Duration) -> Summary {
+        Summary {
+            outputs: job.outputs.iter().map(|output| Written::new(job, output)).collect(),
+            seconds: elapsed.as_secs_f64(),
+            peak_memory_bytes: peak_memory_bytes(),
+        }
+    }
+}
+
+impl Exported {
+    pub(super) fn new(export: &Export, elapsed: Duration) -> Exported {
+        let files: BTreeMap<String, u64> =
+            export.files().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
+        Exported {
+            folder: export.output.clone(),
+            bytes: files.values().sum(),
+            files,
+            seconds: elapsed.as_secs_f64(),
+            peak_memory_bytes: peak_memory_bytes(),
+        }
+    }
+}
+
+impl Written {
+    fn new(job: &Job, output: &Output) -> Written {
+        let mut formats = BTreeMap::new();
+        for tensor in &output.layout.tensors {
+            *formats.entry(tensor.format.name()).or_insert(0) += 1;
+        }
+        let (from, to) = (job.model.config.ffn_hidden_size, output.recipe.ffn);
+        Written {
+            file: output.path.clone(),
+            modelfile: output.modelfile.as_ref().map(|(path, _)| path.clone()),
+            file_type: output.recipe.file_type.to_string(),
+            bytes: output.layout.total_bytes,
+            bits_per_weight: output.layout.total_bytes as f64 * 8.0 / job.model.plan.parameters() as f64,
+            formats,
+            ffn_padding: (from != to).then_some(Padding { from, to }),
+        }
+    }
+
+    fn text(&self) -> String {
+        let formats: Vec<String> =
+            self.formats.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        let padding = match &self.ffn_padding {
+            Some(Padding { from, to }) => format!("\n  feed-forward network padded from {from} to {to}"),
+            None => String::new(),
+        };
+        let modelfile = match &self.modelfile {
+            Some(path) => format!("\n  for Ollama: {}", path.display()),
+            None => String::new(),
+        };
+        format!(
+            "{}: {}, {:.2} bits per weight\n  tensors: {}{padding}{modelfile}",
+            self.file.display(),
+            gigabytes(self.bytes),
+            self.bits_per_weight,
+            formats.join(", "),
+        )
+    }
+}

@@ -1,0 +1,356 @@
+//! Reads the head of a GGUF file, which a stranger may have made: every count is held against the bytes
+//! that are left before anything is allocated.
+//!
+//! Our own, and not the library's reader: that one refuses version 2 and keys with hyphens, and lets gaps
+//! between tensors and alignments that ggml refuses pass.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use byteorder::{LittleEndian, ReadBytesExt};
+use gguf_rs_lib::format::GGUFTensorType;
+use quant::Format;
+
+use super::Value;
+use crate::error::{Error, Result};
+
+/// ggml's most dimensions of a tensor.
+const MAX_DIMENSIONS: u32 = 4;
+/// No known file nests arrays at all.
+const MAX_NESTING: u32 = 2;
+/// ggml takes powers of two; more than this only wastes the file.
+const MAX_ALIGNMENT: u32 = 1 << 20;
+/// Metadata of the largest vocabularies takes about 10 MB.
+const MAX_HEAD_BYTES: u64 = 256 << 20;
+/// The largest vocabularies have 300,000 tokens and 500,000 merges. In memory a value takes up to 32 times the
+/// bytes that it has in the file, so the bytes alone are no bound.
+const MAX_ARRAY_VALUES: u64 = 4 << 20;
+/// Likewise for tensors and keys: no model has as many.
+const MAX_TENSORS: u64 = 1 << 18;
+const MAX_KEYS: u64 = 1 << 16;
+
+/// An opened GGUF file: its head in memory, its tensors on disk.
+#[derive(Debug)]
+pub struct GgufFile {
+    path: PathBuf,
+    file: File,
+    /// The format's version, 2 or 3.
+    pub version: u32,
+    /// The metadata, by key.
+    pub metadata: BTreeMap<String, Value>,
+    /// The tensors, in the order of the file.
+    pub tensors: Vec<StoredTensor>,
+    /// The file's length.
+    pub total_bytes: u64,
+}
+
+/// A tensor of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredTensor {
+    /// Its name.
+    pub name: String,
+    /// Row-major shape, `[out, in]` or `[len]`.
+    pub shape: Vec<u64>,
+    /// ggml's number of its format.
+    pub ggml_type: u32,
+    /// Its first byte, counted from the start of the file.
+    pub offset: u64,
+    /// Its length.
+    pub bytes: u64,
+}
+
+impl StoredTensor {
+    /// Its format, when it is one that this program writes.
+    pub fn format(&self) -> Option<Format> {
+        Format::from_ggml_type(self.ggml_type)
+    }
+
+    /// The name of its format, whatever it is.
+    pub fn format_name(&self) -> String {
+        self.format().map_or_else(|| lib_name(self.ggml_type), |format| format.to_string())
+    }
+
+    /// Values in the tensor.
+    pub fn weights(&self) -> u64 {
+        self.shape.iter().product()
+    }
+}
+
+fn lib_name(ggml_type: u32) -> String {
+    GGUFTensorType::from_u32(ggml_type)
+        .map_or_else(|_| format!("type {ggml_type}"), |known| known.name().to_owned())
+}
+
+impl GgufFile {
+    /// Opens the file and reads everything before its first tensor.
+    ///
+    /// # Errors
+    /// When it is no GGUF file, or damaged, or shorter than its head says.
+    pub fn open(path: &Path) -> Result<GgufFile> {
+        let file = File::open(path).map_err(Error::io(path, "open"))?;
+        let metadata = file.metadata().map_err(Error::io(path, "read"))?;
+        if !metadata.is_file() {
+            return Err(Error::mismatch(path, "", "no regular file", "a GGUF file"));
+        }
+        let total_bytes = metadata.len();
+        let left = total_bytes.min(MAX_HEAD_BYTES);
+        let mut head = Head {
+            path,
+            reader: BufReader::new(&file),
+            left,
+            start: left,
+            array_values: MAX_ARRAY_VALUES,
+            item: String::new(),
+        };
+        let version = head.version()?;
+        let tensor_count = head.count(8 + 4 + 8 + 4 + 8, MAX_TENSORS, "tensor count")?;
+        let key_count = head.count(8 + 4 + 1, MAX_KEYS, "metadata count")?;
+        let metadata = head.metadata(key_count)?;
+        let alignment = head.alignment(&metadata)?;
+        let infos = (0..tensor_count).map(|_| head.tensor_info()).collect::<Result<Vec<_>>>()?;
+        let data_start = (head.start - head.left).next_multiple_of(alignment);
+        let tensors = place(path, infos, data_start, alignment, total_bytes)?;
+        Ok(GgufFile { path: path.to_owned(), file, version, metadata, tensors, total_bytes })
+    }
+
+    /// The file's name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tensor of that name.
+    pub fn tensor(&self, name: &str) -> Option<&StoredTensor> {
+        self.tensors.iter().find(|tensor| tensor.name == name)
+    }
+
+    /// Reads a part of a tensor's bytes, from `start` on.
+    ///
+    /// # Errors
+    /// When the file cannot be read that far.
+    pub fn read(&self, tensor: &StoredTensor, start: u64, out: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(out, tensor.offset + start).map_err(Error::io(&self.path, "read"))
+    }
+}
+
+/// Lays the tensors out; they must stand densely and in order, as ggml demands.
+fn place(
+    path: &Path,
+    mut tensors: Vec<StoredTensor>,
+    data_start: u64,
+    alignment: u64,
+    total_bytes: u64,
+) -> Result<Vec<StoredTensor>> {
+    let mut names = BTreeMap::new();
+    let mut expected = 0u64;
+    for (i, tensor) in tensors.iter_mut().enumerate() {
+        if names.insert(tensor.name.clone(), i).is_some() {
+            return Err(Error::mismatch(path, &tensor.name, "it twice", "each tensor once"));
+        }
+        if tensor.offset != expected {
+            let found = format!("offset {}", tensor.offset);
+            return Err(Error::mismatch(
+                path,
+                &tensor.name,
+                found,
+                format!("{expected}: tensors stand densely"),
+            ));
+        }
+        let padded =
+            tensor.bytes.checked_next_multiple_of(alignment).and_then(|bytes| expected.checked_add(bytes));
+        expected = padded.ok_or_else(|| Error::input(path, &tensor.name, "its size overflows"))?;
+        let end = data_start.checked_add(tensor.offset).and_then(|offset| {
+            tensor.offset = offset;
+            offset.checked_add(tensor.bytes)
+        });
+        if end.is_none_or(|end| end > total_bytes) {
+            let end = end.map_or("far more".to_owned(), |end| end.to_string());
+            let found = format!("a file of {total_bytes} bytes");
+            return Err(Error::mismatch(path, &tensor.name, found, format!("{end}: is the file complete?")));
+        }
+    }
+    Ok(tensors)
+}
+
+/// What is left of the head; every read is taken from it.
+struct Head<'a> {
+    path: &'a Path,
+    reader: BufReader<&'a File>,
+    left: u64,
+    start: u64,
+    /// How many more values arrays may have, all together.
+    array_values: u64,
+    /// The key or tensor that is being read, for messages.
+    item: String,
+}
+
+impl Head<'_> {
+    fn wrong(&self, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> Error {
+        Error::mismatch(self.path, &self.item, found, expected)
+    }
+
+    fn take(&mut self, bytes: u64) -> Result<()> {
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
+            self.wrong(format!("{} bytes left", self.left), format!("{bytes} more: is the file complete?"))
+        })?;
+        Ok(())
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        self.take(4)?;
+        self.reader.read_u32::<LittleEndian>().map_err(Error::io(self.path, "read"))
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        self.take(8)?;
+        self.reader.read_u64::<LittleEndian>().map_err(Error::io(self.path, "read"))
+    }
+
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
+        self.take(N as u64)?;
+        let mut bytes = [0; N];
+        self.reader.read_exact(&mut bytes).map_err(Error::io(self.path, "read"))?;
+        Ok(bytes)
+    }
+
+    /// A number of things that take at least `least` bytes each, so that it cannot exceed what is left.
+    fn count(&mut self, least: u64, most: u64, what: &str) -> Result<u64> {
+        let count = self.u64()?;
+        let most = most.min(self.left / least);
+        if count > most {
+            return Err(self.wrong(format!("{what} {count}"), format!("at most {most} in this file")));
+        }
+        Ok(count)
+    }
+
+    fn string(&mut self) -> Result<String> {
+        let length = self.count(1, MAX_HEAD_BYTES, "string length")?;
+        self.take(length)?;
+        let mut bytes = vec![0; length as usize]; // no more than what is left
+        self.reader.read_exact(&mut bytes).map_err(Error::io(self.path, "read"))?;
+        String::from_utf8(bytes).map_err(|_| self.wrong("a string that is no UTF-8", "UTF-8"))
+    }
+
+    fn version(&mut self) -> Result<u32> {
+        let magic = self.bytes::<4>()?;
+        if magic != *b"GGUF" {
+            return Err(self.wrong(format!("magic {:?}", String::from_utf8_lossy(&magic)), "a GGUF file"));
+        }
+        match self.u32()? {
+            version @ (2 | 3) => Ok(version),
+            version => Err(self.wrong(format!("version {version:#x}"), "version 2 or 3, little-endian")),
+        }
+    }
+
+    fn metadata(&mut self, count: u64) -> Result<BTreeMap<String, Value>> {
+        let mut metadata = BTreeMap::new();
+        for _ in 0..count {
+            let key = self.string()?;
+            self.item.clone_from(&key);
+            if key.is_empty() || metadata.contains_key(&key) {
+                return Err(self.wrong("an empty or repeated key", "each key once"));
+            }
+            let kind = self.u32()?;
+            let value = self.value(kind, 0)?;
+            metadata.insert(key, value);
+        }
+        self.item.clear();
+        Ok(metadata)
+    }
+
+    fn value(&mut self, kind: u32, depth: u32) -> Result<Value> {
+        Ok(match kind {
+            0 => Value::U8(u8::from_le_bytes(self.bytes()?)),
+            1 => Value::I8(i8::from_le_bytes(self.bytes()?)),
+            2 => Value::U16(u16::from_le_bytes(self.bytes()?)),
+            3 => Value::I16(i16::from_le_bytes(self.bytes()?)),
+            4 => Value::U32(self.u32()?),
+            5 => Value::I32(i32::from_le_bytes(self.bytes()?)),
+            6 => Value::F32(f32::from_le_bytes(self.bytes()?)),
+            7 => match self.bytes()? {
+                [0] => Value::Bool(false),
+                [1] => Value::Bool(true),
+                [other] => return Err(self.wrong(format!("bool {other}"), "0 or 1")),
+            },
+            8 => Value::String(self.string()?),
+            9 if depth < MAX_NESTING => self.array(depth + 1)?,
+            10 => Value::U64(self.u64()?),
+            11 => Value::I64(i64::from_le_bytes(self.bytes()?)),
+            12 => Value::F64(f64::from_le_bytes(self.bytes()?)),
+            other => return Err(self.wrong(format!("value type {other}"), "a known one")),
+        })
+    }
+
+    fn array(&mut self, depth: u32) -> Result<Value> {
+        let kind = self.u32()?;
+        let least = match kind {
+            0 | 1 | 7 => 1,
+            2 | 3 => 2,
+            4..=6 => 4,
+            9 => 12,
+            _ => 8,
+        };
+        let count = self.count(least, self.array_values, "array length")?;
+        self.array_values -= count;
+        // Grown as it is read, so that a false count takes no memory.
+        match kind {
+            5 => (0..count)
+                .map(|_| Ok(i32::from_le_bytes(self.bytes()?)))
+                .collect::<Result<_>>()
+                .map(Value::I32s),
+            6 => (0..count)
+                .map(|_| Ok(f32::from_le_bytes(self.bytes()?)))
+                .collect::<Result<_>>()
+                .map(Value::F32s),
+            8 => (0..count).map(|_| self.string()).collect::<Result<_>>().map(Value::Strings),
+            _ => (0..count).map(|_| self.value(kind, depth)).collect::<Result<_>>().map(Value::Array),
+        }
+    }
+
+    fn alignment(&self, metadata: &BTreeMap<String, Value>) -> Result<u64> {
+        let key = "general.alignment";
+        match metadata.get(key) {
+            None => Ok(super::ALIGNMENT),
+            Some(Value::U32(n)) if n.is_power_of_two() && *n <= MAX_ALIGNMENT => Ok(u64::from(*n)),
+            Some(other) => Err(Error::mismatch(self.path, key, format!("{other:?}"), "a power of two")),
+        }
+    }
+
+    /// `offset` is still counted from the first tensor.
+    fn tensor_info(&mut self) -> Result<StoredTensor> {
+        let name = self.string()?;
+        self.item.clone_from(&name);
+        let dimensions = self.u32()?;
+        if dimensions == 0 || dimensions > MAX_DIMENSIONS {
+            return Err(self.wrong(format!("{dimensions} dimensions"), format!("1 to {MAX_DIMENSIONS}")));
+        }
+        let mut shape = (0..dimensions).map(|_| self.u64()).collect::<Result<Vec<_>>>()?;
+        let ggml_type = self.u32()?;
+        let offset = self.u64()?;
+        let bytes = stored_bytes(&shape, ggml_type).ok_or_else(|| {
+            self.wrong(format!("shape {shape:?} of type {ggml_type}"), "whole blocks of a known type")
+        })?;
+        shape.reverse(); // GGUF counts dimensions from the innermost
+        Ok(StoredTensor { name, shape, ggml_type, offset, bytes })
+    }
+}
+
+/// Bytes of a tensor, innermost dimension first; `None` when it cannot be.
+fn stored_bytes(dimensions: &[u64], ggml_type: u32) -> Option<u64> {
+    let (block_len, block_bytes) = match Format::from_ggml_type(ggml_type) {
+        Some(format) => (format.block_len() as u64, format.block_bytes() as u64),
+        None => {
+            let known = GGUFTensorType::from_u32(ggml_type).ok()?;
+            (known.block_size() as u64, known.block_size_bytes()? as u64)
+        }
+    };
+    let weights = dimensions.iter().try_fold(1u64, |n, &dimension| n.checked_mul(dimension))?;
+    let fits = weights > 0 && block_len > 0 && dimensions.first()?.is_multiple_of(block_len);
+    if fits { (weights / block_len).checked_mul(block_bytes) } else { None }
+}
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

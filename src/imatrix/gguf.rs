@@ -1,0 +1,62 @@
+//! The newer format: a GGUF file with `NAME.in_sum2` (summed squares) and `NAME.counts` for each tensor.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use quant::Format;
+
+use super::ImportanceMatrix;
+use crate::checkpoint::Dtype;
+use crate::error::{Error, Result};
+use crate::gguf::{GgufFile, StoredTensor, Value};
+
+/// More columns than any model has.
+const MAX_COLUMNS: u64 = 1 << 24;
+
+pub(super) fn load(path: &Path) -> Result<ImportanceMatrix> {
+    let file = GgufFile::open(path)?;
+    let mut entries = BTreeMap::new();
+    for sums in &file.tensors {
+        let Some(name) = sums.name.strip_suffix(".in_sum2") else { continue };
+        let counts = format!("{name}.counts");
+        let counts = file
+            .tensor(&counts)
+            .ok_or_else(|| Error::mismatch(path, &counts, "no such tensor", "one beside each .in_sum2"))?;
+        let (sums, counts) = (floats(&file, sums)?, floats(&file, counts)?);
+        let [count] = counts[..] else {
+            return Err(Error::mismatch(
+                path,
+                name,
+                format!("{} counts", counts.len()),
+                "1: the model has no experts",
+            ));
+        };
+        // A tensor that saw no input during the measurement: all columns matter the same.
+        let mean = |sum: f32| if count > 0.0 { sum / count } else { 1.0 };
+        entries.insert(name.to_owned(), sums.into_iter().map(mean).collect());
+    }
+    if entries.is_empty() {
+        return Err(Error::mismatch(path, "", "no .in_sum2 tensors", "an importance matrix"));
+    }
+    let dataset = match file.metadata.get("imatrix.datasets") {
+        Some(Value::Strings(names)) => names.first().cloned(),
+        _ => None,
+    };
+    let chunks = match file.metadata.get("imatrix.chunk_count") {
+        Some(Value::U32(chunks)) => *chunks,
+        _ => 0,
+    };
+    Ok(ImportanceMatrix { file: path.to_owned(), entries, dataset, chunks })
+}
+
+fn floats(file: &GgufFile, tensor: &StoredTensor) -> Result<Vec<f32>> {
+    if tensor.format() != Some(Format::F32) || tensor.weights() > MAX_COLUMNS {
+        let found = format!("{} of shape {:?}", tensor.format_name(), tensor.shape);
+        return Err(Error::mismatch(file.path(), &tensor.name, found, "F32, a few thousand columns"));
+    }
+    let mut bytes = vec![0; tensor.bytes as usize]; // at most 4 * MAX_COLUMNS
+    file.read(tensor, 0, &mut bytes)?;
+    let mut values = vec![0.0; bytes.len() / 4];
+    Dtype::F32.decode(&bytes, &mut values);
+    Ok(values)
+}

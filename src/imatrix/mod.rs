@@ -1,0 +1,83 @@
+//! The importance matrix: which input columns of a tensor matter more, as llama.cpp's `llama-imatrix` measures it.
+
+mod dat;
+mod gguf;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::remap::{Plan, Role, Target};
+
+/// An importance matrix as it stands in its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImportanceMatrix {
+    /// Where it was read from.
+    pub file: PathBuf,
+    /// GGUF tensor name -> mean squared activation of each input column.
+    pub entries: BTreeMap<String, Vec<f32>>,
+    /// The text that it was measured on.
+    pub dataset: Option<String>,
+    /// How many chunks of that text.
+    pub chunks: u32,
+}
+
+impl ImportanceMatrix {
+    /// Reads either of llama.cpp's formats, told apart by the first bytes.
+    ///
+    /// # Errors
+    /// When the file is neither, or damaged, or holds a value that is not finite or negative.
+    pub fn load(file: &Path) -> Result<ImportanceMatrix> {
+        let mut magic = Vec::new();
+        let opened = File::open(file).map_err(Error::io(file, "open"))?;
+        opened.take(4).read_to_end(&mut magic).map_err(Error::io(file, "read"))?;
+        let matrix = if magic == *b"GGUF" { gguf::load(file)? } else { dat::load(file)? };
+        for (name, values) in &matrix.entries {
+            if let Some(value) = values.iter().find(|value| !(value.is_finite() && **value >= 0.0)) {
+                return Err(Error::mismatch(file, name, value, "finite, non-negative importance weights"));
+            }
+        }
+        Ok(matrix)
+    }
+
+    /// The importance weights of each of the plan's tensors, and how many matrices have none.
+    ///
+    /// `ffn` is the feed-forward width in the output. An entry may be as wide as the model or as the padded
+    /// file; padded columns get weight 0, so that they pull no scale away from real weights.
+    ///
+    /// # Errors
+    /// When an entry belongs to no tensor of the plan, or has another length than its tensor's rows.
+    pub fn for_plan(&self, plan: &Plan, padded_ffn: usize) -> Result<(Vec<Option<Vec<f32>>>, usize)> {
+        let targets: BTreeMap<&str, &Target> =
+            plan.tensors.iter().map(|target| (target.name.as_str(), target)).collect();
+        for (name, values) in &self.entries {
+            let target =
+                targets.get(name.as_str()).filter(|target| target.role != Role::Vector).ok_or_else(|| {
+                    Error::mismatch(
+                        &self.file,
+                        name,
+                        "an entry for it",
+                        "entries for matrices of this model only",
+                    )
+                })?;
+            let (_, padded) = target.padded_shape(padded_ffn);
+            if values.len() != target.columns && values.len() != padded {
+                let found = format!("{} importance weights", values.len());
+                return Err(Error::mismatch(&self.file, name, found, target.columns));
+            }
+        }
+        let weights_of = |target: &Target| {
+            let mut weights = self.entries.get(&target.name)?.clone();
+            let (_, padded) = target.padded_shape(padded_ffn);
+            weights.resize(padded, 0.0);
+            weights[target.columns..].fill(0.0);
+            Some(weights)
+        };
+        let weights: Vec<_> = plan.tensors.iter().map(weights_of).collect();
+        let without =
+            plan.tensors.iter().zip(&weights).filter(|(t, w)| t.role != Role::Vector && w.is_none()).count();
+        Ok((weights, without))
+    }
+}

@@ -1,0 +1,132 @@
+//! Config, vocabulary and recipe -> the keys of the GGUF.
+
+use crate::config::GlmConfig;
+use crate::error::{Error, Result};
+use crate::gguf::{ALIGNMENT, Metadata, Value};
+use crate::imatrix::ImportanceMatrix;
+use crate::naming::Name;
+use crate::recipe::Recipe;
+use crate::remap::Rope;
+use crate::tokenizer::Vocabulary;
+
+/// The version of the block formats, `general.quantization_version`.
+const QUANTIZATION_VERSION: u32 = 2;
+
+/// Everything a runtime asks for.
+///
+/// # Errors
+/// When a size does not fit the 32 bits that GGUF gives it.
+pub fn build(
+    config: &GlmConfig,
+    rope: &Rope,
+    vocabulary: &Vocabulary,
+    name: &Name,
+    recipe: &Recipe,
+) -> Result<Metadata> {
+    let mut keys = Keys { config, keys: Vec::new() };
+    keys.general(name, recipe);
+    keys.model(rope, recipe)?;
+    keys.tokenizer(vocabulary);
+    Ok(keys.keys)
+}
+
+/// What `llama-quantize` writes of the importance matrix.
+pub fn imatrix_keys(imatrix: &ImportanceMatrix) -> Metadata {
+    let key = |name: &str| format!("quantize.imatrix.{name}");
+    let mut keys = vec![
+        (key("file"), Value::String(imatrix.file.display().to_string())),
+        (key("entries_count"), Value::U32(imatrix.entries.len() as u32)), // bounded by the file's size
+    ];
+    keys.extend(imatrix.dataset.clone().map(|dataset| (key("dataset"), Value::String(dataset))));
+    if imatrix.chunks > 0 {
+        keys.push((key("chunks_count"), Value::U32(imatrix.chunks)));
+    }
+    keys
+}
+
+struct Keys<'a> {
+    config: &'a GlmConfig,
+    keys: Metadata,
+}
+
+impl Keys<'_> {
+    fn general(&mut self, name: &Name, recipe: &Recipe) {
+        self.text("general.architecture", "llama");
+        self.text("general.type", "model");
+        self.text("general.name", &name.full());
+        self.text("general.basename", &name.basename);
+        self.text("general.size_label", &name.size_label);
+        if let Some(finetune) = &name.finetune {
+            self.text("general.finetune", finetune);
+        }
+        self.add("general.file_type", Value::U32(recipe.file_type.number()));
+        self.add("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
+        self.add("general.alignment", Value::U32(ALIGNMENT as u32));
+    }
+
+    fn model(&mut self, rope: &Rope, recipe: &Recipe) -> Result<()> {
+        let c = self.config;
+        self.size("llama.vocab_size", c.padded_vocab_size)?;
+        self.size("llama.context_length", c.seq_length)?;
+        self.size("llama.embedding_length", c.hidden_size)?;
+        self.size("llama.block_count", c.num_layers)?;
+        self.size("llama.feed_forward_length", recipe.ffn)?;
+        self.size("llama.attention.head_count", c.num_attention_heads)?;
+        self.size("llama.attention.head_count_kv", c.num_kv_heads)?;
+        self.size("llama.attention.key_length", c.head_dim)?;
+        self.size("llama.attention.value_length", c.head_dim)?;
+        self.size("llama.rope.dimension_count", c.head_dim)?;
+        self.add("llama.rope.freq_base", Value::F32(rope.freq_base));
+        self.add("llama.attention.layer_norm_rms_epsilon", Value::F32(c.layernorm_epsilon));
+        Ok(())
+    }
+
+    fn tokenizer(&mut self, v: &Vocabulary) {
+        self.text("tokenizer.ggml.model", v.model);
+        self.text("tokenizer.ggml.pre", v.pre);
+        self.add("tokenizer.ggml.tokens", Value::Strings(v.tokens.clone()));
+        if !v.scores.is_empty() {
+            self.add("tokenizer.ggml.scores", Value::F32s(v.scores.clone()));
+        }
+        self.add("tokenizer.ggml.token_type", Value::I32s(v.types.iter().map(|&kind| kind as i32).collect()));
+        if !v.merges.is_empty() {
+            self.add("tokenizer.ggml.merges", Value::Strings(v.merges.clone()));
+        }
+        let ids = [
+            ("bos", v.bos),
+            ("eos", v.eos),
+            ("unknown", v.unk),
+            ("padding", v.pad),
+            ("eot", v.eot),
+            ("eom", v.eom),
+        ];
+        for (name, id) in ids {
+            if let Some(id) = id {
+                self.add(&format!("tokenizer.ggml.{name}_token_id"), Value::U32(id));
+            }
+        }
+        // The chat template writes the prefix itself.
+        self.add("tokenizer.ggml.add_bos_token", Value::Bool(false));
+        self.add("tokenizer.ggml.add_eos_token", Value::Bool(false));
+        self.add("tokenizer.ggml.add_space_prefix", Value::Bool(v.add_space_prefix));
+        if let Some(template) = &v.chat_template {
+            self.text("tokenizer.chat_template", template);
+        }
+    }
+
+    fn add(&mut self, key: &str, value: Value) {
+        self.keys.push((key.to_owned(), value));
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.add(key, Value::String(value.to_owned()));
+    }
+
+    fn size(&mut self, key: &str, value: usize) -> Result<()> {
+        let value = u32::try_from(value).map_err(|_| {
+            Error::mismatch(&self.config.file, key, value, format!("at most {}, as GGUF holds", u32::MAX))
+        })?;
+        self.add(key, Value::U32(value));
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! What the checkpoint's own modelling file tells where `config.json` is silent.
+//!
+//! The file is only searched for a few expressions; nothing of it is run.
+
+use std::path::Path;
+
+use crate::config::{GlmConfig, read_capped};
+use crate::error::Result;
+use crate::remap::RopeRatio;
+
+const FILE: &str = "modeling_chatglm.py";
+const MAX_BYTES: u64 = 4 << 20;
+
+/// What was found out, with the reason for it in words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Modelling {
+    /// What `rope_ratio` multiplies.
+    pub rope_ratio: RopeRatio,
+    /// Why that was taken.
+    pub reason: &'static str,
+    /// Queries are scaled by the logarithm of their position from this one on; Llama cannot do that.
+    pub log_scaled_from: Option<usize>,
+}
+
+impl Modelling {
+    /// Searches the folder's modelling file; without one the model's published name decides.
+    ///
+    /// # Errors
+    /// When the file is there but cannot be read.
+    pub fn load(folder: &Path, config: &GlmConfig) -> Result<Modelling> {
+        let bytes = read_capped(&folder.join(FILE), MAX_BYTES)?.unwrap_or_default();
+        Ok(judge(&String::from_utf8_lossy(&bytes), config))
+    }
+}
+
+fn judge(source: &str, config: &GlmConfig) -> Modelling {
+    let code: String = source.chars().filter(|c| !c.is_whitespace()).collect();
+    let named_chatglm2 = config.name_or_path.to_ascii_lowercase().contains("chatglm2");
+    let (rope_ratio, reason) = if config.rope_ratio == 1.0 {
+        (RopeRatio::Base, "rope_ratio is 1")
+    } else if code.contains("/self.rope_ratio") || code.contains("/rope_ratio") {
+        (RopeRatio::Positions, "its modelling file divides positions by rope_ratio")
+    } else if code.contains("*self.rope_ratio") || code.contains("*rope_ratio") {
+        (RopeRatio::Base, "its modelling file multiplies the base by rope_ratio")
+    } else if named_chatglm2 {
+        (RopeRatio::Positions, "config.json names a ChatGLM2")
+    } else {
+        (RopeRatio::Base, "so do all models but ChatGLM2-6B-32k")
+    };
+    // max(1, ln(64 + p + 1) / ln(2048)) exceeds 1 from p = 1984 on.
+    let log_scaled_from = (code.contains("math.log(2048)") || code.contains("np.log(2048)")).then_some(1984);
+    Modelling { rope_ratio, reason, log_scaled_from }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge_with(source: &str, name: &str, rope_ratio: f64) -> RopeRatio {
+        let config = GlmConfig {
+            name_or_path: name.to_owned(),
+            rope_ratio,
+            ..crate::config::tests::chatglm3_config()
+        };
+        judge(source, &config).rope_ratio
+    }
+
+    #[test]
+    fn the_modelling_file_goes_before_the_name() {
+        let divides = "seq_idx = torch.arange(seq_len) / self.rope_ratio";
+        let multiplies = "base = base * self.rope_ratio";
+        assert_eq!(judge_with(divides, "THUDM/chatglm3-6b-32k", 50.0), RopeRatio::Positions);
+        assert_eq!(judge_with(multiplies, "THUDM/chatglm2-6b-32k", 16.0), RopeRatio::Base);
+        assert_eq!(judge_with("", "THUDM/chatglm2-6b-32k", 16.0), RopeRatio::Positions);
+        assert_eq!(judge_with("", "my-model", 50.0), RopeRatio::Base);
+    }
+}

@@ -1,0 +1,138 @@
+//! A file in the making: a temporary beside its target, which takes the name only when it is whole.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+
+/// An unfinished file. Dropping it deletes what was written; [`Pending::publish`] gives it its name.
+#[derive(Debug)]
+pub struct Pending {
+    target: PathBuf,
+    temporary: NamedTempFile,
+    replace: bool,
+}
+
+impl Pending {
+    /// Creates the temporary file beside `target`, which stays as it is until [`Pending::publish`].
+    ///
+    /// # Errors
+    /// When the target is a folder, exists and may not be replaced, or its folder is not writable.
+    pub fn create(target: &Path, replace: bool) -> Result<Pending> {
+        if target.is_dir() {
+            return Err(Error::mismatch(target, "", "a folder", "the name of the file to write"));
+        }
+        if target.symlink_metadata().is_ok() && !replace {
+            return Err(Error::input(target, "", "exists already: give --force to replace it"));
+        }
+        let temporary = tempfile::Builder::new()
+            .prefix(".glm2llama-")
+            .suffix(".tmp")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)) // less the umask, as for any new file
+            .tempfile_in(folder_of(target))
+            .map_err(Error::io(target, "write"))?;
+        Ok(Pending { target: target.to_owned(), temporary, replace })
+    }
+
+    /// Takes the disk space now, so that a full disk is found before the work and not after it.
+    ///
+    /// # Errors
+    /// When there is not enough of it.
+    pub fn reserve(&self, bytes: u64) -> Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        let target = &self.target;
+        match fallocate(self.temporary.as_file(), FallocateFlags::empty(), 0, bytes) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()), // the file system cannot reserve
+            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
+                let free = free_bytes(target).unwrap_or(0);
+                Err(Error::mismatch(
+                    target,
+                    "",
+                    format!("{free} bytes free on its disk"),
+                    format!("{bytes} bytes"),
+                ))
+            }
+            Err(e) => Err(Error::io(target, "reserve disk space for")(io::Error::from(e))),
+        }
+    }
+
+    /// The name it will have.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// When the system cannot write.
+    pub fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
+        self.temporary.write_all(bytes).map_err(Error::io(&self.target, "write"))
+    }
+
+    /// Syncs the complete file and gives it its name.
+    ///
+    /// # Errors
+    /// When the system cannot sync or rename; the target is then as it was.
+    pub fn publish(self) -> Result<()> {
+        self.temporary.as_file().sync_all().map_err(Error::io(&self.target, "sync"))?;
+        let renamed = if self.replace {
+            self.temporary.persist(&self.target)
+        } else {
+            self.temporary.persist_noclobber(&self.target)
+        };
+        renamed.map_err(|e| Error::io(&self.target, "name")(e.error))?;
+        // The rename itself must survive a power cut; a folder that cannot be synced is no reason to fail.
+        if let Ok(folder) = File::open(folder_of(&self.target)) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+}
+
+/// What is free on the disk of a file to be, where the system tells.
+pub fn free_bytes(target: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder_of(target)).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// The folder that a file of this name lies in.
+pub(crate) fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_existing_file_is_kept_until_the_new_one_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("m.gguf");
+        std::fs::write(&target, "precious").unwrap();
+        assert!(Pending::create(&target, false).unwrap_err().to_string().contains("--force"));
+
+        let mut pending = Pending::create(&target, true).unwrap();
+        pending.write_all(b"new").unwrap();
+        drop(pending);
+        assert_eq!(std::fs::read(&target).unwrap(), b"precious");
+
+        let mut pending = Pending::create(&target, true).unwrap();
+        pending.write_all(b"new").unwrap();
+        pending.publish().unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"new");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named_with_the_file() {
+        let error = Pending::create(Path::new("no/such/folder/m.gguf"), false).unwrap_err().to_string();
+        assert!(error.starts_with("no/such/folder/m.gguf: cannot write: "), "{error}");
+    }
+}

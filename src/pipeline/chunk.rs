@@ -1,0 +1,104 @@
+//! The plan cut into pieces of bounded size, each some rows of one tensor, and how a piece is read.
+
+use std::ops::Range;
+
+use super::Work;
+use crate::checkpoint::{Checkpoint, Dtype, Tensor};
+use crate::error::Result;
+use crate::remap::{Source, Target};
+
+/// Some rows of one target tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chunk {
+    /// The target's number in the plan.
+    pub(super) tensor: usize,
+    /// Which of its rows, padding not counted.
+    pub(super) rows: Range<usize>,
+}
+
+/// All chunks of a plan, in the order in which they are written.
+pub(super) struct Chunks {
+    /// Rows of each target, and how many of them make up a chunk.
+    sizes: Vec<(usize, usize)>,
+    total_bytes: u64,
+    next: Chunk,
+}
+
+impl Chunks {
+    /// Chunks of at most `max_bytes` of the checkpoint, but of one row at least.
+    pub(super) fn new(&Work { plan, checkpoint, .. }: &Work, max_bytes: usize) -> Chunks {
+        let row_bytes: Vec<usize> = plan
+            .tensors
+            .iter()
+            .map(|target| target.columns * source_dtype(target, checkpoint).bytes())
+            .collect();
+        let sizes = plan
+            .tensors
+            .iter()
+            .zip(&row_bytes)
+            .map(|(target, bytes)| (target.rows, (max_bytes / bytes).max(1)));
+        let total_bytes =
+            plan.tensors.iter().zip(&row_bytes).map(|(target, bytes)| (target.rows * bytes) as u64).sum();
+        Chunks { sizes: sizes.collect(), total_bytes, next: Chunk { tensor: 0, rows: 0..0 } }
+    }
+
+    pub(super) fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+}
+
+impl Iterator for Chunks {
+    type Item = Chunk;
+
+    fn next(&mut self) -> Option<Chunk> {
+        let Chunk { mut tensor, rows } = self.next.clone();
+        let mut start = rows.end;
+        if self.sizes.get(tensor).is_some_and(|&(rows, _)| start == rows) {
+            (tensor, start) = (tensor + 1, 0);
+        }
+        let &(rows, step) = self.sizes.get(tensor)?;
+        self.next = Chunk { tensor, rows: start..(start + step).min(rows) };
+        Some(self.next.clone())
+    }
+}
+
+impl Chunk {
+    /// Reads the rows, as they are stored, into `input`.
+    pub(super) fn read(&self, &Work { plan, checkpoint, .. }: &Work, input: &mut Vec<u8>) -> Result<()> {
+        let target = &plan.tensors[self.tensor];
+        let spans = match &target.source {
+            Source::Values(values) => {
+                input.clear();
+                input.extend(values[self.rows.clone()].iter().flat_map(|value| value.to_le_bytes()));
+                return Ok(());
+            }
+            Source::Rows(spans) => spans,
+        };
+        input.resize(self.rows.len() * target.columns * source_dtype(target, checkpoint).bytes(), 0);
+        let mut rest = input.as_mut_slice();
+        let mut span_start = 0; // in rows of the target
+        for span in spans {
+            let wanted = self.rows.start.max(span_start)..self.rows.end.min(span_start + span.rows.len());
+            if let Some(tensor) = checkpoint.tensors().get(&span.tensor).filter(|_| !wanted.is_empty()) {
+                let bytes;
+                (bytes, rest) = rest.split_at_mut(wanted.len() * tensor.row_bytes());
+                checkpoint.read_rows(tensor, span.rows.start + wanted.start - span_start, bytes)?;
+            }
+            span_start += span.rows.len();
+        }
+        Ok(())
+    }
+}
+
+/// How the rows of a target are stored in the checkpoint.
+pub(crate) fn source_dtype(target: &Target, checkpoint: &Checkpoint) -> Dtype {
+    source_tensor(target, checkpoint).map_or(Dtype::F32, |tensor| tensor.dtype)
+}
+
+/// The checkpoint tensor that a target's rows come from; none for computed values.
+pub(super) fn source_tensor<'a>(target: &Target, checkpoint: &'a Checkpoint) -> Option<&'a Tensor> {
+    match &target.source {
+        Source::Rows(spans) => checkpoint.tensors().get(&spans.first()?.tensor),
+        Source::Values(_) => None,
+    }
+}

@@ -1,0 +1,158 @@
+//! The work on one chunk: decode to f32, check, pad, quantize for every output file.
+
+use std::cell::RefCell;
+
+use half::{bf16, f16};
+use quant::{Backend, Format};
+
+use super::Work;
+use super::chunk::{Chunk, source_dtype, source_tensor};
+use crate::error::{Error, Result};
+use crate::remap::Source;
+use crate::sink::Shape;
+
+/// Weights that are decoded and quantized at a time: 256 kB as f32, which a core's own cache holds.
+const GROUP: usize = 1 << 16;
+
+/// What the workers need to know; shared, never changed.
+pub(super) struct Encoder<'a> {
+    work: &'a Work<'a>,
+    backend: Backend,
+    /// By output file, then by tensor.
+    outputs: Vec<Vec<Shape>>,
+}
+
+thread_local! {
+    /// Each worker's decoded weights: as stored, and with padded columns.
+    static SCRATCH: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+}
+
+impl<'a> Encoder<'a> {
+    pub(super) fn new(work: &'a Work<'a>, outputs: Vec<Vec<Shape>>, backend: Backend) -> Encoder<'a> {
+        Encoder { work, backend, outputs }
+    }
+
+    /// How many times the bytes read the bytes written may be, over all outputs.
+    pub(super) fn growth(&self) -> usize {
+        2 * self.outputs.len() // F16 in, F32 out
+    }
+
+    /// The output holds the tensor's rows just as the checkpoint does: they need not be encoded.
+    pub(super) fn passes(&self, tensor: usize, output: usize) -> bool {
+        let target = &self.work.plan.tensors[tensor];
+        let shape = self.outputs[output][tensor];
+        shape.columns == target.columns && shape.format == source_dtype(target, self.work.checkpoint).format()
+    }
+
+    /// Quantizes a chunk, and the rows of padding behind a tensor's last, for every output: into `outputs`,
+    /// where nothing stands for the rows that pass.
+    pub(super) fn encode(&self, chunk: &Chunk, input: &[u8], outputs: &mut Vec<Vec<u8>>) -> Result<()> {
+        let target = &self.work.plan.tensors[chunk.tensor];
+        let dtype = source_dtype(target, self.work.checkpoint);
+        outputs.resize_with(self.outputs.len(), Vec::new);
+        outputs.iter_mut().for_each(Vec::clear);
+        let encoded: Vec<usize> = (0..outputs.len()).filter(|&i| !self.passes(chunk.tensor, i)).collect();
+        let group_rows = (GROUP / target.columns).max(1);
+        SCRATCH.with_borrow_mut(|[decoded, padded]| {
+            for (group, bytes) in input.chunks(group_rows * target.columns * dtype.bytes()).enumerate() {
+                let first_row = chunk.rows.start + group * group_rows;
+                let finite = dtype.all_finite(bytes);
+                if finite && encoded.is_empty() {
+                    continue;
+                }
+                decoded.resize(bytes.len() / dtype.bytes(), 0.0);
+                dtype.decode(bytes, decoded);
+                if !finite {
+                    return Err(self.not_finite(chunk.tensor, first_row, decoded));
+                }
+                for &output in &encoded {
+                    let shape = self.outputs[output][chunk.tensor];
+                    let rows = pad_columns(decoded, target.columns, shape.columns, padded);
+                    self.require_range(chunk.tensor, shape.format, first_row, rows, shape.columns)?;
+                    self.quantize(chunk.tensor, shape, rows, &mut outputs[output])?;
+                }
+            }
+            if chunk.rows.end == target.rows {
+                for (shapes, out) in self.outputs.iter().zip(outputs) {
+                    let shape = shapes[chunk.tensor];
+                    padded.clear();
+                    padded.resize((shape.rows - target.rows) * shape.columns, 0.0);
+                    self.quantize(chunk.tensor, shape, padded, out)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn quantize(&self, tensor: usize, shape: Shape, rows: &[f32], out: &mut Vec<u8>) -> Result<()> {
+        let fault = |problem: String| Error::Usage(format!("fault of glm2llama: {problem}"));
+        let row_bytes =
+            shape.format.row_bytes(shape.columns).ok_or_else(|| fault("rows of part blocks".to_owned()))?;
+        let start = out.len();
+        out.resize(start + rows.len() / shape.columns * row_bytes, 0);
+        let importance = self.work.importance[tensor].as_ref().map(|weights| &weights[..shape.columns]);
+        quant::quantize(self.backend, shape.format, shape.columns, rows, importance, &mut out[start..])
+            .map_err(|e| fault(e.to_string()))
+    }
+
+    /// A model with NaN or infinity in a weight was damaged before: no format can hold it.
+    fn not_finite(&self, tensor: usize, first_row: usize, weights: &[f32]) -> Error {
+        let target = &self.work.plan.tensors[tensor];
+        let at = weights.iter().position(|weight| !weight.is_finite()).unwrap_or(0);
+        self.at_row(tensor, first_row + at / target.columns, weights[at], "a finite weight")
+    }
+
+    /// Halves end at 65504: a larger weight would turn into infinity.
+    fn require_range(
+        &self,
+        tensor: usize,
+        format: Format,
+        first_row: usize,
+        rows: &[f32],
+        columns: usize,
+    ) -> Result<()> {
+        let overflows: fn(f32) -> bool = match format {
+            Format::F16 => |weight| f16::from_f32(weight).is_infinite(),
+            Format::BF16 => |weight| bf16::from_f32(weight).is_infinite(),
+            _ => return Ok(()),
+        };
+        match rows.iter().position(|&weight| weight.abs() > 65504.0 && overflows(weight)) {
+            None => Ok(()),
+            Some(at) => {
+                let expected = format!("weights that fit {format}: choose another type");
+                Err(self.at_row(tensor, first_row + at / columns, rows[at], &expected))
+            }
+        }
+    }
+
+    /// Names the row of the checkpoint's own tensor.
+    fn at_row(&self, tensor: usize, row: usize, found: f32, expected: &str) -> Error {
+        let target = &self.work.plan.tensors[tensor];
+        let mut rest = row;
+        if let Source::Rows(spans) = &target.source {
+            for span in spans {
+                if rest < span.rows.len() {
+                    let item = format!("{} row {}", span.tensor, span.rows.start + rest);
+                    let path = source_tensor(target, self.work.checkpoint)
+                        .map_or(std::path::Path::new(""), |t| self.work.checkpoint.path(t));
+                    return Error::mismatch(path, item, found, expected);
+                }
+                rest -= span.rows.len();
+            }
+        }
+        Error::Usage(format!("{} row {row}: found {found}, expected {expected}", target.name))
+    }
+}
+
+/// Rows of `columns` values with zeros behind each, up to `wanted`.
+fn pad_columns<'a>(rows: &'a [f32], columns: usize, wanted: usize, padded: &'a mut Vec<f32>) -> &'a [f32] {
+    if columns == wanted {
+        return rows;
+    }
+    padded.clear();
+    for row in rows.chunks(columns) {
+        padded.extend_from_slice(row);
+        padded.resize(padded.len() + wanted - columns, 0.0);
+    }
+    padded
+}

@@ -1,0 +1,164 @@
+//! Reads rows, quantizes them and writes them in the plan's order: the only module with threads.
+//!
+//! A fixed set of buffers goes round: the reader fills one with the next rows of the checkpoint, a rayon
+//! worker quantizes them for every output file, the writer puts the results in order and hands the buffer
+//! back. So reading, quantizing and writing overlap, and the memory in use is the buffers', whatever the
+//! model's size. The bytes written depend on neither the threads nor the buffers' size.
+
+mod chunk;
+mod encode;
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use quant::Backend;
+use rayon::ThreadPoolBuilder;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::remap::Plan;
+use crate::sink::Sink;
+pub(crate) use chunk::source_dtype;
+use chunk::{Chunk, Chunks};
+use encode::Encoder;
+
+/// How to run; nothing in it changes a byte of the output.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Workers that quantize.
+    pub threads: NonZero<usize>,
+    /// Bytes that all buffers together may take.
+    pub memory_bytes: usize,
+    /// The instructions to quantize with.
+    pub backend: Backend,
+}
+
+/// Memory for the buffers: enough to keep two cores busy over a slow disk's pauses, small beside any model.
+pub const DEFAULT_MEMORY_BYTES: usize = 96 << 20;
+
+/// What the run tells whoever watches it.
+pub trait Watch: Sync {
+    /// Rows of the tensor with this number in the plan were written; `bytes` of the checkpoint are done.
+    fn advanced(&self, tensor: usize, bytes: u64);
+    /// The user wants the run to stop.
+    fn stopped(&self) -> bool;
+}
+
+/// What to work on.
+#[derive(Clone, Copy, Debug)]
+pub struct Work<'a> {
+    /// The mapping.
+    pub plan: &'a Plan,
+    /// The weights.
+    pub checkpoint: &'a Checkpoint,
+    /// Importance weights of each of the plan's tensors, as wide as its rows in any output.
+    pub importance: &'a [Option<Vec<f32>>],
+}
+
+impl Work<'_> {
+    /// Bytes of the checkpoint that a run reads: the measure of its progress.
+    pub fn source_bytes(&self) -> u64 {
+        Chunks::new(self, 1).total_bytes()
+    }
+}
+
+/// Fills the outputs, all from one reading of the checkpoint.
+///
+/// # Errors
+/// When a weight is not finite or cannot be read, an output cannot be written, or the user stops the run.
+pub fn run<S: Sink>(work: &Work, mut outputs: Vec<S>, options: Options, watch: &dyn Watch) -> Result<Vec<S>> {
+    let encoder = Encoder::new(work, outputs.iter().map(Sink::shapes).collect(), options.backend);
+    // Two buffers a worker are at work or ready for it, and a few more are on their way in or out.
+    let buffers = 3 * options.threads.get() + 3;
+    let chunks = Chunks::new(work, options.memory_bytes / buffers / (1 + encoder.growth()));
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(options.threads.get())
+        .build()
+        .map_err(|e| Error::Usage(format!("cannot start {} threads: {e}", options.threads)))?;
+
+    let (free_sender, free) = channel();
+    for _ in 0..buffers {
+        let _ = free_sender.send(Buffer::default());
+    }
+    let (done_sender, done) = channel();
+    let failed = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (encoder, failed) = (&encoder, &failed);
+        let read = move || {
+            pool.in_place_scope(|workers| {
+                for (number, chunk) in chunks.enumerate() {
+                    let Ok(mut buffer) = free.recv() else { return }; // the writer gave up
+                    if failed.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let outcome = chunk.read(work, &mut buffer.input);
+                    let done = done_sender.clone();
+                    workers.spawn(move |_| {
+                        let outcome =
+                            outcome.and_then(|()| encoder.encode(&chunk, &buffer.input, &mut buffer.outputs));
+                        let _ = done.send(Done { number, chunk, outcome, buffer });
+                    });
+                }
+            })
+        };
+        scope.spawn(read);
+        let written = write_in_order(&done, &free_sender, encoder, &mut outputs, watch);
+        failed.store(true, Ordering::Relaxed);
+        drop(free_sender);
+        written
+    })?;
+    Ok(outputs)
+}
+
+/// The memory of one chunk's way through the pipeline.
+#[derive(Default)]
+struct Buffer {
+    /// Rows as the checkpoint stores them.
+    input: Vec<u8>,
+    /// The same rows for each output file.
+    outputs: Vec<Vec<u8>>,
+}
+
+struct Done {
+    number: usize,
+    chunk: Chunk,
+    outcome: Result<()>,
+    buffer: Buffer,
+}
+
+fn write_in_order(
+    done: &Receiver<Done>,
+    free: &Sender<Buffer>,
+    encoder: &Encoder,
+    outputs: &mut [impl Sink],
+    watch: &dyn Watch,
+) -> Result<()> {
+    let mut early = BTreeMap::new();
+    let mut next = 0;
+    let mut source_bytes = 0;
+    // Ends when the reader and all workers have dropped their senders.
+    for finished in done {
+        early.insert(finished.number, finished);
+        while let Some(Done { chunk, outcome, buffer, .. }) = early.remove(&next) {
+            outcome?;
+            if watch.stopped() {
+                return Err(Error::Interrupted);
+            }
+            for (i, output) in outputs.iter_mut().enumerate() {
+                if encoder.passes(chunk.tensor, i) {
+                    output.write(chunk.tensor, &buffer.input)?;
+                }
+                if !buffer.outputs[i].is_empty() {
+                    output.write(chunk.tensor, &buffer.outputs[i])?;
+                }
+            }
+            source_bytes += buffer.input.len() as u64;
+            watch.advanced(chunk.tensor, source_bytes);
+            let _ = free.send(buffer);
+            next += 1;
+        }
+    }
+    Ok(())
+}

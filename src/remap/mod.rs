@@ -1,0 +1,157 @@
+//! The mapping ChatGLM -> Llama, as data: which rows of which source tensors make up each GGUF tensor.
+//!
+//! Pure: it sees names and shapes, never weights. Shapes are `[out, in]`, row-major, as in the checkpoint;
+//! a vector is a matrix of one column.
+
+mod rope;
+mod tensors;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use crate::checkpoint::{Checkpoint, Tensor};
+use crate::config::GlmConfig;
+use crate::error::{Error, Result};
+pub use rope::{Rope, RopeRatio};
+
+/// Every tensor of the GGUF, in the order of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The tensors.
+    pub tensors: Vec<Target>,
+}
+
+/// One tensor of the GGUF.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// Its GGUF name.
+    pub name: String,
+    /// What it is for, which decides its format.
+    pub role: Role,
+    /// The block it belongs to.
+    pub layer: Option<usize>,
+    /// Rows, before any padding; for a vector, its length.
+    pub rows: usize,
+    /// Values in a row, before any padding; 1 for a vector.
+    pub columns: usize,
+    /// Where its values come from.
+    pub source: Source,
+}
+
+/// Where a target's rows come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// Rows of checkpoint tensors, one span after the other.
+    Rows(Vec<Span>),
+    /// Values that the mapping itself computes.
+    Values(Vec<f32>),
+}
+
+/// Some consecutive rows of a checkpoint tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The tensor's name in the checkpoint.
+    pub tensor: String,
+    /// Which of its rows.
+    pub rows: Range<usize>,
+}
+
+/// What a tensor is for: formats are chosen, and the FFN is padded, by role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// `token_embd.weight`
+    TokenEmbedding,
+    /// `output.weight`
+    Output,
+    /// `attn_q.weight` and `attn_k.weight`
+    AttnQK,
+    /// `attn_v.weight`
+    AttnV,
+    /// `attn_output.weight`
+    AttnOutput,
+    /// `ffn_gate.weight` and `ffn_up.weight`: padding adds rows
+    FfnGateUp,
+    /// `ffn_down.weight`: padding adds columns
+    FfnDown,
+    /// Norms, biases and rope factors: always F32
+    Vector,
+}
+
+impl Target {
+    /// Rows and columns in the file, with the feed-forward width padded to `ffn`.
+    pub fn padded_shape(&self, ffn: usize) -> (usize, usize) {
+        match self.role {
+            Role::FfnGateUp => (self.rows.max(ffn), self.columns),
+            Role::FfnDown => (self.rows, self.columns.max(ffn)),
+            _ => (self.rows, self.columns),
+        }
+    }
+}
+
+impl Plan {
+    /// Lays out the whole model and checks that every row of the checkpoint is used exactly once.
+    ///
+    /// # Errors
+    /// When a tensor is missing, unknown or has another shape than the config says.
+    pub fn new(config: &GlmConfig, rope: &Rope, checkpoint: &Checkpoint) -> Result<Plan> {
+        let table = tensors::Table::new(config, checkpoint)?;
+        for (name, shape) in table.sources() {
+            let tensor = checkpoint.tensors().get(name).ok_or_else(|| {
+                Error::mismatch(
+                    &config.file,
+                    name,
+                    "no such tensor in the checkpoint",
+                    format!("it with shape {shape:?}"),
+                )
+            })?;
+            if tensor.shape != *shape {
+                let found = format!("shape {:?}", tensor.shape);
+                return Err(Error::mismatch(checkpoint.path(tensor), name, found, format!("{shape:?}")));
+            }
+        }
+        let plan = Plan { tensors: table.targets(rope) };
+        plan.check_coverage(checkpoint, &table.dropped())?;
+        Ok(plan)
+    }
+
+    /// Weights in the model, padding not counted.
+    pub fn parameters(&self) -> u64 {
+        let own = |target: &&Target| matches!(target.source, Source::Rows(_));
+        self.tensors.iter().filter(own).map(|target| target.rows as u64 * target.columns as u64).sum()
+    }
+
+    fn check_coverage(&self, checkpoint: &Checkpoint, dropped: &BTreeSet<String>) -> Result<()> {
+        let mut used: BTreeMap<&str, Vec<&Range<usize>>> = BTreeMap::new();
+        for target in &self.tensors {
+            if let Source::Rows(spans) = &target.source {
+                for span in spans {
+                    used.entry(&span.tensor).or_default().push(&span.rows);
+                }
+            }
+        }
+        for (name, tensor) in checkpoint.tensors() {
+            let at = |found: String, expected: &str| {
+                Error::mismatch(checkpoint.path(tensor), name, found, expected)
+            };
+            match used.get_mut(name.as_str()) {
+                Some(ranges) => {
+                    if !covers_once(ranges, tensor) {
+                        return Err(at(format!("rows {ranges:?} used"), "each of its rows used once"));
+                    }
+                }
+                None if dropped.contains(name) => {}
+                None => {
+                    let shape = format!("an unknown tensor of shape {:?}", tensor.shape);
+                    return Err(at(shape, "only tensors that the Llama layout has a place for"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn covers_once(ranges: &mut [&Range<usize>], tensor: &Tensor) -> bool {
+    ranges.sort_by_key(|range| range.start);
+    let end = ranges.iter().try_fold(0, |next, range| (range.start == next).then_some(range.end));
+    end == Some(tensor.rows())
+}

@@ -1,0 +1,337 @@
+//! tiktoken's lines (a token in base64, its rank) -> a byte-level BPE vocabulary with merges.
+//!
+//! tiktoken joins any two neighbours whose bytes together are a token, the lowest rank first. GGUF has a list of
+//! merges instead, which is recovered here: what joins into a token when only lower ranks have been joined before.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::files::{AddedToken, Files};
+use super::{Evidence, TokenType, Vocabulary, special};
+use crate::config::GlmConfig;
+use crate::error::{Error, Result};
+
+/// The longest real token has 512 bytes; the time that merges take grows with the square.
+const LONGEST_TOKEN: usize = 512;
+
+/// The special tokens of GLM-4, in the order in which the authors' tokenization_chatglm.py adds them.
+const NAMES: [&str; 14] = [
+    "<|endoftext|>",
+    "[MASK]",
+    "[gMASK]",
+    "[sMASK]",
+    "<sop>",
+    "<eop>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|observation|>",
+    "<|begin_of_image|>",
+    "<|end_of_image|>",
+    "<|begin_of_video|>",
+    "<|end_of_video|>",
+];
+
+/// Whether a file starts with such a line.
+pub(super) fn recognise(bytes: &[u8]) -> bool {
+    let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let printable = line.iter().all(|byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\r'));
+    printable && std::str::from_utf8(line).is_ok_and(|line| parse_line(line).is_some())
+}
+
+/// The vocabulary of GLM-4's kind, with the special tokens after the ranks.
+pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabulary, Evidence)> {
+    let file = &files.model_file;
+    let tokens = parse(file, &files.model, config.padded_vocab_size)?;
+    let letters = letters();
+    let spell = |bytes: &[u8]| bytes.iter().map(|&byte| letters[usize::from(byte)]).collect::<String>();
+    let mut vocabulary = Vocabulary {
+        model: "gpt2",
+        // Splits text exactly as chatglm-bpe does, and looks a whole word up before joining its parts, as tiktoken
+        // does and chatglm-bpe does not: 893 tokens (a space and a common Chinese word) are reached in no other way.
+        pre: "llama-bpe",
+        tokens: tokens.iter().map(|token| spell(token)).collect(),
+        types: vec![TokenType::Normal; tokens.len()],
+        merges: merges(&tokens).into_iter().map(|(a, b)| format!("{} {}", spell(a), spell(b))).collect(),
+        ..Vocabulary::default()
+    };
+
+    let first = vocabulary.tokens.len();
+    let authors = (0u32..).zip(NAMES).filter_map(|(nth, name)| {
+        let id = u32::try_from(first).ok()?.checked_add(nth)?;
+        Some((id, AddedToken { content: name.to_owned(), special: true }))
+    });
+    let (added, source) = match &files.config.added_tokens {
+        none if none.is_empty() => (authors.collect(), "the authors' order"),
+        given => (given.clone(), "added_tokens_decoder in tokenizer_config.json"),
+    };
+    if let Some((id, token)) = added.iter().find(|(id, _)| usize::try_from(**id).is_ok_and(|id| id < first)) {
+        let item = format!("added_tokens_decoder.{id}");
+        let expected = format!("an id from {first}, after the ranks");
+        return Err(Error::mismatch(&files.config.file, item, format!("{:?}", token.content), expected));
+    }
+    special::pad(&mut vocabulary, &added, file, config.padded_vocab_size)?;
+
+    let find = |name: &str| added.iter().find(|(_, token)| token.content == name).map(|(&id, _)| id);
+    let end = find("<|endoftext|>");
+    if end.is_none() {
+        return Err(Error::mismatch(&files.config.file, "added_tokens_decoder", "no <|endoftext|>", "one"));
+    }
+    // Nothing is put before a text; but if none is named here, llama.cpp takes token 11, a comma, for its start.
+    (vocabulary.bos, vocabulary.eos, vocabulary.pad) = (end, end, end);
+    (vocabulary.eot, vocabulary.eom) = (find("<|user|>"), find("<|observation|>"));
+    let choice = format!("{} special tokens after {first} ranks (GLM-4)", added.len());
+    Ok((vocabulary, Evidence { subject: "roles", choice, source: source.to_owned() }))
+}
+
+/// The tokens' bytes, by rank.
+fn parse(file: &Path, bytes: &[u8], padded_vocab_size: usize) -> Result<Vec<Vec<u8>>> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not text"))?;
+    let lines = text.lines().filter(|line| !line.is_empty()).count();
+    if lines > padded_vocab_size {
+        return Err(special::too_large(file, lines, padded_vocab_size));
+    }
+    let mut tokens = vec![Vec::new(); lines];
+    for (number, line) in (1u32..).zip(text.lines()).filter(|(_, line)| !line.is_empty()) {
+        let item = || format!("line {number}");
+        let (token, rank) = parse_line(line).ok_or_else(|| {
+            Error::mismatch(file, item(), "something else", "a token in base64 and its rank")
+        })?;
+        if token.is_empty() || token.len() > LONGEST_TOKEN {
+            let expected = format!("1 to {LONGEST_TOKEN}");
+            return Err(Error::mismatch(file, item(), format!("{} bytes", token.len()), expected));
+        }
+        match tokens.get_mut(rank) {
+            Some(place) if place.is_empty() => *place = token,
+            Some(_) => {
+                return Err(Error::mismatch(file, item(), format!("rank {rank} again"), "each rank once"));
+            }
+            None => {
+                let expected = format!("ranks below {lines}, the number of lines");
+                return Err(Error::mismatch(file, item(), format!("rank {rank}"), expected));
+            }
+        }
+    }
+    // As many lines as ranks and no rank twice: every place is taken.
+    check_bytes(file, &tokens)?;
+    Ok(tokens)
+}
+
+/// Whatever a text holds can be spelled, if every byte is a token.
+fn check_bytes(file: &Path, tokens: &[Vec<u8>]) -> Result<()> {
+    let mut missing = [true; 256];
+    for token in tokens {
+        if let [byte] = token[..] {
+            missing[usize::from(byte)] = false;
+        }
+    }
+    match missing.iter().position(|&missing| missing) {
+        None => Ok(()),
+        Some(byte) => {
+            Err(Error::mismatch(file, "", format!("no token for byte {byte:#04x}"), "all 256 of them"))
+        }
+    }
+}
+
+fn parse_line(line: &str) -> Option<(Vec<u8>, usize)> {
+    let (token, rank) = line.split_once(' ')?;
+    Some((base64(token.as_bytes())?, rank.trim_end().parse().ok()?))
+}
+
+/// Base64 with its padding; nothing where that is not what it is.
+fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    let digits = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
+    if !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(digits.len());
+    for group in digits.chunks(4) {
+        let mut bits = 0u32;
+        for &digit in group {
+            let value = match digit {
+                b'A'..=b'Z' => digit - b'A',
+                b'a'..=b'z' => digit - b'a' + 26,
+                b'0'..=b'9' => digit - b'0' + 52,
+                b'+' => 62,
+                b'/' => 63,
+                _ => return None,
+            };
+            bits = bits << 6 | u32::from(value);
+        }
+        // 2, 3 or 4 digits are 1, 2 or 3 bytes.
+        let [_, three @ ..] = (bits << (6 * (4 - group.len()))).to_be_bytes();
+        bytes.extend(three.iter().take(group.len() - 1));
+    }
+    Some(bytes)
+}
+
+/// The merges, best first, each of two tokens.
+fn merges(tokens: &[Vec<u8>]) -> Vec<(&[u8], &[u8])> {
+    let ranks: HashMap<&[u8], usize> = tokens.iter().map(Vec::as_slice).zip(0..).collect();
+    let mut merges = Vec::with_capacity(tokens.len());
+    for (rank, token) in tokens.iter().enumerate().filter(|(_, token)| token.len() > 1) {
+        if let Some(split) = last_split(token, rank, &ranks) {
+            merges.push(token.split_at(split));
+            continue;
+        }
+        // Lower ranks alone do not lead to every token (not to 1,072 of GLM-4's, common Chinese words among them).
+        // tiktoken reaches these through parts of higher rank, so any two parts may be what it joins.
+        let known = |part: &[u8]| ranks.contains_key(part);
+        let splits = (1..token.len()).map(|split| token.split_at(split));
+        merges.extend(splits.filter(|(left, right)| known(left) && known(right)));
+    }
+    merges
+}
+
+/// Where the two parts meet that are left of `token` when all lower ranks have been joined; nothing if more are left.
+fn last_split(token: &[u8], rank: usize, ranks: &HashMap<&[u8], usize>) -> Option<usize> {
+    let mut ends: Vec<usize> = (0..=token.len()).collect();
+    loop {
+        let lowest = ends
+            .windows(3)
+            .enumerate()
+            .filter_map(|(at, part)| Some((*ranks.get(token.get(part[0]..part[2])?)?, at + 1)))
+            .min()
+            .filter(|&(found, _)| found < rank);
+        match lowest {
+            Some((_, middle)) => ends.remove(middle),
+            None => break,
+        };
+    }
+    match ends[..] {
+        [_, middle, _] => Some(middle),
+        _ => None,
+    }
+}
+
+/// The letters that byte-level BPE writes for the 256 bytes: printable ones for themselves, then from U+0100 on.
+fn letters() -> Vec<char> {
+    let mut others = '\u{100}'..;
+    (0..=u8::MAX)
+        .map(|byte| match byte {
+            b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF => char::from(byte),
+            _ => others.next().unwrap_or(char::REPLACEMENT_CHARACTER),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    /// All bytes, then `more`, in base64.
+    fn lines(more: &[&str]) -> String {
+        let digit =
+            |six: u8| b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[usize::from(six)];
+        let byte = |byte: u8| [digit(byte >> 2), digit(byte << 4 & 63), b'=', b'='];
+        let mut text = String::new();
+        for value in 0..=u8::MAX {
+            text += &format!("{} {value}\n", String::from_utf8_lossy(&byte(value)));
+        }
+        for (rank, token) in (256..).zip(more) {
+            text += &format!("{token} {rank}\n");
+        }
+        text
+    }
+
+    fn parsed(text: &str) -> Result<Vec<Vec<u8>>> {
+        parse(Path::new("tokenizer.model"), text.as_bytes(), 300)
+    }
+
+    #[test]
+    fn base64_is_read_strictly() {
+        assert_eq!(base64(b"").as_deref(), Some(&b""[..]));
+        assert_eq!(base64(b"IQ==").as_deref(), Some(&b"!"[..]));
+        assert_eq!(base64(b"aGk=").as_deref(), Some(&b"hi"[..]));
+        assert_eq!(base64(b"+/8AAAAA").as_deref(), Some(&b"\xfb\xff\0\0\0\0"[..]));
+        for bad in ["I", "IQ", "IQ=", "IQ===", "=", "====", "I===", "I Q=", "IQ-_", "=IQ="] {
+            assert_eq!(base64(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn tiktoken_lines_are_known_by_their_first() {
+        assert!(recognise(b"IQ== 0\nIg== 1\n") && recognise(b"IQ== 0\r\n"));
+        for other in ["", "\n", "{\"a\": 1}", "IQ==", "\n\x0e\n\x05<unk>", "version https://git-lfs\n"] {
+            assert!(!recognise(other.as_bytes()), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_spelled_in_printable_letters() {
+        let letters = letters();
+        let spelled: String = [b'A', b' ', b'\n', 0x7F, 0xA0, 0xAD, 0xFF]
+            .map(|byte| letters[usize::from(byte)])
+            .iter()
+            .collect();
+        assert_eq!(spelled, "A\u{120}\u{10A}\u{121}\u{142}\u{143}\u{FF}");
+    }
+
+    #[test]
+    fn merges_come_from_the_ranks() {
+        // ab, abc, cd, then bcd (b and cd): each is joined from two lower ones.
+        let tokens = parsed(&lines(&["YWI=", "YWJj", "Y2Q=", "YmNk"])).unwrap();
+        let pairs: Vec<(&[u8], &[u8])> = vec![(b"a", b"b"), (b"ab", b"c"), (b"c", b"d"), (b"b", b"cd")];
+        assert_eq!(merges(&tokens), pairs);
+        // xyz comes before any two of its letters do: only through the later yz can it be joined.
+        let tokens = parsed(&lines(&["eHl6", "eXo="])).unwrap();
+        let pairs: Vec<(&[u8], &[u8])> = vec![(b"x", b"yz"), (b"y", b"z")];
+        assert_eq!(merges(&tokens), pairs);
+    }
+
+    #[test]
+    fn broken_lines_are_refused() {
+        let cases = [
+            (lines(&["?? 256"]), "line 257: found something else, expected a token in base64 and its rank"),
+            (
+                lines(&["YWI= 300 "]),
+                "line 257: found something else, expected a token in base64 and its rank",
+            ),
+            (lines(&[""]), "line 257: found 0 bytes, expected 1 to 512"),
+            (lines(&[&"YWJj".repeat(171)]), "line 257: found 513 bytes, expected 1 to 512"),
+            (lines(&[]) + "YWI= 7\n", "line 257: found rank 7 again, expected each rank once"),
+            (
+                lines(&[]) + "YWI= 258\n",
+                "line 257: found rank 258, expected ranks below 257, the number of lines",
+            ),
+            (lines(&[])[..7 * 9].to_owned(), "found no token for byte 0x09, expected all 256 of them"),
+            (
+                lines(&["YWI="; 45]),
+                "tokens: found a vocabulary larger than padded_vocab_size: 301 tokens, \
+                expected at most padded_vocab_size 300",
+            ),
+        ];
+        for (text, message) in cases {
+            assert_eq!(parsed(&text).unwrap_err().to_string(), format!("tokenizer.model: {message}"));
+        }
+    }
+
+    #[test]
+    fn special_tokens_follow_the_ranks() {
+        let mut files = Files {
+            model_file: PathBuf::from("tokenizer.model"),
+            model: lines(&["IGE="]).into_bytes(),
+            ..Default::default()
+        };
+        let config = GlmConfig { padded_vocab_size: 272, ..crate::tokenizer::tests::config() };
+        let (found, evidence) = vocabulary(&files, &config).unwrap();
+        assert_eq!(found.tokens[256..259], ["\u{120}a", "<|endoftext|>", "[MASK]"]);
+        assert_eq!(found.tokens[270..], ["<|end_of_video|>", "[PAD271]"]);
+        assert_eq!(found.merges, ["\u{120} a"]);
+        assert_eq!([found.eos, found.pad, found.eot, found.eom], [257, 257, 264, 266].map(Some));
+        assert_eq!(
+            evidence.to_string(),
+            "roles: 14 special tokens after 257 ranks (GLM-4), from the authors' order"
+        );
+
+        let token = |content: &str| AddedToken { content: content.to_owned(), special: true };
+        files.config.added_tokens.insert(260, token("<|endoftext|>"));
+        let (found, _) = vocabulary(&files, &config).unwrap();
+        assert_eq!((found.eos, found.eot, found.tokens[257].as_str()), (Some(260), None, "[PAD257]"));
+        files.config.added_tokens.insert(5, token("<|user|>"));
+        let message =
+            ": added_tokens_decoder.5: found \"<|user|>\", expected an id from 257, after the ranks";
+        assert_eq!(vocabulary(&files, &config).unwrap_err().to_string(), message);
+    }
+}

@@ -1,0 +1,146 @@
+//! What the program prints and writes beside the GGUF.
+
+mod support;
+
+use std::fs;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
+
+fn model() -> Dir {
+    let model = Dir::new();
+    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
+    model
+}
+
+#[test]
+fn files_are_named_after_the_model_in_the_current_folder() {
+    let (model, out) = (model(), Dir::new());
+    let run =
+        Cmd::new("convert").arg(model.path()).args(&["--type", "q8_0"]).current_dir(out.path()).succeed();
+    assert_eq!(out.names(), ["ChatGLM3-1.1M-Q8_0.Modelfile", "ChatGLM3-1.1M-Q8_0.gguf"]);
+    assert!(run.stdout.starts_with("ChatGLM3-1.1M-Q8_0.gguf: "), "{}", run.stdout);
+    assert!(run.stdout.contains("bits per weight") && run.stdout.contains(" of memory"), "{}", run.stdout);
+    let modelfile = fs::read_to_string(out.join("ChatGLM3-1.1M-Q8_0.Modelfile")).unwrap();
+    assert!(modelfile.starts_with("FROM ./ChatGLM3-1.1M-Q8_0.gguf\nTEMPLATE "), "{modelfile}");
+}
+
+/// Every field is named: one more or less in the program is a change that its users must be told of.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", content = "data", rename_all = "snake_case", deny_unknown_fields)]
+#[allow(dead_code)]
+enum Event {
+    Start(Start),
+    Warning { message: String },
+    Progress { tensor: String, bytes: u64, total_bytes: u64, seconds: f64 },
+    Summary(Summary),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct Start {
+    model: String,
+    layers: usize,
+    parameters: u64,
+    source_bytes: u64,
+    decisions: Vec<String>,
+    outputs: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct Summary {
+    outputs: Vec<Written>,
+    seconds: f64,
+    peak_memory_bytes: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct Written {
+    file: String,
+    modelfile: Option<String>,
+    file_type: String,
+    bytes: u64,
+    bits_per_weight: f64,
+    formats: std::collections::BTreeMap<String, usize>,
+    ffn_padding: Option<Padding>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Padding {
+    from: usize,
+    to: usize,
+}
+
+#[test]
+fn json_lines_tell_the_same() {
+    let (model, out) = (model(), Dir::new());
+    let run =
+        Cmd::new("convert").arg(model.path()).args(&["--json", "--output"]).arg(out.join("m.gguf")).succeed();
+    assert_eq!(run.stderr, "");
+    let events: Vec<Event> = run.stdout.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert!(matches!(&events[0], Event::Start(start) if start.layers == 2), "{events:?}");
+    let Some(Event::Summary(summary)) = events.last() else { panic!("{events:?}") };
+    let written = &summary.outputs[0];
+    assert_eq!(written.bytes, fs::metadata(out.join("m.gguf")).unwrap().len());
+    assert_eq!(written.file_type, "Q4_K_M");
+    let Some(Padding { from, to }) = written.ffn_padding else { panic!("{written:?}") };
+    assert_eq!((from, to), (160, 256));
+}
+
+#[test]
+fn quiet_prints_nothing() {
+    let (model, out) = (model(), Dir::new());
+    let run = Cmd::new("convert").arg(model.path()).args(&["-q", "-o"]).arg(out.join("m.gguf")).succeed();
+    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn a_fallback_is_warned_of() {
+    let (model, out) = (model(), Dir::new());
+    let run = Cmd::new("convert")
+        .arg(model.path())
+        .args(&["--ffn-pad", "off", "-o"])
+        .arg(out.join("m.gguf"))
+        .succeed();
+    assert!(run.stderr.contains("warning: ") && run.stderr.contains("instead of Q4_K"), "{}", run.stderr);
+}
+
+/// SIGINT in the middle: exit code 130, and nothing is left.
+#[test]
+fn ctrl_c_leaves_nothing() {
+    let (model, out) = (Dir::new(), Dir::new());
+    // Large enough for seconds of scalar quantizing, so that the signal comes in the middle.
+    let shape = Checkpoint { hidden: 1024, ffn: 8192, vocab: 4096, layers: 4, ..Checkpoint::tiny() };
+    shape.write(model.path(), &tiny_tokenizer()).expect("written");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_glm2llama"))
+        .arg("convert")
+        .arg(model.path())
+        .args(["--backend", "scalar", "--threads", "1", "--type", "Q4_K_M", "--output"])
+        .arg(out.join("m.gguf"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let started = Instant::now();
+    while out.names().len() < 2 && started.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(out.names().len(), 2, "two temporary files");
+    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert!(interrupt.success());
+    let status = child.wait().expect("it ends");
+    let mut stderr = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("UTF-8");
+    assert_eq!(status.code(), Some(130), "{stderr}");
+    assert!(stderr.ends_with("glm2llama: interrupted, nothing was written\n"), "{stderr}");
+    assert_eq!(out.names(), [""; 0]);
+}

@@ -1,0 +1,71 @@
+//! The built program, run and judged.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+
+/// A run of `glm2llama` to be.
+pub struct Cmd(Command);
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Output {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Cmd {
+    /// The program with a subcommand, `convert` for instance.
+    pub fn new(subcommand: &str) -> Cmd {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_glm2llama"));
+        command.arg(subcommand);
+        Cmd(command)
+    }
+
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Cmd {
+        self.0.arg(argument);
+        self
+    }
+
+    pub fn args(mut self, arguments: &[&str]) -> Cmd {
+        self.0.args(arguments);
+        self
+    }
+
+    pub fn current_dir(mut self, folder: &Path) -> Cmd {
+        self.0.current_dir(folder);
+        self
+    }
+
+    pub fn run(mut self) -> Output {
+        let output = self.0.output().expect("the program starts");
+        Output {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("UTF-8 on stdout"),
+            stderr: String::from_utf8(output.stderr).expect("UTF-8 on stderr"),
+        }
+    }
+
+    /// Runs it and expects exit code 0.
+    #[track_caller]
+    pub fn succeed(self) -> Output {
+        self.exit_with(0)
+    }
+
+    /// Runs it and expects an exit code.
+    #[track_caller]
+    pub fn exit_with(self, code: i32) -> Output {
+        let command = format!("{:?}", self.0);
+        let output = self.run();
+        assert_eq!(output.code, Some(code), "{command}\n{}{}", output.stdout, output.stderr);
+        output
+    }
+}
+
+/// `convert` of one checkpoint to one file, with whatever else is wanted.
+#[track_caller]
+pub fn convert(model: &Path, type_name: &str, output: &Path, more: &[&str]) -> Output {
+    let run = Cmd::new("convert").arg(model).args(&["--type", type_name, "--no-modelfile", "--quiet"]);
+    run.args(more).arg("--output").arg(output).succeed()
+}

@@ -1,0 +1,77 @@
+//! What the integration tests share: folders, the built program, data, made-up checkpoints.
+#![allow(dead_code, unused_imports)] // every test binary compiles this module and uses another part of it
+
+pub mod checkpoint;
+pub mod command;
+pub mod forward;
+pub mod gguf;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use checkpoint::Checkpoint;
+pub use command::Cmd;
+
+/// A folder that goes away with its value.
+pub struct Dir(tempfile::TempDir);
+
+impl Dir {
+    pub fn new() -> Dir {
+        Dir(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The path of a file in it, there or not.
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// The names of what lies in it, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let entries = self.path().read_dir().expect("a readable folder");
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+        names.sort();
+        names
+    }
+}
+
+/// Copies the files of a folder, such as a checkpoint that a test wants to change.
+pub fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a writable folder");
+    for entry in from.read_dir().expect("a readable folder") {
+        let entry = entry.expect("an entry");
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+    }
+}
+
+/// Something in `testdata/`.
+pub fn testdata(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
+}
+
+/// The tokenizer of 900 pieces for small checkpoints.
+pub fn tiny_tokenizer() -> PathBuf {
+    testdata("models/tiny-chatglm3/tokenizer.model")
+}
+
+/// Something in the folder that the developers keep beside the project: the publishers' own files.
+/// Where it is absent, a test says so and returns; in CI it panics.
+pub fn shared(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.join("shared").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(!llama_runtime::in_ci(), "{} is not there", path.display());
+    eprintln!("skipped: {} is not there", path.display());
+    None
+}
+
+/// A file of little-endian 32-bit numbers.
+pub fn read_words<T>(file: &Path, from: fn([u8; 4]) -> T) -> Vec<T> {
+    let bytes = fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    bytes.as_chunks().0.iter().map(|word| from(*word)).collect()
+}
