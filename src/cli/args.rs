@@ -104,7 +104,7 @@ pub(super) struct Convert {
     pub(super) threads: Option<NonZero<usize>>,
 
     /// Instructions to quantize with: scalar, avx2, avx512 or neon [default: the machine's fastest]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "GLM2LLAMA_BACKEND")]
     pub(super) backend: Option<String>,
 
     /// Memory for buffers, in MiB; more than the default gains nothing on most machines
