@@ -49,6 +49,12 @@ runtime:
 bench: runtime
 	cargo bench -p glm2llama-quant
 
+# The whole job on a full-size checkpoint: time, peak memory and size, beside plain reading and writing.
+bench-6b: synthetic
+	cargo build --quiet --release
+	GLM2LLAMA="$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/glm2llama" \
+	sh tests/full-size.sh "$(SYNTHETIC)"
+
 # Write a checkpoint with ChatGLM3-6B's exact shapes and random weights.
 synthetic: $(SYNTHETIC)/config.json
 $(SYNTHETIC)/config.json:
