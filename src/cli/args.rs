@@ -1,6 +1,7 @@
 //! What the user may type. Only parsed here: whatever touches the disk comes after.
 
 mod export_hf;
+mod llama_cpp;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::recipe::FfnPad;
 pub(super) use export_hf::ExportHf;
+use llama_cpp::{Contents, TensorTypes};
 
 /// Converts ChatGLM checkpoints into GGUF files that every llama.cpp program loads as a Llama model.
 #[derive(Debug, Parser)]
@@ -86,6 +88,12 @@ pub(super) struct Convert {
     /// Quantize with an importance matrix, as llama-imatrix writes it (GGUF or .dat)
     #[arg(long, value_name = "FILE")]
     pub(super) imatrix: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) tensor_types: TensorTypes,
+
+    #[command(flatten)]
+    pub(super) contents: Contents,
 
     /// Refuse when a tensor would fall back to another format than the type names
     #[arg(long)]
