@@ -3,7 +3,6 @@
 //! Taken from what the model is, not from its folder or `_name_or_path`: those change with every copy.
 
 use crate::config::GlmConfig;
-use crate::recipe::FileType;
 
 /// The parts of a model's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +13,8 @@ pub struct Name {
     pub size_label: String,
     /// `general.finetune`: which variant, `32k` for instance.
     pub finetune: Option<String>,
+    /// What the user calls it, in the place of the parts.
+    pub given: Option<String>,
 }
 
 impl Name {
@@ -24,17 +25,26 @@ impl Name {
             500.0 => Some("128k".to_owned()),
             _ => None,
         };
-        Name { basename: family.to_owned(), size_label: size_label(config, parameters), finetune }
+        Name {
+            basename: family.to_owned(),
+            size_label: size_label(config, parameters),
+            finetune,
+            given: None,
+        }
     }
 
-    /// `general.name`: the parts, with spaces.
+    /// `general.name`: the given name, or the parts with spaces.
     pub fn full(&self) -> String {
-        self.joined(" ")
+        self.given.clone().unwrap_or_else(|| self.joined(" "))
     }
 
     /// The default name of an output file.
-    pub fn file_name(&self, file_type: FileType) -> String {
-        format!("{}-{file_type}.gguf", self.joined("-"))
+    pub fn file_name(&self, file_type: &str) -> String {
+        let stem = match &self.given {
+            Some(name) => name.trim().replace([' ', '/'], "-"), // as llama.cpp's converter does
+            None => self.joined("-"),
+        };
+        format!("{stem}-{file_type}.gguf")
     }
 
     fn joined(&self, separator: &str) -> String {
@@ -67,9 +77,11 @@ mod tests {
     #[test]
     fn files_are_named_by_the_gguf_convention() {
         let name = Name::new("ChatGLM3", &chatglm3_config(), 6_243_584_000);
-        assert_eq!(name.file_name(FileType::Q4_K_M), "ChatGLM3-6B-Q4_K_M.gguf");
+        assert_eq!(name.file_name("Q4_K_M"), "ChatGLM3-6B-Q4_K_M.gguf");
         let long = GlmConfig { rope_ratio: 50.0, ..chatglm3_config() };
-        assert_eq!(Name::new("ChatGLM3", &long, 1).file_name(FileType::F16), "ChatGLM3-6B-32k-F16.gguf");
+        assert_eq!(Name::new("ChatGLM3", &long, 1).file_name("F16"), "ChatGLM3-6B-32k-F16.gguf");
+        let given = Name { given: Some("My Model/1".to_owned()), ..name };
+        assert_eq!(given.file_name("vocab"), "My-Model-1-vocab.gguf");
         let tiny = GlmConfig { num_layers: 2, ..chatglm3_config() };
         assert_eq!(Name::new("ChatGLM3", &tiny, 1_394_000).full(), "ChatGLM3 1.4M");
     }

@@ -348,7 +348,7 @@ fn a_conversion_checks_itself_before_the_file_has_its_name() {
     };
     let outputs = job.create_outputs().expect("created");
     let filled = job.fill(outputs, options, &Unstopped).expect("filled");
-    let temporary = filled.files().next().expect("a file").1.to_owned();
+    let temporary = filled.files().next().expect("an output")[0].1.to_owned();
     let mut file = Damaged::read(&temporary);
     file.exchange("blk.0.ffn_gate.weight", "blk.0.ffn_up.weight");
     file.write();
@@ -444,4 +444,58 @@ fn json_tells_all_there_is() {
     let model = glm2llama::model::Model::open(&tiny()).expect("a model");
     let plan: &remap::Plan = &model.plan;
     assert_eq!(*weights_compared, plan.parameters());
+}
+
+#[test]
+fn the_parts_of_a_split_model_are_one() {
+    let folder = Dir::new();
+    let gguf = folder.join("m.gguf");
+    convert(&tiny(), "Q8_0", &gguf, &["--split-max-size", "300K", "--verify"]);
+    let parts = folder.names();
+    assert!(parts.len() > 3 && parts.iter().all(|name| name.contains("-of-0000")), "{parts:?}");
+    for part in [&parts[0], &parts[2]] {
+        let (verdict, _) = judge(&tiny(), &folder.join(part));
+        assert!(verdict.same, "{part}: {:?}", verdict.blame);
+    }
+    std::fs::copy(folder.join(&parts[2]), folder.join(&parts[1])).expect("copied");
+    let run = Cmd::new("verify").arg(tiny()).arg(folder.join(&parts[0])).exit_with(2);
+    assert!(run.stderr.contains("split.no: found another"), "{}", run.stderr);
+    std::fs::remove_file(folder.join(&parts[1])).expect("deleted");
+    Cmd::new("verify").arg(tiny()).arg(folder.join(&parts[0])).exit_with(2);
+}
+
+#[test]
+fn glm4s_vocabulary_is_judged() {
+    let (Some(tokenizer), Some(config)) =
+        (shared("data/tokenizer/glm4.tiktoken"), shared("data/family/glm-4-9b-chat/tokenizer_config.json"))
+    else {
+        return;
+    };
+    let (model, folder) = (Dir::new(), Dir::new());
+    let tiny = Checkpoint::tiny();
+    let shape = Checkpoint { layers: 1, hidden: 32, heads: 1, kv_heads: 1, ffn: 32, vocab: 151_552, ..tiny };
+    shape.write(model.path(), &tokenizer).expect("written");
+    std::fs::copy(config, model.join("tokenizer_config.json")).expect("copied");
+    let gguf = folder.join("m.gguf");
+    convert(model.path(), "Q8_0", &gguf, &[]);
+    let (verdict, function) = judge(model.path(), &gguf);
+    assert!(verdict.same, "{:?}", verdict.blame);
+    assert_eq!(function.texts[2..6].concat(), "An old lighthouse stands");
+
+    for (after, from, to, culprit) in [
+        ("tokenizer.ggml.tokens", "ational", "etional", "tokenizer.ggml.tokens"),
+        ("tokenizer.ggml.merges", "Ġ t", "Ġ p", "tokenizer.ggml.merges"),
+        ("tokenizer.chat_template", "<sop>", "<eop>", "tokenizer.chat_template"),
+    ] {
+        convert(model.path(), "Q8_0", &gguf, &["--force"]);
+        let mut file = Damaged::read(&gguf);
+        file.replace(after, from, to);
+        file.write();
+        let (verdict, _) = judge(model.path(), &gguf);
+        assert!(
+            verdict.blame.iter().any(|finding| finding.subject == culprit),
+            "{culprit}: {:?}",
+            verdict.blame
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! What the user may type. Only parsed here: whatever touches the disk comes after.
 
 mod export_hf;
+mod llama_cpp;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::recipe::FfnPad;
 pub(super) use export_hf::ExportHf;
+use llama_cpp::{Contents, TensorTypes};
 
 /// Converts ChatGLM checkpoints into GGUF files that every llama.cpp program loads as a Llama model.
 #[derive(Debug, Parser)]
@@ -128,9 +130,15 @@ pub(super) struct Convert {
     #[arg(long, value_name = "FILE")]
     pub(super) imatrix: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub(super) tensor_types: TensorTypes,
+
+    #[command(flatten)]
+    pub(super) contents: Contents,
+
     /// Compare every weight of what was written with the checkpoint, before it gets its name; a file that is
     /// wrong is deleted, and the exit code is 1
-    #[arg(long)]
+    #[arg(long, conflicts_with = "vocab_only")]
     pub(super) verify: bool,
 
     /// Refuse when a tensor would fall back to another format than the type names
@@ -150,7 +158,7 @@ pub(super) struct Convert {
     pub(super) threads: Option<NonZero<usize>>,
 
     /// Instructions to quantize with: scalar, avx2, avx512 or neon [default: the machine's fastest]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "GLM2LLAMA_BACKEND")]
     pub(super) backend: Option<String>,
 
     /// Memory for buffers, in MiB; more than the default gains nothing on most machines

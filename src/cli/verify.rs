@@ -1,7 +1,7 @@
 //! `glm2llama verify`.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -15,9 +15,10 @@ use super::progress::Progress;
 use super::verify_report::{Outcome, print};
 use crate::config::read_capped;
 use crate::error::{Error, Result};
+use crate::gguf::GgufFile;
 use crate::output::Pending;
 use crate::pipeline;
-use crate::verify::{DEFAULT_TEXT, Function, Pair, Verdict, Watch, Weights};
+use crate::verify::{DEFAULT_TEXT, Facts, Function, Pair, Verdict, Watch, Weights};
 
 /// A page has 3 kB; only its first tokens are used.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
@@ -59,21 +60,24 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!verdict.same)))
 }
 
-/// `convert --verify`: what was written against its checkpoint, all but running it; returns the verdict.
+/// `convert --verify`: the files of an output against their checkpoint, all but running them; returns the
+/// verdict. `facts`: the metadata is the model's own, and no words of the user stand in it.
 pub(super) fn check_written(
     folder: &Path,
-    target: &Path,
-    temporary: &Path,
+    files: &[(&Path, &Path)],
+    facts: bool,
     progress: &Progress,
 ) -> Result<String> {
-    let pair = Pair::open(folder, temporary)?;
-    let facts = pair.facts()?;
+    let temporaries: Vec<PathBuf> = files.iter().map(|(_, temporary)| temporary.to_path_buf()).collect();
+    let pair = Pair::of(folder, GgufFile::open_parts(&temporaries)?)?;
+    let facts = if facts { pair.facts()? } else { Facts::default() };
     let weights = pair.weights(&Stoppable(progress))?;
     let verdict = Verdict::new(&weights, &facts, None, None);
     if verdict.same {
         return Ok(verdict.line);
     }
-    Err(Error::Refuted { file: target.to_owned(), problem: verdict.line })
+    let file = files.first().map_or(folder, |(target, _)| target).to_owned();
+    Err(Error::Refuted { file, problem: verdict.line })
 }
 
 /// Ctrl-C ends a conversion's check too.

@@ -1,11 +1,14 @@
 //! The GGUF file: the only place that knows its bytes, and where `[out, in]` shapes are turned around.
 
 mod layout;
+mod parts;
 mod read;
+mod split;
 mod write;
 
 pub use layout::{Layout, TensorInfo};
 pub use read::{GgufFile, StoredTensor};
+pub use split::{Split, SplitWriter};
 pub use write::Writer;
 
 /// Tensors start at multiples of this many bytes.

@@ -117,6 +117,14 @@ impl Pair {
     /// # Errors
     /// When one cannot be read, or the file is of another architecture: then there is nothing to compare.
     pub fn open(folder: &Path, file: &Path) -> Result<Pair> {
+        Pair::of(folder, GgufFile::open_model(file)?)
+    }
+
+    /// Of a file, or several, opened already.
+    ///
+    /// # Errors
+    /// As for [`Pair::open`].
+    pub fn of(folder: &Path, file: GgufFile) -> Result<Pair> {
         let config = GlmConfig::load(folder)?;
         let checkpoint = Checkpoint::open(folder)?;
         let evidence = Evidence::read(folder, &config)?;
@@ -124,7 +132,6 @@ impl Pair {
             Some(pieces) => Words::Pieces(pieces),
             None => Ranks::read(folder)?.map_or(Words::None, Words::Ranks),
         };
-        let file = GgufFile::open(file)?;
         let key = "general.architecture";
         let found = match file.metadata.get(key) {
             Some(Value::String(name)) if name == "llama" => {
