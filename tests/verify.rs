@@ -499,3 +499,16 @@ fn glm4s_vocabulary_is_judged() {
         );
     }
 }
+
+#[test]
+fn verify_stands_beside_the_converter() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/verify");
+    let allowed = ["checkpoint", "config", "error", "gguf"];
+    for entry in folder.read_dir().expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        let text = std::fs::read_to_string(&entry).expect("text");
+        for used in text.match_indices("crate::").map(|(at, _)| &text[at + 7..]) {
+            let module: String = used.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            assert!(allowed.contains(&module.as_str()), "{} uses {module}", entry.display());
+        }
+    }
+}
