@@ -2,17 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::Checkpoint;
-use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{Layout, Writer};
 use crate::imatrix::ImportanceMatrix;
-use crate::modelling::Modelling;
+use crate::model::Model;
 use crate::naming::Name;
 use crate::output::Pending;
 use crate::recipe::{FfnPad, FileType, Recipe, padded_ffn};
-use crate::remap::{Plan, Role, Rope, RopeRatio};
-use crate::tokenizer::{self, ChatFormat, Tokenizer};
+use crate::remap::{Plan, Role};
+use crate::tokenizer::Tokenizer;
 use crate::{metadata, ollama, pipeline};
 
 /// What the user asks for.
@@ -37,18 +35,8 @@ pub struct Request {
 /// A conversion that has passed every check that needs no weights.
 #[derive(Debug)]
 pub struct Job {
-    /// The model's config.
-    pub config: GlmConfig,
-    /// The opened weights.
-    pub checkpoint: Checkpoint,
-    /// The mapping.
-    pub plan: Plan,
-    /// What the modelling file told.
-    pub modelling: Modelling,
-    /// The vocabulary and where it is from.
-    pub tokenizer: Tokenizer,
-    /// The model's name.
-    pub name: Name,
+    /// What to convert.
+    pub model: Model,
     /// The importance weights of each tensor of the plan, padded.
     pub importance: Vec<Option<Vec<f32>>>,
     /// Matrices that the importance matrix says nothing of.
@@ -84,46 +72,30 @@ impl Job {
     /// # Errors
     /// When anything in the folder does not fit, or the request contradicts itself.
     pub fn prepare(request: &Request) -> Result<Job> {
-        let config = GlmConfig::load(&request.folder)?;
-        let checkpoint = Checkpoint::open(&request.folder)?;
-        let modelling = Modelling::load(&request.folder, &config)?;
-        let rope = Rope::new(&config, modelling.rope_ratio);
-        let plan = Plan::new(&config, &rope, &checkpoint)?;
-        let tokenizer = tokenizer::load(&request.folder, &config)?;
+        let model = Model::open(&request.folder)?;
+        let Model { config, plan, tokenizer, name, .. } = &model;
         let imatrix = request.imatrix.as_deref().map(ImportanceMatrix::load).transpose()?;
         let (importance, without_importance) = match &imatrix {
-            Some(imatrix) => imatrix.for_plan(&plan, padded_ffn(&config))?,
+            Some(imatrix) => imatrix.for_plan(plan, padded_ffn(config))?,
             None => (vec![None; plan.tensors.len()], 0),
         };
-        let name = Name::new(family(tokenizer.chat), &config, plan.parameters());
 
         let mut outputs: Vec<Output> = Vec::new();
         for &file_type in &request.types {
-            let path = output_path(request, &name, file_type)?;
+            let path = output_path(request, name, file_type)?;
             if outputs.iter().any(|other| other.path == path) {
                 let message =
                     format!("{}: would be written twice: put {{type}} into --output", path.display());
                 return Err(Error::Usage(message));
             }
-            let recipe = Recipe::new(file_type, request.pad, &plan, &config, imatrix.is_some());
-            let mut keys = metadata::build(&config, &rope, &tokenizer.vocabulary, &name, &recipe)?;
+            let recipe = Recipe::new(file_type, request.pad, plan, config, imatrix.is_some());
+            let mut keys = metadata::build(config, &model.rope, &tokenizer.vocabulary, name, &recipe)?;
             keys.extend(imatrix.iter().flat_map(metadata::imatrix_keys));
-            let layout = Layout::new(keys, shapes(&plan, &recipe))?;
-            let modelfile = if request.modelfile { Some(modelfile_beside(&path, &tokenizer)?) } else { None };
+            let layout = Layout::new(keys, shapes(plan, &recipe))?;
+            let modelfile = if request.modelfile { Some(modelfile_beside(&path, tokenizer)?) } else { None };
             outputs.push(Output { path, recipe, layout, modelfile });
         }
-        Ok(Job {
-            config,
-            checkpoint,
-            plan,
-            modelling,
-            tokenizer,
-            name,
-            importance,
-            without_importance,
-            outputs,
-            force: request.force,
-        })
+        Ok(Job { importance, without_importance, outputs, force: request.force, model })
     }
 
     /// Creates every output, with its disk space reserved, under a temporary name.
@@ -160,50 +132,49 @@ impl Job {
 
     /// What the pipeline works on.
     pub fn work(&self) -> pipeline::Work<'_> {
-        pipeline::Work { plan: &self.plan, checkpoint: &self.checkpoint, importance: &self.importance }
+        pipeline::Work {
+            plan: &self.model.plan,
+            checkpoint: &self.model.checkpoint,
+            importance: &self.importance,
+        }
     }
 
     /// What a user should know before trusting the result.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if let Some(position) = self.modelling.log_scaled_from {
-            warnings.push(format!(
-                "the checkpoint's modelling file scales queries by their position from {position} on, \
-                 which the Llama layout cannot express: longer contexts will differ"
-            ));
-        }
+        let mut warnings = self.model.warnings();
         if self.without_importance > 0 {
             warnings
                 .push(format!("{} matrices have no entry in the importance matrix", self.without_importance));
         }
-        for output in &self.outputs {
-            let fallen: Vec<_> =
-                output.recipe.choices.iter().filter(|choice| choice.instead_of.is_some()).collect();
-            if let Some(first) = fallen.first() {
-                let instead = first.instead_of.map_or("", quant::Format::name);
-                warnings.push(format!(
-                    "{}: {} tensors take {} instead of {instead}, whose blocks do not fit their rows",
-                    output.path.display(),
-                    fallen.len(),
-                    first.format,
-                ));
-            }
-        }
+        warnings.extend(self.outputs.iter().filter_map(Output::fallbacks));
         warnings
     }
 
-    /// What no single field of the checkpoint tells, and what each choice rests on.
-    pub fn decisions(&self) -> Vec<String> {
-        let mut decisions: Vec<String> = self.tokenizer.evidence.iter().map(ToString::to_string).collect();
-        let Modelling { rope_ratio, reason, .. } = &self.modelling;
-        let effect = match rope_ratio {
-            RopeRatio::Base => "multiplies the frequency base",
-            RopeRatio::Positions => "divides the positions",
-        };
-        if self.config.rope_ratio != 1.0 {
-            decisions.push(format!("rope: rope_ratio {} {effect}: {reason}", self.config.rope_ratio));
+    /// What `--strict` asks for: every tensor in the format that the type names.
+    ///
+    /// # Errors
+    /// When a tensor would fall back to another.
+    pub fn refuse_fallbacks(&self) -> Result<()> {
+        match self.outputs.iter().find_map(Output::fallbacks) {
+            None => Ok(()),
+            Some(fallbacks) => Err(Error::Usage(format!("{fallbacks} (--strict)"))),
         }
-        decisions
+    }
+}
+
+impl Output {
+    /// Which tensors do not take the format that the type names, in words.
+    fn fallbacks(&self) -> Option<String> {
+        let choices = self.recipe.choices.iter().zip(&self.layout.tensors);
+        let fallen: Vec<_> = choices.filter_map(|(choice, info)| Some((info, choice.instead_of?))).collect();
+        let (first, instead) = fallen.first()?;
+        Some(format!(
+            "{}: {} tensors fall back, as {} to {} instead of {instead}, whose blocks do not fit its rows",
+            self.path.display(),
+            fallen.len(),
+            first.name,
+            first.format,
+        ))
     }
 }
 
@@ -212,16 +183,6 @@ fn modelfile_beside(gguf: &Path, tokenizer: &Tokenizer) -> Result<(PathBuf, Stri
         Error::Usage(format!("{}: its name does not fit a Modelfile: give --no-modelfile", gguf.display()))
     })?;
     Ok((gguf.with_extension("Modelfile"), ollama::modelfile(name, tokenizer)?))
-}
-
-/// The family's own spelling of its name.
-fn family(chat: ChatFormat) -> &'static str {
-    match chat {
-        ChatFormat::Roles => "ChatGLM3",
-        ChatFormat::Rounds => "ChatGLM2",
-        ChatFormat::Glm4 => "GLM-4",
-        ChatFormat::Completion | ChatFormat::Own => "ChatGLM",
-    }
 }
 
 fn shapes(plan: &Plan, recipe: &Recipe) -> Vec<(String, Vec<usize>, quant::Format)> {
@@ -239,9 +200,6 @@ fn output_path(request: &Request, name: &Name, file_type: FileType) -> Result<Pa
     match output.to_str() {
         Some(text) if text.contains("{type}") => {
             Ok(PathBuf::from(text.replace("{type}", &file_type.to_string())))
-        }
-        _ if output.as_os_str().is_empty() => {
-            Err(Error::Usage("--output: found nothing, expected a file name".into()))
         }
         _ => Ok(Path::new(output).to_owned()),
     }

@@ -74,7 +74,7 @@ fn item_prefix(item: &str) -> String {
 }
 
 /// Names come from files that strangers made: no line break or terminal code of theirs is printed.
-fn one_line(text: impl fmt::Display) -> String {
+pub(crate) fn one_line(text: impl fmt::Display) -> String {
     let text = text.to_string();
     if !text.chars().any(char::is_control) {
         return text;

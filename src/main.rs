@@ -8,7 +8,7 @@ use glm2llama::cli::{self, Args};
 
 fn main() -> ExitCode {
     match cli::run(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("glm2llama: {error}");
             ExitCode::from(error.exit_code())

@@ -48,8 +48,7 @@ impl Pending {
         match fallocate(self.temporary.as_file(), FallocateFlags::empty(), 0, bytes) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()), // the file system cannot reserve
             Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
-                let free = rustix::fs::statvfs(folder_of(target))
-                    .map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+                let free = free_bytes(target).unwrap_or(0);
                 Err(Error::mismatch(
                     target,
                     "",
@@ -94,7 +93,14 @@ impl Pending {
     }
 }
 
-fn folder_of(target: &Path) -> &Path {
+/// What is free on the disk of a file to be, where the system tells.
+pub fn free_bytes(target: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder_of(target)).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// The folder that a file of this name lies in.
+pub(crate) fn folder_of(target: &Path) -> &Path {
     match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -2,14 +2,19 @@
 
 /// Levels of 4 bits, 2 * `HALF` at a time: the first half in the low nibbles, the second in the high
 /// ones. `HALF` is 16 in the formats with blocks of 32 and in IQ4_XS, 32 in Q4_K and Q5_K.
+#[inline]
 pub(crate) fn nibbles<const HALF: usize, const LEN: usize, const BYTES: usize>(
     levels: &[u8; LEN],
 ) -> [u8; BYTES] {
     const { assert!(LEN == 2 * BYTES && BYTES.is_multiple_of(HALF)) };
-    std::array::from_fn(|i| {
-        let first = i / HALF * 2 * HALF + i % HALF;
-        (levels[first] & 15) | (levels[first + HALF] << 4)
-    })
+    let mut bytes = [0; BYTES];
+    for (bytes, levels) in bytes.chunks_exact_mut(HALF).zip(levels.chunks_exact(2 * HALF)) {
+        let (low, high) = levels.split_at(HALF);
+        for ((byte, low), high) in bytes.iter_mut().zip(low).zip(high) {
+            *byte = (low & 15) | (high << 4);
+        }
+    }
+    bytes
 }
 
 /// The inverse of [`nibbles`].
@@ -24,11 +29,17 @@ pub(crate) fn from_nibbles<const HALF: usize, const LEN: usize, const BYTES: usi
 }
 
 /// The two low bits of the levels: byte i of every 32 holds levels i, i + 32, i + 64 and i + 96 of 128.
+#[inline]
 pub(crate) fn bit_pairs(levels: &[u8; 256]) -> [u8; 64] {
-    std::array::from_fn(|i| {
-        let first = i / 32 * 128 + i % 32;
-        (0..4).fold(0, |byte, k| byte | (levels[first + 32 * k] & 3) << (2 * k))
-    })
+    let mut bytes = [0; 64];
+    for (bytes, levels) in bytes.as_chunks_mut::<32>().0.iter_mut().zip(levels.as_chunks::<128>().0) {
+        for (k, levels) in levels.as_chunks::<32>().0.iter().enumerate() {
+            for (byte, level) in bytes.iter_mut().zip(levels) {
+                *byte |= (level & 3) << (2 * k);
+            }
+        }
+    }
+    bytes
 }
 
 /// The inverse of [`bit_pairs`].
@@ -37,8 +48,15 @@ pub(crate) fn from_bit_pairs(bytes: &[u8; 64]) -> [u8; 256] {
 }
 
 /// One bit of all levels: bit k of byte i is that of level 32 * k + i.
+#[inline]
 pub(crate) fn bit_plane(levels: &[u8; 256], bit: u32) -> [u8; 32] {
-    std::array::from_fn(|i| (0..8).fold(0, |byte, k| byte | (levels[32 * k + i] >> bit & 1) << k))
+    let mut bytes = [0; 32];
+    for (k, levels) in levels.as_chunks::<32>().0.iter().enumerate() {
+        for (byte, level) in bytes.iter_mut().zip(levels) {
+            *byte |= (level >> bit & 1) << k;
+        }
+    }
+    bytes
 }
 
 /// The inverse of [`bit_plane`]: every level's bit, 0 or 1.
@@ -58,6 +76,7 @@ pub(crate) fn from_fifth_bits(bytes: &[u8; 4]) -> [u8; 32] {
 
 /// Levels of 6 bits (Q6_K): of every 128, the low nibbles of levels i and i + 64 (i < 64) share a byte;
 /// the two high bits of levels i, i + 32, i + 64 and i + 96 do.
+#[inline]
 pub(crate) fn six_bits(levels: &[u8; 256]) -> ([u8; 128], [u8; 64]) {
     (nibbles::<64, 256, 128>(levels), bit_pairs(&levels.map(|level| level >> 4)))
 }
@@ -72,6 +91,7 @@ pub(crate) fn from_six_bits(low: &[u8; 128], high: &[u8; 64]) -> [u8; 256] {
 /// own, whose two spare bits take the high bits of the last four.
 ///
 /// A number above 63 spills into those bits, as it does in ggml.
+#[inline]
 pub(crate) fn scales_and_mins(scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 12] {
     let mut bytes = [0; 12];
     for j in 0..4 {
@@ -96,6 +116,7 @@ pub(crate) fn from_scales_and_mins(bytes: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
 }
 
 /// Sixteen scales of 6 bits (Q3_K): low nibbles in 8 bytes, the high bits, four a byte, in 4.
+#[inline]
 pub(crate) fn sixteen_scales(scales: &[u8; 16]) -> [u8; 12] {
     let mut bytes = [0; 12];
     bytes[..8].copy_from_slice(&nibbles::<8, 16, 8>(scales));
@@ -114,6 +135,7 @@ pub(crate) fn from_sixteen_scales(bytes: &[u8; 12]) -> [u8; 16] {
 }
 
 /// Eight scales of 6 bits (IQ4_XS): two low nibbles a byte, and a little-endian word of bit pairs.
+#[inline]
 pub(crate) fn eight_scales(scales: &[u8; 8]) -> ([u8; 4], [u8; 2]) {
     let low = std::array::from_fn(|i| (scales[2 * i] & 15) | scales[2 * i + 1] << 4);
     let high = std::array::from_fn(|i| (0..4).fold(0, |byte, k| byte | scales[4 * i + k] >> 4 << (2 * k)));

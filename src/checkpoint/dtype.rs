@@ -5,6 +5,7 @@ use std::path::Path;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use quant::Format;
 
 use crate::error::Error;
 
@@ -33,6 +34,15 @@ impl Dtype {
         let quantized = ["I8", "U8", "Char", "Byte"].contains(&found);
         let hint = if quantized { ": it was quantized already, convert the original checkpoint" } else { "" };
         Error::mismatch(path, tensor, format!("{found} values"), format!("F16, BF16 or F32{hint}"))
+    }
+
+    /// The format that stores values just so.
+    pub fn format(self) -> Format {
+        match self {
+            Dtype::F32 => Format::F32,
+            Dtype::F16 => Format::F16,
+            Dtype::BF16 => Format::BF16,
+        }
     }
 
     /// No value is NaN or infinite: none has all exponent bits set.

@@ -1,11 +1,14 @@
 //! What the user may type. Only parsed here: whatever touches the disk comes after.
 
+mod export_hf;
+
 use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::recipe::FfnPad;
+pub(super) use export_hf::ExportHf;
 
 /// Converts ChatGLM checkpoints into GGUF files that every llama.cpp program loads as a Llama model.
 #[derive(Debug, Parser)]
@@ -21,6 +24,28 @@ pub(super) enum Command {
     /// Converts and quantizes a checkpoint, in one pass
     #[command(after_help = EXAMPLES)]
     Convert(Convert),
+    /// Writes a checkpoint as a Llama model for Hugging Face transformers, with its tokenizer
+    #[command(after_help = export_hf::EXAMPLES)]
+    ExportHf(ExportHf),
+    /// Shows what convert would do, without reading a weight; takes the options of convert
+    Plan(Convert),
+    /// Shows what a GGUF file holds: metadata, tensors and sizes
+    Inspect(Inspect),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Inspect {
+    /// The GGUF file, of any architecture
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+
+    /// Show long texts and arrays whole
+    #[arg(long)]
+    pub(super) all: bool,
+
+    /// Print JSON lines instead of text
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -61,6 +86,18 @@ pub(super) struct Convert {
     /// Quantize with an importance matrix, as llama-imatrix writes it (GGUF or .dat)
     #[arg(long, value_name = "FILE")]
     pub(super) imatrix: Option<PathBuf>,
+
+    /// Refuse when a tensor would fall back to another format than the type names
+    #[arg(long)]
+    pub(super) strict: bool,
+
+    /// Only show what would be done: the command plan
+    #[arg(long)]
+    pub(super) dry_run: bool,
+
+    /// In a plan, show a row for each tensor and not for each kind of tensor
+    #[arg(long)]
+    pub(super) all: bool,
 
     /// Workers that quantize [default: one for each core]
     #[arg(long, value_name = "N")]

@@ -1,18 +1,45 @@
 //! `glm2llama convert`.
 
-use std::num::NonZero;
 use std::time::Instant;
 
 use super::args::Convert;
 use super::progress::Progress;
-use super::report::{Report, Summary};
+use super::report::{Report, Start, Summary};
+use super::{options, plan};
 use crate::convert::{Job, Request};
 use crate::error::{Error, Result};
 use crate::pipeline::Options;
 use crate::recipe::FileType;
 
 pub(super) fn run(args: &Convert) -> Result<()> {
+    if args.dry_run {
+        return plan(args);
+    }
     let started = Instant::now();
+    let options = pipeline_options(args)?;
+    let job = prepare(args)?;
+    // Before anything is printed: a refusal is one line.
+    let outputs = job.create_outputs()?;
+    let report = announce(args, &job);
+    let progress = Progress::new(job.work().source_bytes(), &job.model.plan, &report)?;
+    job.run(outputs, options, &progress)?;
+    progress.finish();
+    report.summary(&Summary::new(&job, started.elapsed()));
+    Ok(())
+}
+
+/// `glm2llama plan`.
+pub(super) fn plan(args: &Convert) -> Result<()> {
+    let options = pipeline_options(args)?;
+    let job = prepare(args)?;
+    if !announce(args, &job).is_quiet() {
+        plan::print(&job, options.memory_bytes as u64, args.all, args.json);
+    }
+    Ok(())
+}
+
+/// Everything that is done before the first weight is read.
+fn prepare(args: &Convert) -> Result<Job> {
     let types = args.types.iter().map(|name| name.parse::<FileType>()).collect::<Result<Vec<_>>>()?;
     let request = Request {
         folder: args.folder.clone(),
@@ -24,30 +51,25 @@ pub(super) fn run(args: &Convert) -> Result<()> {
         imatrix: args.imatrix.clone(),
     };
     let job = Job::prepare(&request)?;
-    let options = options(args)?;
-    let outputs = job.create_outputs()?;
+    if args.strict {
+        job.refuse_fallbacks()?;
+    }
+    Ok(job)
+}
+
+/// Says what was found and decided, and what to beware of.
+fn announce(args: &Convert, job: &Job) -> Report {
     let report = Report::new(args.json, args.quiet);
-    report.start(&job);
+    let files = job.outputs.iter().map(|output| output.path.clone()).collect();
+    report.start(&Start::new(&job.model, job.work().source_bytes(), files));
     for warning in job.warnings() {
         report.warning(&warning);
     }
-
-    let total = job.work().source_bytes();
-    let progress = Progress::new(total, &job.plan, &report)?;
-    job.run(outputs, options, &progress)?;
-    progress.finish();
-    report.summary(&Summary::new(&job, started.elapsed()));
-    Ok(())
+    report
 }
 
-fn options(args: &Convert) -> Result<Options> {
-    let threads = match args.threads {
-        Some(threads) => threads,
-        None => std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),
-    };
-    if threads.get() > 1024 {
-        return Err(Error::Usage(format!("--threads: found {threads}, expected at most 1024")));
-    }
+fn pipeline_options(args: &Convert) -> Result<Options> {
+    let threads = options::threads(args.threads)?;
     let backend = match &args.backend {
         Some(name) => name.parse().map_err(|e: quant::NoBackend| Error::Usage(format!("--backend: {e}")))?,
         None => quant::Backend::detect(),

@@ -2,20 +2,32 @@
 
 mod args;
 mod convert;
+mod export;
+mod inspect;
+mod options;
+mod plan;
+mod print;
 mod progress;
 mod report;
+mod size;
+
+use std::process::ExitCode;
 
 pub use args::Args;
 use args::Command;
 
 use crate::error::Result;
 
-/// Runs the command that the user named.
+/// Runs the command that the user named; the code is not 0 when it ran and its answer is no.
 ///
 /// # Errors
 /// Whatever the command refuses; nothing was printed of it yet.
-pub fn run(args: Args) -> Result<()> {
+pub fn run(args: Args) -> Result<ExitCode> {
     match args.command {
-        Command::Convert(args) => convert::run(&args),
+        Command::Convert(args) => convert::run(&args)?,
+        Command::Plan(args) => convert::plan(&args)?,
+        Command::Inspect(args) => inspect::run(&args)?,
+        Command::ExportHf(args) => export::run(&args)?,
     }
+    Ok(ExitCode::SUCCESS)
 }

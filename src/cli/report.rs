@@ -1,13 +1,15 @@
 //! What is printed: text for people, JSON lines for programs. Results go to stdout, the rest to stderr.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::print::{gigabytes, json, note, out, peak_memory_bytes};
 use crate::convert::{Job, Output};
+use crate::hf::Export;
+use crate::model::Model;
 
 /// Where and how to print.
 #[derive(Clone, Copy, Debug)]
@@ -21,14 +23,24 @@ pub(super) enum Report {
 #[derive(Serialize)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
 enum Event<'a> {
-    Start(Start),
-    Warning { message: &'a str },
-    Progress { tensor: &'a str, bytes: u64, total_bytes: u64, seconds: f64 },
+    Start(&'a Start),
+    Warning {
+        message: &'a str,
+    },
+    Progress {
+        tensor: &'a str,
+        bytes: u64,
+        total_bytes: u64,
+        seconds: f64,
+    },
     Summary(&'a Summary),
+    #[serde(rename = "summary")]
+    Exported(&'a Exported),
 }
 
+/// What the run starts from.
 #[derive(Serialize)]
-struct Start {
+pub(super) struct Start {
     model: String,
     layers: usize,
     parameters: u64,
@@ -42,6 +54,17 @@ struct Start {
 #[derive(Serialize)]
 pub(super) struct Summary {
     outputs: Vec<Written>,
+    seconds: f64,
+    peak_memory_bytes: Option<u64>,
+}
+
+/// What an export came to.
+#[derive(Serialize)]
+pub(super) struct Exported {
+    folder: PathBuf,
+    /// Names and lengths.
+    files: BTreeMap<String, u64>,
+    bytes: u64,
     seconds: f64,
     peak_memory_bytes: Option<u64>,
 }
@@ -77,8 +100,11 @@ impl Report {
         matches!(self, Report::Text)
     }
 
-    pub(super) fn start(self, job: &Job) {
-        let start = Start::new(job);
+    pub(super) fn is_quiet(self) -> bool {
+        matches!(self, Report::Quiet)
+    }
+
+    pub(super) fn start(self, start: &Start) {
         match self {
             Report::Text => {
                 note(&format!(
@@ -121,26 +147,40 @@ impl Report {
         match self {
             Report::Text => {
                 summary.outputs.iter().for_each(|output| out(&output.text()));
-                let memory = summary
-                    .peak_memory_bytes
-                    .map(|bytes| format!(", {} MB of memory at most", bytes / 1_000_000));
-                out(&format!("{:.1} s{}", summary.seconds, memory.unwrap_or_default()));
+                out(&cost(summary.seconds, summary.peak_memory_bytes));
             }
             Report::Json => json(&Event::Summary(summary)),
             Report::Quiet => {}
         }
     }
+
+    pub(super) fn exported(self, exported: &Exported) {
+        match self {
+            Report::Text => {
+                let (folder, files) = (exported.folder.display(), exported.files.len());
+                out(&format!("{folder}: {} in {files} files", gigabytes(exported.bytes)));
+                out(&cost(exported.seconds, exported.peak_memory_bytes));
+            }
+            Report::Json => json(&Event::Exported(exported)),
+            Report::Quiet => {}
+        }
+    }
+}
+
+fn cost(seconds: f64, peak_memory_bytes: Option<u64>) -> String {
+    let memory = peak_memory_bytes.map(|bytes| format!(", {} MB of memory at most", bytes / 1_000_000));
+    format!("{seconds:.1} s{}", memory.unwrap_or_default())
 }
 
 impl Start {
-    fn new(job: &Job) -> Start {
+    pub(super) fn new(model: &Model, source_bytes: u64, outputs: Vec<PathBuf>) -> Start {
         Start {
-            model: job.name.full(),
-            layers: job.config.num_layers,
-            parameters: job.plan.parameters(),
-            source_bytes: job.work().source_bytes(),
-            decisions: job.decisions(),
-            outputs: job.outputs.iter().map(|output| output.path.clone()).collect(),
+            model: model.name.full(),
+            layers: model.config.num_layers,
+            parameters: model.plan.parameters(),
+            source_bytes,
+            decisions: model.decisions(),
+            outputs,
         }
     }
 }
@@ -155,19 +195,33 @@ impl Summary {
     }
 }
 
+impl Exported {
+    pub(super) fn new(export: &Export, elapsed: Duration) -> Exported {
+        let files: BTreeMap<String, u64> =
+            export.files().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
+        Exported {
+            folder: export.output.clone(),
+            bytes: files.values().sum(),
+            files,
+            seconds: elapsed.as_secs_f64(),
+            peak_memory_bytes: peak_memory_bytes(),
+        }
+    }
+}
+
 impl Written {
     fn new(job: &Job, output: &Output) -> Written {
         let mut formats = BTreeMap::new();
         for tensor in &output.layout.tensors {
             *formats.entry(tensor.format.name()).or_insert(0) += 1;
         }
-        let (from, to) = (job.config.ffn_hidden_size, output.recipe.ffn);
+        let (from, to) = (job.model.config.ffn_hidden_size, output.recipe.ffn);
         Written {
             file: output.path.clone(),
             modelfile: output.modelfile.as_ref().map(|(path, _)| path.clone()),
             file_type: output.recipe.file_type.to_string(),
             bytes: output.layout.total_bytes,
-            bits_per_weight: output.layout.total_bytes as f64 * 8.0 / job.plan.parameters() as f64,
+            bits_per_weight: output.layout.total_bytes as f64 * 8.0 / job.model.plan.parameters() as f64,
             formats,
             ffn_padding: (from != to).then_some(Padding { from, to }),
         }
@@ -192,35 +246,4 @@ impl Written {
             formats.join(", "),
         )
     }
-}
-
-fn gigabytes(bytes: u64) -> String {
-    match bytes {
-        1_000_000_000.. => format!("{:.2} GB", bytes as f64 / 1e9),
-        1_000_000.. => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.1} kB", bytes as f64 / 1e3),
-    }
-}
-
-/// The most memory this process ever had, where the system tells.
-fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
-fn json(event: &Event) {
-    if let Ok(line) = serde_json::to_string(event) {
-        out(&line);
-    }
-}
-
-/// A reader that has gone away (a closed pipe) is no failure of the conversion.
-fn out(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-fn note(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -25,6 +25,12 @@ const MAX_NESTING: u32 = 2;
 const MAX_ALIGNMENT: u32 = 1 << 20;
 /// Metadata of the largest vocabularies takes about 10 MB.
 const MAX_HEAD_BYTES: u64 = 256 << 20;
+/// The largest vocabularies have 300,000 tokens and 500,000 merges. In memory a value takes up to 32 times the
+/// bytes that it has in the file, so the bytes alone are no bound.
+const MAX_ARRAY_VALUES: u64 = 4 << 20;
+/// Likewise for tensors and keys: no model has as many.
+const MAX_TENSORS: u64 = 1 << 18;
+const MAX_KEYS: u64 = 1 << 16;
 
 /// An opened GGUF file: its head in memory, its tensors on disk.
 #[derive(Debug)]
@@ -91,10 +97,17 @@ impl GgufFile {
         }
         let total_bytes = metadata.len();
         let left = total_bytes.min(MAX_HEAD_BYTES);
-        let mut head = Head { path, reader: BufReader::new(&file), left, start: left, item: String::new() };
+        let mut head = Head {
+            path,
+            reader: BufReader::new(&file),
+            left,
+            start: left,
+            array_values: MAX_ARRAY_VALUES,
+            item: String::new(),
+        };
         let version = head.version()?;
-        let tensor_count = head.count(8 + 4 + 8 + 4 + 8, "tensor count")?;
-        let key_count = head.count(8 + 4 + 1, "metadata count")?;
+        let tensor_count = head.count(8 + 4 + 8 + 4 + 8, MAX_TENSORS, "tensor count")?;
+        let key_count = head.count(8 + 4 + 1, MAX_KEYS, "metadata count")?;
         let metadata = head.metadata(key_count)?;
         let alignment = head.alignment(&metadata)?;
         let infos = (0..tensor_count).map(|_| head.tensor_info()).collect::<Result<Vec<_>>>()?;
@@ -167,6 +180,8 @@ struct Head<'a> {
     reader: BufReader<&'a File>,
     left: u64,
     start: u64,
+    /// How many more values arrays may have, all together.
+    array_values: u64,
     /// The key or tensor that is being read, for messages.
     item: String,
 }
@@ -201,18 +216,17 @@ impl Head<'_> {
     }
 
     /// A number of things that take at least `least` bytes each, so that it cannot exceed what is left.
-    fn count(&mut self, least: u64, what: &str) -> Result<u64> {
+    fn count(&mut self, least: u64, most: u64, what: &str) -> Result<u64> {
         let count = self.u64()?;
-        if count > self.left / least {
-            return Err(
-                self.wrong(format!("{what} {count}"), format!("at most {} in this file", self.left / least))
-            );
+        let most = most.min(self.left / least);
+        if count > most {
+            return Err(self.wrong(format!("{what} {count}"), format!("at most {most} in this file")));
         }
         Ok(count)
     }
 
     fn string(&mut self) -> Result<String> {
-        let length = self.count(1, "string length")?;
+        let length = self.count(1, MAX_HEAD_BYTES, "string length")?;
         self.take(length)?;
         let mut bytes = vec![0; length as usize]; // no more than what is left
         self.reader.read_exact(&mut bytes).map_err(Error::io(self.path, "read"))?;
@@ -278,7 +292,8 @@ impl Head<'_> {
             9 => 12,
             _ => 8,
         };
-        let count = self.count(least, "array length")?;
+        let count = self.count(least, self.array_values, "array length")?;
+        self.array_values -= count;
         // Grown as it is read, so that a false count takes no memory.
         match kind {
             5 => (0..count)
@@ -335,3 +350,7 @@ fn stored_bytes(dimensions: &[u64], ggml_type: u32) -> Option<u64> {
     let fits = weights > 0 && block_len > 0 && dimensions.first()?.is_multiple_of(block_len);
     if fits { (weights / block_len).checked_mul(block_bytes) } else { None }
 }
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::{ALIGNMENT, Layout};
+use super::{ALIGNMENT, Layout, TensorInfo};
 use crate::error::{Error, Result};
 use crate::output::Pending;
+use crate::sink::{Shape, Sink};
 
 /// Writes the tensors of a layout in their order. Dropping it unfinished deletes what was written.
 #[derive(Debug)]
@@ -29,32 +30,6 @@ impl Writer {
         Ok(Writer { file, layout, current: 0, written: 0 })
     }
 
-    /// The file's layout.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    /// Appends bytes of the tensor with this number; a full tensor is padded and the next begins.
-    ///
-    /// # Errors
-    /// When it is another tensor's turn or the bytes are too many (both are faults of the caller), or the
-    /// system cannot write.
-    pub fn write(&mut self, tensor: usize, bytes: &[u8]) -> Result<()> {
-        let expected = self.layout.tensors.get(self.current).map_or(0, |info| info.bytes);
-        let written = self.written + bytes.len() as u64;
-        if tensor != self.current || written > expected {
-            return Err(self.out_of_step());
-        }
-        self.file.write_all(bytes)?;
-        self.written = written;
-        if written == expected {
-            let padding = written.next_multiple_of(ALIGNMENT) - written;
-            self.file.write_all(&[0; ALIGNMENT as usize][..padding as usize])?;
-            (self.current, self.written) = (self.current + 1, 0);
-        }
-        Ok(())
-    }
-
     /// Syncs the complete file and gives it its name.
     ///
     /// # Errors
@@ -69,6 +44,33 @@ impl Writer {
     fn out_of_step(&self) -> Error {
         let name = self.layout.tensors.get(self.current).map_or("", |info| &info.name);
         Error::input(self.file.target(), name, "was written out of step: this is a fault of glm2llama")
+    }
+}
+
+impl Sink for Writer {
+    fn shapes(&self) -> Vec<Shape> {
+        let shape = |info: &TensorInfo| match info.shape[..] {
+            [rows, columns] => Shape { format: info.format, rows, columns },
+            _ => Shape { format: info.format, rows: info.shape.iter().product(), columns: 1 },
+        };
+        self.layout.tensors.iter().map(shape).collect()
+    }
+
+    /// A full tensor is padded and the next begins.
+    fn write(&mut self, tensor: usize, bytes: &[u8]) -> Result<()> {
+        let expected = self.layout.tensors.get(self.current).map_or(0, |info| info.bytes);
+        let written = self.written + bytes.len() as u64;
+        if tensor != self.current || written > expected {
+            return Err(self.out_of_step());
+        }
+        self.file.write_all(bytes)?;
+        self.written = written;
+        if written == expected {
+            let padding = written.next_multiple_of(ALIGNMENT) - written;
+            self.file.write_all(&[0; ALIGNMENT as usize][..padding as usize])?;
+            (self.current, self.written) = (self.current + 1, 0);
+        }
+        Ok(())
     }
 }
 

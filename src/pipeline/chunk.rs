@@ -91,7 +91,7 @@ impl Chunk {
 }
 
 /// How the rows of a target are stored in the checkpoint.
-pub(super) fn source_dtype(target: &Target, checkpoint: &Checkpoint) -> Dtype {
+pub(crate) fn source_dtype(target: &Target, checkpoint: &Checkpoint) -> Dtype {
     source_tensor(target, checkpoint).map_or(Dtype::F32, |tensor| tensor.dtype)
 }
 

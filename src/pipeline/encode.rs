@@ -7,10 +7,9 @@ use quant::{Backend, Format};
 
 use super::Work;
 use super::chunk::{Chunk, source_dtype, source_tensor};
-use crate::checkpoint::Dtype;
 use crate::error::{Error, Result};
-use crate::gguf::{TensorInfo, Writer};
 use crate::remap::Source;
+use crate::sink::Shape;
 
 /// Weights that are decoded and quantized at a time: 256 kB as f32, which a core's own cache holds.
 const GROUP: usize = 1 << 16;
@@ -23,29 +22,14 @@ pub(super) struct Encoder<'a> {
     outputs: Vec<Vec<Shape>>,
 }
 
-/// How one tensor stands in one output file.
-#[derive(Clone, Copy)]
-struct Shape {
-    format: Format,
-    /// With padding.
-    rows: usize,
-    /// With padding.
-    columns: usize,
-}
-
 thread_local! {
     /// Each worker's decoded weights: as stored, and with padded columns.
     static SCRATCH: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
 impl<'a> Encoder<'a> {
-    pub(super) fn new(work: &'a Work<'a>, outputs: &[Writer], backend: Backend) -> Encoder<'a> {
-        let shape = |info: &TensorInfo| match info.shape[..] {
-            [rows, columns] => Shape { format: info.format, rows, columns },
-            _ => Shape { format: info.format, rows: info.shape.iter().product(), columns: 1 },
-        };
-        let shapes = |output: &Writer| output.layout().tensors.iter().map(shape).collect();
-        Encoder { work, backend, outputs: outputs.iter().map(shapes).collect() }
+    pub(super) fn new(work: &'a Work<'a>, outputs: Vec<Vec<Shape>>, backend: Backend) -> Encoder<'a> {
+        Encoder { work, backend, outputs }
     }
 
     /// How many times the bytes read the bytes written may be, over all outputs.
@@ -57,8 +41,7 @@ impl<'a> Encoder<'a> {
     pub(super) fn passes(&self, tensor: usize, output: usize) -> bool {
         let target = &self.work.plan.tensors[tensor];
         let shape = self.outputs[output][tensor];
-        shape.columns == target.columns
-            && shape.format == stored_as(source_dtype(target, self.work.checkpoint))
+        shape.columns == target.columns && shape.format == source_dtype(target, self.work.checkpoint).format()
     }
 
     /// Quantizes a chunk, and the rows of padding behind a tensor's last, for every output: into `outputs`,
@@ -136,7 +119,7 @@ impl<'a> Encoder<'a> {
         match rows.iter().position(|&weight| weight.abs() > 65504.0 && overflows(weight)) {
             None => Ok(()),
             Some(at) => {
-                let expected = format!("weights that fit {format}: choose another --type");
+                let expected = format!("weights that fit {format}: choose another type");
                 Err(self.at_row(tensor, first_row + at / columns, rows[at], &expected))
             }
         }
@@ -158,14 +141,6 @@ impl<'a> Encoder<'a> {
             }
         }
         Error::Usage(format!("{} row {row}: found {found}, expected {expected}", target.name))
-    }
-}
-
-fn stored_as(dtype: Dtype) -> Format {
-    match dtype {
-        Dtype::F32 => Format::F32,
-        Dtype::F16 => Format::F16,
-        Dtype::BF16 => Format::BF16,
     }
 }
 

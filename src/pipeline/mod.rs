@@ -18,8 +18,9 @@ use rayon::ThreadPoolBuilder;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::gguf::Writer;
 use crate::remap::Plan;
+use crate::sink::Sink;
+pub(crate) use chunk::source_dtype;
 use chunk::{Chunk, Chunks};
 use encode::Encoder;
 
@@ -67,13 +68,8 @@ impl Work<'_> {
 ///
 /// # Errors
 /// When a weight is not finite or cannot be read, an output cannot be written, or the user stops the run.
-pub fn run(
-    work: &Work,
-    mut outputs: Vec<Writer>,
-    options: Options,
-    watch: &dyn Watch,
-) -> Result<Vec<Writer>> {
-    let encoder = Encoder::new(work, &outputs, options.backend);
+pub fn run<S: Sink>(work: &Work, mut outputs: Vec<S>, options: Options, watch: &dyn Watch) -> Result<Vec<S>> {
+    let encoder = Encoder::new(work, outputs.iter().map(Sink::shapes).collect(), options.backend);
     // Two buffers a worker are at work or ready for it, and a few more are on their way in or out.
     let buffers = 3 * options.threads.get() + 3;
     let chunks = Chunks::new(work, options.memory_bytes / buffers / (1 + encoder.growth()));
@@ -136,7 +132,7 @@ fn write_in_order(
     done: &Receiver<Done>,
     free: &Sender<Buffer>,
     encoder: &Encoder,
-    outputs: &mut [Writer],
+    outputs: &mut [impl Sink],
     watch: &dyn Watch,
 ) -> Result<()> {
     let mut early = BTreeMap::new();

@@ -134,9 +134,11 @@ impl Flags {
         }
     }
 
+    /// Those of super-block `i`: sub-block `j` is bit `j`.
     #[inline(always)]
-    pub(super) fn get(&self, i: usize) -> bool {
-        self.0[i / 64] >> (i % 64) & 1 == 1
+    pub(super) fn of_super_block<const COUNT: usize>(&self, i: usize) -> u64 {
+        let first = i * COUNT;
+        self.0[first / 64] >> (first % 64) & ((1 << COUNT) - 1)
     }
 }
 

@@ -32,39 +32,82 @@ pub(super) struct Range {
 }
 
 impl Range {
-    /// The stored levels of `(x + min) / scale`. False when rounding that needs the scalar code.
+    /// The stored levels of `(x + min) / scale` in all sub-blocks of `LEN` weights, and zeros in those
+    /// with a bit in `zero`. False when one is out of the range of the rounding: it needs the scalar code.
     #[inline(always)]
-    pub(super) fn levels<L: Lanes>(self, lanes: L, x: &[f32], min: f32, scale: f32, out: &mut [u8]) -> bool {
-        self.levels_by_inverse(lanes, x, min, scale, out)
-            || self.levels_by_division(lanes, x, min, scale, out)
+    pub(super) fn levels<L: Lanes, const LEN: usize, const COUNT: usize>(
+        self,
+        lanes: L,
+        x: &[f32; 256],
+        mins: &[f32; COUNT],
+        scales: &mut [f32; COUNT],
+        zero: u64,
+        out: &mut [u8; 256],
+    ) -> bool {
+        if zero != 0 {
+            for (_, scale) in scales.iter_mut().enumerate().filter(|(j, _)| zero >> j & 1 == 1) {
+                *scale = f32::INFINITY; // only to stay out of the others' way
+            }
+        }
+        let done = self.by_inverse::<L, LEN, COUNT>(lanes, x, mins, scales, out)
+            || self.by_division::<L, LEN, COUNT>(lanes, x, mins, scales, out);
+        if zero != 0 {
+            for (j, out) in out.as_chunks_mut::<LEN>().0.iter_mut().enumerate() {
+                if zero >> j & 1 == 1 {
+                    out.fill(0);
+                }
+            }
+        }
+        done
     }
 
-    /// Multiplies by the inverse instead of dividing, which is many times as fast. The two products
-    /// differ by less than 2^-22 of themselves: below 4096 by less than 0.001. So they have the same
-    /// nearest number unless one lies that close to a half. False when one does, or is large.
+    /// Multiplies by the inverse instead of dividing, which is many times as fast. The product and the
+    /// quotient differ by less than 2^-22 of themselves: below 4096 by less than 0.001. So they have the
+    /// same nearest number unless one lies that close to a half. False when one does, or is large.
     #[inline(always)]
-    fn levels_by_inverse<L: Lanes>(self, lanes: L, x: &[f32], min: f32, scale: f32, out: &mut [u8]) -> bool {
-        let (min, inverse) = (lanes.splat(min), lanes.splat(1.0 / scale));
+    fn by_inverse<L: Lanes, const LEN: usize, const COUNT: usize>(
+        self,
+        lanes: L,
+        x: &[f32; 256],
+        mins: &[f32; COUNT],
+        scales: &[f32; COUNT],
+        out: &mut [u8; 256],
+    ) -> bool {
+        let mut inverses = [0.0; COUNT];
+        for (inverse, scale) in inverses.iter_mut().zip(scales) {
+            *inverse = 1.0 / scale;
+        }
         let (limit, half) = (lanes.splat(4096.0), lanes.splat(0.499));
-        let mut certain = inverse.eq(inverse);
-        for (x, out) in x.chunks_exact(L::N).zip(out.chunks_exact_mut(L::N)) {
-            let quotient = (lanes.load(x) + min) * inverse;
-            let level = nearest(lanes, quotient);
-            certain = certain & quotient.abs().lt(limit) & (quotient - level).abs().lt(half);
-            self.store(lanes, level, out);
+        let mut certain = limit.eq(limit);
+        for j in 0..COUNT {
+            let (min, inverse) = (lanes.splat(mins[j]), lanes.splat(inverses[j]));
+            for i in (j * LEN..(j + 1) * LEN).step_by(L::N) {
+                let quotient = (lanes.load(&x[i..]) + min) * inverse;
+                let level = nearest(lanes, quotient);
+                certain = certain & quotient.abs().lt(limit) & (quotient - level).abs().lt(half);
+                self.store(lanes, level, &mut out[i..]);
+            }
         }
         !(!certain).any()
     }
 
-    #[cold]
     #[inline(always)]
-    fn levels_by_division<L: Lanes>(self, lanes: L, x: &[f32], min: f32, scale: f32, out: &mut [u8]) -> bool {
-        let (min, scale) = (lanes.splat(min), lanes.splat(scale));
+    fn by_division<L: Lanes, const LEN: usize, const COUNT: usize>(
+        self,
+        lanes: L,
+        x: &[f32; 256],
+        mins: &[f32; COUNT],
+        scales: &[f32; COUNT],
+        out: &mut [u8; 256],
+    ) -> bool {
         let mut strange = false;
-        for (x, out) in x.chunks_exact(L::N).zip(out.chunks_exact_mut(L::N)) {
-            let quotient = (lanes.load(x) + min) / scale;
-            strange |= out_of_range(lanes, quotient).any();
-            self.store(lanes, nearest(lanes, quotient), out);
+        for j in 0..COUNT {
+            let (min, scale) = (lanes.splat(mins[j]), lanes.splat(scales[j]));
+            for i in (j * LEN..(j + 1) * LEN).step_by(L::N) {
+                let quotient = (lanes.load(&x[i..]) + min) / scale;
+                strange |= out_of_range(lanes, quotient).any();
+                self.store(lanes, nearest(lanes, quotient), &mut out[i..]);
+            }
         }
         !strange
     }

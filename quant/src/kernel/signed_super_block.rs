@@ -99,21 +99,19 @@ impl SubBlocks {
         scales: &Scales,
         levels: &mut [u8; SUPER],
     ) -> bool {
-        let range = Range { low: -F::LIMIT as f32, high: (F::LIMIT - 1) as f32 };
         let d = crate::round::from_half(scales.d);
-        for (j, (x, levels)) in x.as_chunks::<16>().0.iter().zip(levels.as_chunks_mut::<16>().0).enumerate() {
-            let sub_block = 16 * i + j;
-            if self.strange.get(sub_block) {
-                return false;
-            }
-            let scale = d * f32::from(scales.numbers[j]);
-            let kept = scale == 0.0;
-            if kept && !self.negligible.get(sub_block) || !kept && !range.levels(lanes, x, 0.0, scale, levels)
-            {
-                return false;
-            }
+        let mut zero = 0;
+        let mut products = [0.0; 16];
+        for (j, (product, &number)) in products.iter_mut().zip(&scales.numbers).enumerate() {
+            *product = d * f32::from(number);
+            zero |= u64::from(*product == 0.0) << j;
         }
-        true
+        let strange = self.strange.of_super_block::<16>(i) != 0;
+        if strange || zero & !self.negligible.of_super_block::<16>(i) != 0 {
+            return false;
+        }
+        let range = Range { low: -F::LIMIT as f32, high: (F::LIMIT - 1) as f32 };
+        range.levels::<L, 16, 16>(lanes, x, &[0.0; 16], &mut products, zero, levels)
     }
 }
 

@@ -180,23 +180,20 @@ impl SubBlocks {
         x: &[f32; SUPER],
         block: &mut SuperBlock<COUNT>,
     ) -> bool {
-        let range = Range { low: 0.0, high: F::SEARCH.max_level as f32 };
         let (d, dmin) = (from_half(block.d), from_half(block.dmin));
-        for (j, (x, levels)) in
-            x.as_chunks::<LEN>().0.iter().zip(block.levels.as_chunks_mut::<LEN>().0).enumerate()
-        {
-            let sub_block = i * COUNT + j;
-            let fits = |number: u8| i32::from(number) <= F::MAX_SCALE;
-            if self.strange.get(sub_block) || !fits(block.scales[j]) || !fits(block.mins[j]) {
-                return false;
-            }
-            let scale = d * f32::from(block.scales[j]);
-            let min = dmin * f32::from(block.mins[j]);
-            let kept = scale == 0.0;
-            if kept && !self.flat.get(sub_block) || !kept && !range.levels(lanes, x, min, scale, levels) {
-                return false;
-            }
+        let (mut scales, mut mins) = ([0.0; COUNT], [0.0; COUNT]);
+        let (mut zero, mut fits) = (0, true);
+        for j in 0..COUNT {
+            scales[j] = d * f32::from(block.scales[j]);
+            mins[j] = dmin * f32::from(block.mins[j]);
+            zero |= u64::from(scales[j] == 0.0) << j;
+            fits &= i32::from(block.scales[j].max(block.mins[j])) <= F::MAX_SCALE;
         }
-        true
+        let strange = self.strange.of_super_block::<COUNT>(i) != 0;
+        if strange || !fits || zero & !self.flat.of_super_block::<COUNT>(i) != 0 {
+            return false;
+        }
+        let range = Range { low: 0.0, high: F::SEARCH.max_level as f32 };
+        range.levels::<L, LEN, COUNT>(lanes, x, &mins, &mut scales, zero, &mut block.levels)
     }
 }

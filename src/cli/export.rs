@@ -1,0 +1,48 @@
+//! `glm2llama export-hf`.
+
+use std::time::Instant;
+
+use super::args::ExportHf;
+use super::options;
+use super::progress::Progress;
+use super::report::{Exported, Report, Start};
+use super::size;
+use crate::checkpoint::Dtype;
+use crate::error::{Error, Result};
+use crate::hf::{Export, Request};
+use crate::pipeline::{DEFAULT_MEMORY_BYTES, Options};
+
+pub(super) fn run(args: &ExportHf) -> Result<()> {
+    let started = Instant::now();
+    let request = Request {
+        folder: args.folder.clone(),
+        output: args.output.clone(),
+        dtype: args.dtype.as_deref().map(dtype).transpose()?,
+        max_shard_bytes: size::parse("--max-shard-size", &args.max_shard_size, size::TRANSFORMERS)?,
+        force: args.force,
+    };
+    let options = Options {
+        threads: options::threads(args.threads)?,
+        memory_bytes: DEFAULT_MEMORY_BYTES,
+        backend: quant::Backend::detect(),
+    };
+    let export = Export::prepare(&request)?;
+    let created = export.create()?;
+    let report = Report::new(args.json, args.quiet);
+    let total = export.work().source_bytes();
+    report.start(&Start::new(&export.model, total, vec![export.output.clone()]));
+    for warning in export.model.warnings() {
+        report.warning(&warning);
+    }
+    let progress = Progress::new(total, &export.plan, &report)?;
+    export.run(created, options, &progress)?;
+    progress.finish();
+    report.exported(&Exported::new(&export, started.elapsed()));
+    Ok(())
+}
+
+fn dtype(name: &str) -> Result<Dtype> {
+    let known = [Dtype::F32, Dtype::F16, Dtype::BF16];
+    let found = known.into_iter().find(|dtype| dtype.to_string().eq_ignore_ascii_case(name));
+    found.ok_or_else(|| Error::Usage(format!("--dtype: found `{name}`, expected F32, F16 or BF16")))
+}

@@ -1,0 +1,225 @@
+//! `glm2llama inspect`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use super::args::Inspect;
+use super::print::{gigabytes, json, out};
+use crate::error::{Result, one_line};
+use crate::gguf::{GgufFile, StoredTensor, Value};
+
+/// Values of an array, and characters of a text, that are shown without `--all`.
+const FIRST_VALUES: usize = 6;
+const FIRST_CHARACTERS: usize = 72;
+
+/// One JSON line: `{"type": ..., "data": ...}`.
+#[derive(Serialize)]
+#[serde(tag = "type", content = "data", rename_all = "snake_case")]
+enum Event {
+    File { file: PathBuf, version: u32 },
+    Metadata(Key),
+    Tensor(Tensor),
+    Summary(Summary),
+}
+
+#[derive(Serialize)]
+struct Key {
+    key: String,
+    kind: &'static str,
+    /// For an array its first values only, unless all are asked for.
+    value: Json,
+    /// For an array, how many values it has.
+    length: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Tensor {
+    name: String,
+    /// `[out, in]`, as in the checkpoint.
+    shape: Vec<u64>,
+    format: String,
+    bytes: u64,
+    offset: u64,
+    bits_per_weight: f64,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    bytes: u64,
+    tensors: usize,
+    weights: u64,
+    bits_per_weight: f64,
+    formats: BTreeMap<String, Size>,
+}
+
+#[derive(Default, Serialize)]
+struct Size {
+    tensors: usize,
+    weights: u64,
+    bytes: u64,
+}
+
+pub(super) fn run(args: &Inspect) -> Result<()> {
+    let file = GgufFile::open(&args.file)?;
+    let (values, characters) =
+        if args.all { (usize::MAX, usize::MAX) } else { (FIRST_VALUES, FIRST_CHARACTERS) };
+    let keys = file.metadata.iter().map(|(key, value)| Key::new(key, value, values));
+    let tensors = file.tensors.iter().map(Tensor::new);
+    let summary = Summary::new(&file);
+    if args.json {
+        json(&Event::File { file: args.file.clone(), version: file.version });
+        keys.for_each(|key| json(&Event::Metadata(key)));
+        tensors.for_each(|tensor| json(&Event::Tensor(tensor)));
+        json(&Event::Summary(summary));
+    } else {
+        out(&format!("{}: GGUF version {}, {}", args.file.display(), file.version, summary.text()));
+        out("\nmetadata");
+        let widest = file.metadata.keys().map(|key| one_line(key).chars().count()).max().unwrap_or(0).min(48);
+        keys.for_each(|key| out(&format!("  {:widest$}  {}", one_line(&key.key), key.text(characters))));
+        out(&format!(
+            "\ntensors\n  {:>13}  {:>13}  {:>6}  {:8} {:16} name",
+            "offset", "bytes", "bits", "format", "shape"
+        ));
+        tensors.for_each(|tensor| out(&tensor.text()));
+        out("\nformats");
+        summary.format_lines().iter().for_each(|line| out(line));
+    }
+    Ok(())
+}
+
+impl Key {
+    fn new(key: &str, value: &Value, most: usize) -> Key {
+        let (kind, length, value) = describe(value, most);
+        Key { key: key.to_owned(), kind, value, length }
+    }
+
+    fn text(&self, most: usize) -> String {
+        let short = |text: String| {
+            let text = one_line(text);
+            if text.chars().count() <= most {
+                return text;
+            }
+            format!("{} ...", text.chars().take(most).collect::<String>())
+        };
+        match (&self.value, self.length) {
+            (Json::Array(values), Some(length)) => {
+                let shown = values.iter().map(|value| short(value.to_string())).collect::<Vec<_>>();
+                let more = if shown.len() < length { ", ..." } else { "" };
+                format!("{length} x {}: {}{more}", self.kind, shown.join(", "))
+            }
+            (Json::String(text), _) => short(text.clone()),
+            (other, _) => short(other.to_string()),
+        }
+    }
+}
+
+/// A value's kind, length and JSON, with at most so many values of an array.
+fn describe(value: &Value, most: usize) -> (&'static str, Option<usize>, Json) {
+    fn array<'a, T: 'a>(
+        kind: &'static str,
+        values: &'a [T],
+        most: usize,
+        to_json: impl Fn(&'a T) -> Json,
+    ) -> (&'static str, Option<usize>, Json) {
+        (kind, Some(values.len()), Json::Array(values.iter().take(most).map(to_json).collect()))
+    }
+    match value {
+        Value::U8(x) => ("u8", None, (*x).into()),
+        Value::I8(x) => ("i8", None, (*x).into()),
+        Value::U16(x) => ("u16", None, (*x).into()),
+        Value::I16(x) => ("i16", None, (*x).into()),
+        Value::U32(x) => ("u32", None, (*x).into()),
+        Value::I32(x) => ("i32", None, (*x).into()),
+        Value::U64(x) => ("u64", None, (*x).into()),
+        Value::I64(x) => ("i64", None, (*x).into()),
+        Value::F32(x) => ("f32", None, float(*x)),
+        Value::F64(x) => ("f64", None, (*x).into()),
+        Value::Bool(x) => ("bool", None, (*x).into()),
+        Value::String(x) => ("string", None, x.as_str().into()),
+        Value::Strings(x) => array("string", x, most, |text| text.as_str().into()),
+        Value::F32s(x) => array("f32", x, most, |number| float(*number)),
+        Value::I32s(x) => array("i32", x, most, |number| (*number).into()),
+        Value::Array(x) => {
+            let kind = x.first().map_or("value", |first| describe(first, most).0);
+            array(kind, x, most, |value| describe(value, most).2)
+        }
+    }
+}
+
+/// The shortest decimal that is this f32, which its f64 would not print as.
+fn float(x: f32) -> Json {
+    let shortest = x.to_string().parse::<f64>().unwrap_or(f64::from(x));
+    serde_json::Number::from_f64(shortest).map_or_else(|| x.to_string().into(), Json::Number)
+}
+
+impl Tensor {
+    fn new(tensor: &StoredTensor) -> Tensor {
+        Tensor {
+            name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+            format: tensor.format_name(),
+            bytes: tensor.bytes,
+            offset: tensor.offset,
+            bits_per_weight: bits(tensor.bytes, tensor.weights()),
+        }
+    }
+
+    fn text(&self) -> String {
+        let shape = self.shape.iter().map(u64::to_string).collect::<Vec<_>>().join(" x ");
+        let Tensor { name, format, bytes, offset, bits_per_weight, .. } = self;
+        format!("  {offset:13}  {bytes:13}  {bits_per_weight:6.3}  {format:8} {shape:16} {}", one_line(name))
+    }
+}
+
+impl Summary {
+    fn new(file: &GgufFile) -> Summary {
+        let mut formats: BTreeMap<String, Size> = BTreeMap::new();
+        for tensor in &file.tensors {
+            let size = formats.entry(tensor.format_name()).or_default();
+            size.tensors += 1;
+            size.weights = size.weights.saturating_add(tensor.weights());
+            size.bytes = size.bytes.saturating_add(tensor.bytes);
+        }
+        let weights = formats.values().fold(0u64, |sum, size| sum.saturating_add(size.weights));
+        Summary {
+            bytes: file.total_bytes,
+            tensors: file.tensors.len(),
+            weights,
+            bits_per_weight: bits(file.total_bytes, weights),
+            formats,
+        }
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "{}, {} tensors, {} weights, {:.2} bits per weight",
+            gigabytes(self.bytes),
+            self.tensors,
+            self.weights,
+            self.bits_per_weight
+        )
+    }
+
+    /// Largest first.
+    fn format_lines(&self) -> Vec<String> {
+        let mut formats: Vec<_> = self.formats.iter().collect();
+        formats.sort_by_key(|(_, size)| std::cmp::Reverse(size.bytes));
+        let line = |(name, size): &(&String, &Size)| {
+            format!(
+                "  {name:8} {:4} tensors  {:>10}  {:5.1} %  {:6.3} bits per weight",
+                size.tensors,
+                gigabytes(size.bytes),
+                100.0 * size.bytes as f64 / self.bytes.max(1) as f64,
+                bits(size.bytes, size.weights)
+            )
+        };
+        formats.iter().map(line).collect()
+    }
+}
+
+fn bits(bytes: u64, weights: u64) -> f64 {
+    bytes as f64 * 8.0 / weights.max(1) as f64
+}

@@ -1,0 +1,17 @@
+//! Options that several commands take.
+
+use std::num::NonZero;
+
+use crate::error::{Error, Result};
+
+/// `--threads`, or one for each core.
+pub(super) fn threads(given: Option<NonZero<usize>>) -> Result<NonZero<usize>> {
+    let threads = match given {
+        Some(threads) => threads,
+        None => std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),
+    };
+    if threads.get() > 1024 {
+        return Err(Error::Usage(format!("--threads: found {threads}, expected at most 1024")));
+    }
+    Ok(threads)
+}

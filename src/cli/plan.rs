@@ -1,0 +1,254 @@
+//! `glm2llama plan` and `convert --dry-run`: what a conversion would do. No weight is read for it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::print::{gigabytes, json, out};
+use crate::convert::{Job, Output};
+use crate::output::free_bytes;
+use crate::remap::{Source, Span, Target};
+
+/// What a run takes beside its buffers and the heads of its files: the program, the vocabulary, threads' stacks.
+const BASE_MEMORY_BYTES: u64 = 24 << 20;
+
+/// One JSON line: `{"type": ..., "data": ...}`.
+#[derive(Serialize)]
+#[serde(tag = "type", content = "data", rename_all = "snake_case")]
+enum Event<'a> {
+    Output(&'a Planned),
+    Tensor(&'a Row),
+    Summary(&'a Needs),
+}
+
+#[derive(Serialize)]
+struct Planned {
+    file: PathBuf,
+    file_type: String,
+    bytes: u64,
+    weights: u64,
+    bits_per_weight: f64,
+    ffn_padding: Option<Padding>,
+    /// Tensors whose format is not the one that the type names.
+    falling_back: usize,
+    #[serde(skip)]
+    rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Padding {
+    from: usize,
+    to: usize,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    /// What the values come from; none when the mapping computes them.
+    sources: Vec<Rows>,
+    shape: Vec<usize>,
+    padded: bool,
+    format: &'static str,
+    instead_of: Option<&'static str>,
+    bytes: u64,
+    offset: u64,
+    #[serde(skip)]
+    layer: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Rows {
+    tensor: String,
+    first_row: usize,
+    rows: usize,
+    #[serde(skip)]
+    whole: bool,
+}
+
+#[derive(Serialize)]
+struct Needs {
+    source_bytes: u64,
+    memory_bytes: u64,
+    disk_bytes: u64,
+    free_disk_bytes: Option<u64>,
+}
+
+/// Prints the plan of every output; `all`: a row for each tensor and not for each kind of tensor.
+pub(super) fn print(job: &Job, buffer_bytes: u64, all: bool, as_json: bool) {
+    let outputs: Vec<Planned> = job.outputs.iter().map(|output| Planned::new(job, output)).collect();
+    let needs = Needs::new(job, buffer_bytes);
+    if as_json {
+        for output in &outputs {
+            json(&Event::Output(output));
+            output.rows.iter().for_each(|row| json(&Event::Tensor(row)));
+        }
+        json(&Event::Summary(&needs));
+        return;
+    }
+    for output in &outputs {
+        out(&output.heading());
+        table(&output.lines(all)).iter().for_each(|line| out(line));
+        out("");
+    }
+    out(&needs.text());
+}
+
+impl Planned {
+    fn new(job: &Job, output: &Output) -> Planned {
+        let targets = job.model.plan.tensors.iter().zip(&output.recipe.choices).zip(&output.layout.tensors);
+        let row =
+            |((target, choice), info): ((&Target, &crate::recipe::Choice), &crate::gguf::TensorInfo)| Row {
+                name: info.name.clone(),
+                sources: sources(job, target),
+                shape: info.shape.clone(),
+                padded: target.padded_shape(output.recipe.ffn) != (target.rows, target.columns),
+                format: info.format.name(),
+                instead_of: choice.instead_of.map(quant::Format::name),
+                bytes: info.bytes,
+                offset: output.layout.head.len() as u64 + info.offset,
+                layer: target.layer,
+            };
+        let rows: Vec<Row> = targets.map(row).collect();
+        let (from, to) = (job.model.config.ffn_hidden_size, output.recipe.ffn);
+        Planned {
+            file: output.path.clone(),
+            file_type: output.recipe.file_type.to_string(),
+            bytes: output.layout.total_bytes,
+            weights: output.layout.weights(),
+            bits_per_weight: output.layout.total_bytes as f64 * 8.0 / job.model.plan.parameters() as f64,
+            ffn_padding: (from != to).then_some(Padding { from, to }),
+            falling_back: rows.iter().filter(|row| row.instead_of.is_some()).count(),
+            rows,
+        }
+    }
+
+    fn heading(&self) -> String {
+        let padding = match &self.ffn_padding {
+            Some(Padding { from, to }) => format!("\n  feed-forward network padded from {from} to {to}"),
+            None => String::new(),
+        };
+        let falling = match self.falling_back {
+            0 => "\n  nothing falls back".to_owned(),
+            n => format!("\n  {n} tensors fall back to a format whose blocks fit their rows"),
+        };
+        format!(
+            "{}: {}, {} bytes, {:.2} bits per weight{padding}{falling}",
+            self.file.display(),
+            self.file_type,
+            self.bytes,
+            self.bits_per_weight
+        )
+    }
+
+    /// Source, tensor, shape and formats: a row for each tensor, or for each kind of tensor in all layers.
+    fn lines(&self, all: bool) -> Vec<[String; 5]> {
+        let mut kinds: Vec<(String, Vec<&Row>)> = Vec::new();
+        for row in &self.rows {
+            let name = if all { row.name.clone() } else { row.without_layer(&row.name) };
+            match kinds.iter_mut().find(|(known, rows)| *known == name && rows[0].shape == row.shape) {
+                Some((_, rows)) => rows.push(row),
+                None => kinds.push((name, vec![row])),
+            }
+        }
+        kinds.into_iter().map(|(name, rows)| line(name, &rows, all)).collect()
+    }
+}
+
+fn line(name: String, rows: &[&Row], all: bool) -> [String; 5] {
+    let first = rows[0]; // a kind has at least one
+    let source = first.source();
+    let source = if all { source } else { first.without_layer(&source) };
+    let shape = first.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
+    let padded = if first.padded { ", padded" } else { "" };
+    let mut formats: BTreeMap<(&str, Option<&str>), usize> = BTreeMap::new();
+    for row in rows {
+        *formats.entry((row.format, row.instead_of)).or_default() += 1;
+    }
+    let mut formats: Vec<_> = formats.into_iter().collect();
+    formats.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    let named = |((format, instead), count): ((&str, Option<&str>), usize)| {
+        let count = if rows.len() > 1 { format!("{count} ") } else { String::new() };
+        let instead = instead.map(|instead| format!(" instead of {instead}")).unwrap_or_default();
+        format!("{count}{format}{instead}")
+    };
+    let formats = formats.into_iter().map(named).collect::<Vec<_>>().join(", ");
+    let bytes = gigabytes(rows.iter().map(|row| row.bytes).sum());
+    [source, name, format!("{shape}{padded}"), formats, bytes]
+}
+
+impl Row {
+    /// Without the prefix that all of a checkpoint's tensors have.
+    fn source(&self) -> String {
+        let Some(Rows { tensor, first_row, rows, whole }) = self.sources.first() else {
+            return "(computed)".to_owned();
+        };
+        let tensor = tensor.strip_prefix("transformer.").unwrap_or(tensor);
+        match self.sources.len() {
+            1 if *whole => tensor.to_owned(),
+            1 => format!("{tensor} {first_row}..{}", first_row + rows),
+            parts => format!("{tensor} in {parts} parts"),
+        }
+    }
+
+    fn without_layer(&self, text: &str) -> String {
+        match self.layer {
+            Some(layer) => text.replacen(&format!(".{layer}."), ".*.", 1),
+            None => text.to_owned(),
+        }
+    }
+}
+
+fn sources(job: &Job, target: &Target) -> Vec<Rows> {
+    let Source::Rows(spans) = &target.source else { return Vec::new() };
+    let rows = |span: &Span| Rows {
+        tensor: span.tensor.clone(),
+        first_row: span.rows.start,
+        rows: span.rows.len(),
+        whole: job
+            .model
+            .checkpoint
+            .tensors()
+            .get(&span.tensor)
+            .is_some_and(|tensor| tensor.rows() == span.rows.len()),
+    };
+    spans.iter().map(rows).collect()
+}
+
+fn table(lines: &[[String; 5]]) -> Vec<String> {
+    let heads = ["from the checkpoint", "to the file", "shape", "format", "size"].map(str::to_owned);
+    let all = || std::iter::once(&heads).chain(lines);
+    let width = |i: usize| all().map(|line| line[i].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    let padded = |line: &[String; 5]| {
+        let [source, name, shape, format, size] = line;
+        let [a, b, c, d, e] = widths;
+        format!("  {source:a$}  {name:b$}  {shape:c$}  {format:d$}  {size:>e$}")
+    };
+    all().map(padded).collect()
+}
+
+impl Needs {
+    fn new(job: &Job, buffer_bytes: u64) -> Needs {
+        let heads: u64 = job.outputs.iter().map(|output| output.layout.head.len() as u64).sum();
+        let source_bytes = job.work().source_bytes();
+        Needs {
+            source_bytes,
+            // The head is held twice, in the layout and in its writer; no more is buffered than there is.
+            memory_bytes: BASE_MEMORY_BYTES + 2 * heads + buffer_bytes.min(2 * source_bytes),
+            disk_bytes: job.outputs.iter().map(|output| output.layout.total_bytes).sum(),
+            free_disk_bytes: job.outputs.first().and_then(|output| free_bytes(&output.path)),
+        }
+    }
+
+    fn text(&self) -> String {
+        let free = self.free_disk_bytes.map(|bytes| format!(" ({} free)", gigabytes(bytes)));
+        format!(
+            "reads {}; needs {} of disk{} and about {} of memory",
+            gigabytes(self.source_bytes),
+            gigabytes(self.disk_bytes),
+            free.unwrap_or_default(),
+            gigabytes(self.memory_bytes)
+        )
+    }
+}

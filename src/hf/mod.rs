@@ -1,0 +1,167 @@
+//! The export for transformers: safetensors, config and tokenizer of a stock `LlamaForCausalLM`.
+//!
+//! It goes the way of the conversion, with other names ([`plan`]) and another file format ([`writer`]).
+
+mod config;
+mod folder;
+mod layout;
+mod plan;
+mod tokenizer;
+mod writer;
+
+use std::path::PathBuf;
+
+use quant::Format;
+use serde::Serialize;
+
+use crate::checkpoint::Dtype;
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::pipeline;
+use crate::remap::{Plan, Source};
+use config::{Config, GenerationConfig};
+use folder::Folder;
+pub use layout::{Layout, Shard};
+use plan::HfPlan;
+use writer::Writer;
+
+/// What the user asks for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The checkpoint's folder.
+    pub folder: PathBuf,
+    /// The folder to write.
+    pub output: PathBuf,
+    /// How to store the weights; as the checkpoint does when `None`.
+    pub dtype: Option<Dtype>,
+    /// The most bytes of tensors in a file.
+    pub max_shard_bytes: u64,
+    /// An earlier export may be replaced.
+    pub force: bool,
+}
+
+/// An export that has passed every check that needs no weights.
+#[derive(Debug)]
+pub struct Export {
+    /// What to export.
+    pub model: Model,
+    /// The mapping, with transformers' names.
+    pub plan: Plan,
+    /// The files of the weights.
+    pub layout: Layout,
+    /// How most weights are stored.
+    pub dtype: Dtype,
+    /// The folder to write.
+    pub output: PathBuf,
+    /// No importance weights, for each tensor.
+    importance: Vec<Option<Vec<f32>>>,
+    /// The small files: name and content.
+    texts: Vec<(&'static str, Vec<u8>)>,
+    force: bool,
+}
+
+/// The folder, created and empty but for headers.
+#[derive(Debug)]
+pub struct Created {
+    folder: Folder,
+    writer: Writer,
+}
+
+impl Export {
+    /// Reads everything but the weights and plans every file.
+    ///
+    /// # Errors
+    /// When anything in the folder does not fit, or the request contradicts itself.
+    pub fn prepare(request: &Request) -> Result<Export> {
+        let model = Model::open(&request.folder)?;
+        let plan = HfPlan::new(&model.plan, &model.config)?;
+        let stored = plan.plan.tensors.iter().map(|target| pipeline::source_dtype(target, &model.checkpoint));
+        let own = stored.clone().next().unwrap_or(Dtype::F32); // the embedding's
+        let dtype = request.dtype.unwrap_or(own);
+        let format = |(target, stored): (&crate::remap::Target, Dtype)| match target.source {
+            Source::Rows(_) => request.dtype.unwrap_or(stored).format(),
+            Source::Values(_) => dtype.format(),
+        };
+        let formats: Vec<Format> = plan.plan.tensors.iter().zip(stored).map(format).collect();
+        let layout = Layout::new(&plan, &formats, request.max_shard_bytes)?;
+        let mut texts = vec![
+            ("config.json", json(&Config::new(&model, torch_name(dtype)))?),
+            ("generation_config.json", json(&GenerationConfig::new(&model))?),
+            ("tokenizer.json", tokenizer::tokenizer_json(&model.tokenizer.vocabulary)?),
+            (
+                "tokenizer_config.json",
+                tokenizer::tokenizer_config(&model.tokenizer, model.config.seq_length)?,
+            ),
+        ];
+        if let Some(index) = layout.index() {
+            texts.push(("model.safetensors.index.json", json(&index)?));
+        }
+        Ok(Export {
+            importance: vec![None; plan.plan.tensors.len()],
+            plan: plan.plan,
+            model,
+            layout,
+            dtype,
+            output: request.output.clone(),
+            texts,
+            force: request.force,
+        })
+    }
+
+    /// Creates the folder under a temporary name, with all its disk space reserved.
+    ///
+    /// # Errors
+    /// When the folder exists, cannot be written, or does not fit its disk.
+    pub fn create(&self) -> Result<Created> {
+        let folder = Folder::create_beside(&self.output, self.force)?;
+        let writer = Writer::create(&folder, &self.layout)?;
+        for (name, text) in &self.texts {
+            let mut file = folder.create(name)?;
+            file.write_all(text)?;
+            file.publish()?;
+        }
+        Ok(Created { folder, writer })
+    }
+
+    /// Fills the files and gives the folder its name; nothing is left of it on failure.
+    ///
+    /// # Errors
+    /// When a file cannot be written, a weight is damaged, or the user stops the run.
+    pub fn run(
+        &self,
+        created: Created,
+        options: pipeline::Options,
+        watch: &dyn pipeline::Watch,
+    ) -> Result<()> {
+        let Created { folder, writer } = created;
+        let writers = pipeline::run(&self.work(), vec![writer], options, watch)?;
+        writers.into_iter().try_for_each(Writer::finish)?;
+        folder.publish()
+    }
+
+    /// What the pipeline works on.
+    pub fn work(&self) -> pipeline::Work<'_> {
+        pipeline::Work { plan: &self.plan, checkpoint: &self.model.checkpoint, importance: &self.importance }
+    }
+
+    /// Every file of the folder with its length.
+    pub fn files(&self) -> impl Iterator<Item = (&str, u64)> {
+        let shards = self.layout.shards.iter().map(|shard| (shard.name.as_str(), shard.bytes));
+        shards.chain(self.texts.iter().map(|(name, text)| (*name, text.len() as u64)))
+    }
+}
+
+fn torch_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F32 => "float32",
+        Dtype::F16 => "float16",
+        Dtype::BF16 => "bfloat16",
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(value)
+        .map_err(|e| Error::Usage(format!("cannot write a JSON file: {e}")))?;
+    text.push(b'\n');
+    Ok(text)
+}
