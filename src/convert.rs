@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::gguf::{Layout, Writer};
 use crate::imatrix::ImportanceMatrix;
-use crate::model::Model;
+use crate::model::{self, Model};
 use crate::naming::Name;
 use crate::output::Pending;
 use crate::recipe::{FfnPad, FileType, Recipe, padded_ffn};
@@ -16,8 +16,8 @@ use crate::{metadata, ollama, pipeline};
 /// What the user asks for.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The checkpoint's folder.
-    pub folder: PathBuf,
+    /// What to convert.
+    pub model: model::Request,
     /// One output file each.
     pub types: Vec<FileType>,
     /// The output's name; `{type}` in it stands for the type's name.
@@ -72,7 +72,7 @@ impl Job {
     /// # Errors
     /// When anything in the folder does not fit, or the request contradicts itself.
     pub fn prepare(request: &Request) -> Result<Job> {
-        let model = Model::open(&request.folder)?;
+        let model = Model::open(&request.model)?;
         let Model { config, plan, tokenizer, name, .. } = &model;
         let imatrix = request.imatrix.as_deref().map(ImportanceMatrix::load).transpose()?;
         let (importance, without_importance) = match &imatrix {
@@ -136,6 +136,7 @@ impl Job {
             plan: &self.model.plan,
             checkpoint: &self.model.checkpoint,
             importance: &self.importance,
+            lora: &self.model.lora,
         }
     }
 

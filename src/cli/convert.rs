@@ -42,7 +42,7 @@ pub(super) fn plan(args: &Convert) -> Result<()> {
 fn prepare(args: &Convert) -> Result<Job> {
     let types = args.types.iter().map(|name| name.parse::<FileType>()).collect::<Result<Vec<_>>>()?;
     let request = Request {
-        folder: args.folder.clone(),
+        model: args.model.request()?,
         types,
         output: args.output.clone(),
         force: args.force,
