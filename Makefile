@@ -8,7 +8,7 @@ SYNTHETIC ?= target/synthetic-6b
 CONVERT := cargo run --quiet --release -- convert
 TINY := testdata/models/tiny-chatglm3
 
-.PHONY: help quantize test check runtime bench bench-6b synthetic
+.PHONY: help quantize test test-hf check runtime bench bench-6b synthetic
 
 # Show these targets.
 help:
@@ -23,9 +23,22 @@ else
 	$(CONVERT) $(TINY) $(addprefix --type ,$(TYPE)) --output "$(or $(OUT),target/tiny-{type}.gguf)" --force
 endif
 
-# Run every test, with a real llama.cpp where npm can fetch it.
+# Run every test, once for each of the machine's backends, with a real llama.cpp where npm can fetch it.
 test: runtime
 	cargo test --workspace
+	for backend in $$(cargo run --quiet -p glm2llama-quant --example backends | sed '$$d'); do \
+		echo "again, quantizing with $$backend"; \
+		GLM2LLAMA_BACKEND=$$backend cargo test --quiet || exit 1; \
+	done
+
+# The export in real transformers: logits, token ids, chats. Installs torch (5 GB) into target/hf-venv.
+test-hf: target/hf-venv/installed
+	cargo build --quiet --release
+	target/hf-venv/bin/python tests/hf/check.py $(or $(CARGO_TARGET_DIR),target)/release/glm2llama
+target/hf-venv/installed: tests/hf/requirements.txt
+	python3 -m venv target/hf-venv
+	target/hf-venv/bin/pip install --quiet --requirement tests/hf/requirements.txt
+	touch target/hf-venv/installed
 
 # Formatting and lints, warnings denied.
 check:
@@ -39,6 +52,12 @@ runtime:
 # Kernels against ggml's on the same rows: million weights a second, and the ratio.
 bench: runtime
 	cargo bench -p glm2llama-quant
+
+# The whole job on a full-size checkpoint: time, peak memory and size, beside plain reading and writing.
+bench-6b: synthetic
+	cargo build --quiet --release
+	GLM2LLAMA="$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/glm2llama" \
+	sh tests/full-size.sh "$(SYNTHETIC)"
 
 # Write a checkpoint with ChatGLM3-6B's exact shapes and random weights.
 synthetic: $(SYNTHETIC)/config.json

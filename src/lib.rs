@@ -30,3 +30,4 @@ pub mod recipe;
 pub mod remap;
 pub mod sink;
 pub mod tokenizer;
+pub mod verify;

@@ -4,7 +4,6 @@
 //! models differ in nothing else.
 
 use crate::config::{GlmConfig, Layout};
-use crate::recipe::FileType;
 use crate::tokenizer::ChatFormat;
 
 /// The parts of a model's name.
@@ -16,6 +15,8 @@ pub struct Name {
     pub size_label: String,
     /// `general.finetune`: which variant, `32k` for instance.
     pub finetune: Option<String>,
+    /// What the user calls it, in the place of the parts.
+    pub given: Option<String>,
 }
 
 impl Name {
@@ -26,17 +27,22 @@ impl Name {
             basename: basename.to_owned(),
             size_label: size_label(config, parameters),
             finetune: finetune(basename, config, chat).map(str::to_owned),
+            given: None,
         }
     }
 
-    /// `general.name`: the parts, with spaces.
+    /// `general.name`: the given name, or the parts with spaces.
     pub fn full(&self) -> String {
-        self.joined(" ")
+        self.given.clone().unwrap_or_else(|| self.joined(" "))
     }
 
     /// The default name of an output file.
-    pub fn file_name(&self, file_type: FileType) -> String {
-        format!("{}-{file_type}.gguf", self.joined("-"))
+    pub fn file_name(&self, file_type: &str) -> String {
+        let stem = match &self.given {
+            Some(name) => name.trim().replace([' ', '/'], "-"), // as llama.cpp's converter does
+            None => self.joined("-"),
+        };
+        format!("{stem}-{file_type}.gguf")
     }
 
     fn joined(&self, separator: &str) -> String {
@@ -125,8 +131,10 @@ mod tests {
             (GlmConfig { num_layers: 2, ..six }, Roles, "ChatGLM3-1.4M"),
         ] {
             let name = Name::new(&config, chat, 1_394_000);
-            assert_eq!(name.file_name(FileType::Q4_K_M), format!("{expected}-Q4_K_M.gguf"));
+            assert_eq!(name.file_name("Q4_K_M"), format!("{expected}-Q4_K_M.gguf"));
         }
         assert_eq!(Name::new(&nine, Glm4, 1).full(), "GLM-4 9B Chat");
+        let given = Name { given: Some("My Model/1".to_owned()), ..Name::new(&nine, Glm4, 1) };
+        assert_eq!(given.file_name("vocab"), "My-Model-1-vocab.gguf");
     }
 }

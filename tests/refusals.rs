@@ -152,7 +152,7 @@ fn weights_that_are_not_finite_are_named_with_their_row() {
     }
     let huge = Checkpoint { dtype: safetensors::Dtype::BF16, ..Checkpoint::tiny() };
     let arguments = ["--type", "F16", "--quiet"];
-    refused_with(huge, damage([0x80, 0x7b]), &arguments, &[WEIGHTS, &row, "fit F16: choose another --type"]);
+    refused_with(huge, damage([0x80, 0x7b]), &arguments, &[WEIGHTS, &row, "fit F16: choose another type"]);
 }
 
 #[test]

@@ -29,13 +29,6 @@ impl Dtype {
         }
     }
 
-    /// The error on a tensor whose values are of another type, by the file's own name of it.
-    pub(super) fn refuse(path: &Path, tensor: &str, found: &str) -> Error {
-        let quantized = ["I8", "U8", "Char", "Byte"].contains(&found);
-        let hint = if quantized { ": it was quantized already, convert the original checkpoint" } else { "" };
-        Error::mismatch(path, tensor, format!("{found} values"), format!("F16, BF16 or F32{hint}"))
-    }
-
     /// The format that stores values just so.
     pub fn format(self) -> Format {
         match self {
@@ -43,6 +36,13 @@ impl Dtype {
             Dtype::F16 => Format::F16,
             Dtype::BF16 => Format::BF16,
         }
+    }
+
+    /// The error on a tensor whose values are of another type, by the file's own name of it.
+    pub(super) fn refuse(path: &Path, tensor: &str, found: &str) -> Error {
+        let quantized = ["I8", "U8", "Char", "Byte"].contains(&found);
+        let hint = if quantized { ": it was quantized already, convert the original checkpoint" } else { "" };
+        Error::mismatch(path, tensor, format!("{found} values"), format!("F16, BF16 or F32{hint}"))
     }
 
     /// No value is NaN or infinite: none has all exponent bits set.

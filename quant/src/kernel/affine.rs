@@ -1,6 +1,6 @@
 //! The search for a scale and a min, one group of weights a lane: `reference::search::AffineSearch`.
 
-use super::level::{limited, out_of_range};
+use super::level::{limited, nearest, out_of_range};
 use crate::lanes::{Lanes, Mask, Vector};
 use crate::reference::search::AffineSearch;
 
@@ -41,7 +41,8 @@ pub(super) fn fit<L: Lanes, const N: usize>(
 
     let mut levels = [zero; N];
     let inverse = top / (max - min);
-    let mut strange = strays(lanes, inverse, lowest - min, max - min);
+    let extremes = Extremes { lowest, max };
+    let mut strange = extremes.stray(lanes, inverse, min);
     for (level, &x) in levels.iter_mut().zip(x) {
         *level = limited(lanes, inverse * (x - min), top);
     }
@@ -50,20 +51,18 @@ pub(super) fn fit<L: Lanes, const N: usize>(
     let mut least = error(lanes, search.absolute, x, weights, &levels, scale, min);
 
     for step in 0..=search.steps {
-        let spread = search.first + search.step * f32::from(step) + search.max_level as f32;
-        let inverse = lanes.splat(spread) / (max - min);
+        let inverse = lanes.splat(search.spread(step)) / (max - min);
         if !search.limit_first {
-            strange = strange | strays(lanes, inverse, lowest - min, max - min);
+            strange = strange | extremes.stray(lanes, inverse, min);
         }
-        let (mut sum_l, mut sum_l2, mut sum_xl) = (zero, zero, zero);
-        for i in 0..N {
-            let level = limited(lanes, inverse * (x[i] - min), top);
-            levels[i] = level;
-            let wl = weights[i] * level;
-            sum_l = sum_l + wl;
-            sum_l2 = sum_l2 + wl * level;
-            sum_xl = sum_xl + wl * x[i];
-        }
+        let guess = Guess { inverse, min, top };
+        let sums = match guess.needs_limits(lanes, &extremes) {
+            (false, false) => guess.sums::<L, N, false, false>(lanes, x, weights, &mut levels),
+            (false, true) => guess.sums::<L, N, false, true>(lanes, x, weights, &mut levels),
+            (true, false) => guess.sums::<L, N, true, false>(lanes, x, weights, &mut levels),
+            (true, true) => guess.sums::<L, N, true, true>(lanes, x, weights, &mut levels),
+        };
+        let Sums { l: sum_l, l2: sum_l2, xl: sum_xl } = sums;
         let determinant = sum_w * sum_l2 - sum_l * sum_l;
         let mut fit_scale = (sum_w * sum_xl - sum_x * sum_l) / determinant;
         let mut fit_min = (sum_l2 * sum_x - sum_l * sum_xl) / determinant;
@@ -83,10 +82,76 @@ pub(super) fn fit<L: Lanes, const N: usize>(
     Found { scale, min, inverse: best, base, flat, strange: strange & !flat }
 }
 
-/// Between these two lie all guesses, for rounding keeps the order.
-#[inline(always)]
-fn strays<L: Lanes>(lanes: L, inverse: L::V, least: L::V, most: L::V) -> <L::V as Vector>::Mask {
-    out_of_range(lanes, inverse * least) | out_of_range(lanes, inverse * most)
+/// Between the guesses for these two weights lie all others, for rounding keeps the order.
+struct Extremes<V: Vector> {
+    lowest: V,
+    max: V,
+}
+
+impl<V: Vector> Extremes<V> {
+    /// The lanes where a guess leaves the range of the rounding.
+    #[inline(always)]
+    fn stray<L: Lanes<V = V>>(&self, lanes: L, inverse: V, min: V) -> V::Mask {
+        out_of_range(lanes, inverse * (self.lowest - min)) | out_of_range(lanes, inverse * (self.max - min))
+    }
+}
+
+/// Levels are what `inverse * (x - min)` is rounded to, from 0 to `top`.
+struct Guess<V: Vector> {
+    inverse: V,
+    min: V,
+    top: V,
+}
+
+/// Sums over the levels of a guess, each times its weight.
+struct Sums<V: Vector> {
+    l: V,
+    l2: V,
+    xl: V,
+}
+
+impl<V: Vector> Guess<V> {
+    /// Whether any lane has levels that must be limited, to 0 and to `top`. Most guesses have none, and
+    /// looking for them takes less time than limiting all.
+    #[inline(always)]
+    fn needs_limits<L: Lanes<V = V>>(&self, lanes: L, extremes: &Extremes<V>) -> (bool, bool) {
+        let half = lanes.splat(0.5);
+        let (one, other) =
+            (self.inverse * (extremes.lowest - self.min), self.inverse * (extremes.max - self.min));
+        let rounds_to_0 = lanes.splat(-0.5);
+        let rounds_to_top = self.top + half;
+        let low = !(one.gt(rounds_to_0) & other.gt(rounds_to_0));
+        let high = !(one.lt(rounds_to_top) & other.lt(rounds_to_top));
+        (low.any(), high.any())
+    }
+
+    #[inline(always)]
+    fn sums<L: Lanes<V = V>, const N: usize, const LOW: bool, const HIGH: bool>(
+        &self,
+        lanes: L,
+        x: &[V; N],
+        weights: &[V; N],
+        levels: &mut [V; N],
+    ) -> Sums<V> {
+        let zero = lanes.splat(0.0);
+        let mut sums = Sums { l: zero, l2: zero, xl: zero };
+        for i in 0..N {
+            let mut level = self.inverse * (x[i] - self.min);
+            if LOW {
+                level = level.max(zero);
+            }
+            if HIGH {
+                level = level.min(self.top);
+            }
+            level = nearest(lanes, level);
+            levels[i] = level;
+            let wl = weights[i] * level;
+            sums.l = sums.l + wl;
+            sums.l2 = sums.l2 + wl * level;
+            sums.xl = sums.xl + wl * x[i];
+        }
+        sums
+    }
 }
 
 #[inline(always)]

@@ -59,7 +59,7 @@ impl AffineSearch {
 
         for step in 0..=self.steps {
             // `min` is the best fit's so far, so a fit that wins moves the guesses after it.
-            let inverse = (self.first + self.step * f32::from(step) + self.max_level as f32) / (max - min);
+            let inverse = self.spread(step) / (max - min);
             let guess = x.map(|x| self.guess(inverse * (x - min)));
             let (mut sum_l, mut sum_l2, mut sum_xl) = (0.0, 0.0, 0.0);
             for ((&x, &w), &l) in x.iter().zip(weights).zip(&guess) {
@@ -84,6 +84,11 @@ impl AffineSearch {
             }
         }
         Affine { scale, min: -min, levels }
+    }
+
+    /// Over how many levels a guess spreads the range.
+    pub(crate) fn spread(&self, step: u8) -> f32 {
+        self.first + self.step * f32::from(step) + self.max_level as f32
     }
 
     /// The level nearest to `x`.
