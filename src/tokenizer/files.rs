@@ -17,7 +17,7 @@ const LARGEST_TEXT: u64 = 16 << 20;
 /// What a model's folder holds on its tokenizer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Files {
-    /// `tokenizer.model`, where the vocabulary is.
+    /// `tokenizer.model` or `tokenizer.json`, where the vocabulary is.
     pub model_file: PathBuf,
     /// Its bytes.
     pub model: Vec<u8>,
@@ -65,9 +65,13 @@ pub(super) struct GenerationConfig {
 }
 
 impl Files {
-    /// Reads what there is; only `tokenizer.model` has to be there.
+    /// Reads what there is; only `tokenizer.model`, or else `tokenizer.json`, has to be there.
     pub fn read(dir: &Path) -> Result<Files> {
-        let model_file = dir.join("tokenizer.model");
+        let mut model_file = dir.join("tokenizer.model");
+        let fast = dir.join("tokenizer.json");
+        if !model_file.exists() && fast.exists() {
+            model_file = fast;
+        }
         let model = read_capped(&model_file, LARGEST_MODEL)?;
         if model.starts_with(b"version https://git-lfs") {
             let expected = "the file itself (fetch it with `git lfs pull`)";
