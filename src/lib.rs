@@ -18,6 +18,7 @@ pub mod error;
 pub mod gguf;
 pub mod hf;
 pub mod imatrix;
+pub mod lora;
 pub mod metadata;
 pub mod model;
 pub mod modelling;

@@ -43,7 +43,7 @@ fn prepare(args: &Convert) -> Result<Job> {
     let types = args.types.iter().map(|name| name.parse::<FileType>()).collect::<Result<Vec<_>>>()?;
     let split = args.contents.split_max_size.as_deref();
     let request = Request {
-        folder: args.folder.clone(),
+        model: args.model.request()?,
         types,
         output: args.output.clone(),
         force: args.force,
