@@ -19,6 +19,9 @@ const FFN: usize = 352;
 const PADDED: usize = 512;
 const CALLS: u32 = 4;
 
+/// Tensor names with a value for each column.
+type Entries = Vec<(String, Vec<f32>)>;
+
 fn model() -> Dir {
     let model = Dir::new();
     let shape = Checkpoint { layers: LAYERS, hidden: HIDDEN, ffn: FFN, ..Checkpoint::tiny() };
@@ -28,7 +31,7 @@ fn model() -> Dir {
 
 /// Sums of squares for every matrix but the embedding, which no measurement sees; all halves and quarters are
 /// exact, so that dividing by the calls is too. Some columns were never active.
-fn sums(ffn_columns: usize) -> Vec<(String, Vec<f32>)> {
+fn sums(ffn_columns: usize) -> Entries {
     let column = |seed: usize, i: usize| ((i * 7 + seed * 13) % 31) as f32 * 0.25;
     let mut entries = vec![("output.weight".to_owned(), HIDDEN)];
     for layer in 0..LAYERS {
@@ -93,7 +96,7 @@ fn every_type_has_llama_cpps_bytes_with_importance_weights() {
         let entries = sums(columns);
         let imatrix = model.join("imatrix.dat");
         write_dat(&imatrix, &entries);
-        let means: Vec<(String, Vec<f32>)> = entries
+        let means: Entries = entries
             .iter()
             .map(|(name, sums)| (name.clone(), sums.iter().map(|sum| sum / CALLS as f32).collect()))
             .collect();
@@ -170,7 +173,7 @@ fn matrices_without_an_entry_are_counted() {
 fn what_does_not_fit_the_model_is_refused() {
     let model = model();
     let imatrix = model.join("imatrix.dat");
-    let refused = |edit: &dyn Fn(&mut Vec<(String, Vec<f32>)>), expected: &str| {
+    let refused = |edit: &dyn Fn(&mut Entries), expected: &str| {
         let mut entries = sums(FFN);
         edit(&mut entries);
         write_dat(&imatrix, &entries);
