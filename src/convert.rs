@@ -126,6 +126,7 @@ impl Job {
         watch: &dyn pipeline::Watch,
     ) -> Result<()> {
         let writers = pipeline::run(&self.work(), outputs.writers, options, watch)?;
+        self.model.checkpoint.refuse_changed()?;
         writers.into_iter().try_for_each(Writer::finish)?;
         outputs.modelfiles.into_iter().try_for_each(Pending::publish)
     }
