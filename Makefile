@@ -23,9 +23,13 @@ else
 	$(CONVERT) $(TINY) $(addprefix --type ,$(TYPE)) --output "$(or $(OUT),target/tiny-{type}.gguf)" --force
 endif
 
-# Run every test, with a real llama.cpp where npm can fetch it.
+# Run every test, once for each of the machine's backends, with a real llama.cpp where npm can fetch it.
 test: runtime
 	cargo test --workspace
+	for backend in $$(cargo run --quiet -p glm2llama-quant --example backends | sed '$$d'); do \
+		echo "again, quantizing with $$backend"; \
+		GLM2LLAMA_BACKEND=$$backend cargo test --quiet || exit 1; \
+	done
 
 # The export in real transformers: logits, token ids, chats. Installs torch (5 GB) into target/hf-venv.
 test-hf: target/hf-venv/installed

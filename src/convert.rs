@@ -2,22 +2,24 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::read_capped;
 use crate::error::{Error, Result};
-use crate::gguf::{Layout, Writer};
+use crate::gguf::{Metadata, Split, SplitWriter, Value};
 use crate::imatrix::ImportanceMatrix;
-use crate::model::Model;
+use crate::metadata::Card;
+use crate::model::{self, Model};
 use crate::naming::Name;
 use crate::output::Pending;
-use crate::recipe::{FfnPad, FileType, Recipe, padded_ffn};
+use crate::recipe::{FfnPad, FileType, Mix, Overrides, Recipe, padded_ffn};
 use crate::remap::{Plan, Role};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{ChatFormat, Evidence, Tokenizer};
 use crate::{metadata, ollama, pipeline};
 
 /// What the user asks for.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The checkpoint's folder.
-    pub folder: PathBuf,
+    /// What to convert.
+    pub model: model::Request,
     /// One output file each.
     pub types: Vec<FileType>,
     /// The output's name; `{type}` in it stands for the type's name.
@@ -30,6 +32,27 @@ pub struct Request {
     pub modelfile: bool,
     /// An importance matrix to quantize with.
     pub imatrix: Option<PathBuf>,
+    /// Formats in the place of the mix's.
+    pub overrides: Overrides,
+    /// What the files are to say otherwise than the checkpoint does.
+    pub given: Given,
+    /// Only metadata and vocabulary, in one file.
+    pub vocab_only: bool,
+    /// The most bytes of tensors in a file.
+    pub split_max_bytes: Option<u64>,
+}
+
+/// What the user puts in the place of the model's own words.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// `general.name`.
+    pub model_name: Option<String>,
+    /// A JSON file of `general.` keys.
+    pub metadata: Option<PathBuf>,
+    /// Keys, as `KEY=TYPE:VALUE`.
+    pub override_kv: Vec<String>,
+    /// A file with a chat template in Jinja.
+    pub chat_template: Option<PathBuf>,
 }
 
 /// A conversion that has passed every check that needs no weights.
@@ -43,6 +66,8 @@ pub struct Job {
     pub without_importance: usize,
     /// The files to write.
     pub outputs: Vec<Output>,
+    /// What the request and the model card have to be warned of.
+    notes: Vec<String>,
     force: bool,
 }
 
@@ -53,8 +78,8 @@ pub struct Output {
     pub path: PathBuf,
     /// Its formats.
     pub recipe: Recipe,
-    /// Its bytes.
-    pub layout: Layout,
+    /// Its bytes, or those of the files that stand for it.
+    pub split: Split,
     /// The Modelfile beside it, with its text.
     pub modelfile: Option<(PathBuf, String)>,
 }
@@ -62,7 +87,7 @@ pub struct Output {
 /// The files of a job, created and empty. Dropping them deletes them.
 #[derive(Debug)]
 pub struct Outputs {
-    writers: Vec<Writer>,
+    writers: Vec<SplitWriter>,
     modelfiles: Vec<Pending>,
 }
 
@@ -72,7 +97,27 @@ impl Job {
     /// # Errors
     /// When anything in the folder does not fit, or the request contradicts itself.
     pub fn prepare(request: &Request) -> Result<Job> {
-        let model = Model::open(&request.folder)?;
+        let mut model = Model::open(&request.model)?;
+        let mut card = Card::load(&request.model.folder);
+        let mut given =
+            request.given.metadata.as_deref().map_or(Ok(Metadata::new()), metadata::load_given)?;
+        if let Some(name) = &request.given.model_name {
+            metadata::set(&mut given, vec![("general.name".to_owned(), Value::String(name.clone()))]);
+        }
+        model.name.given = given.iter().find_map(|(key, value)| match value {
+            Value::String(name) if key == "general.name" => Some(name.clone()),
+            _ => None,
+        });
+        if let Some(file) = &request.given.chat_template {
+            take_chat_template(&mut model.tokenizer, file)?;
+        }
+        if request.vocab_only {
+            model.plan.tensors.clear();
+        }
+        let idle = request.overrides.idle(&model.plan.tensors);
+        let mut notes: Vec<String> =
+            idle.map(|pattern| format!("--tensor-type {pattern}: matches the name of no matrix")).collect();
+        notes.extend(card.warning.take());
         let Model { config, plan, tokenizer, name, .. } = &model;
         let imatrix = request.imatrix.as_deref().map(ImportanceMatrix::load).transpose()?;
         let (importance, without_importance) = match &imatrix {
@@ -81,21 +126,29 @@ impl Job {
         };
 
         let mut outputs: Vec<Output> = Vec::new();
-        for &file_type in &request.types {
-            let path = output_path(request, name, file_type)?;
+        let vocabulary = [FileType::F16]; // what a file without weights says, as llama.cpp's does
+        for &file_type in if request.vocab_only { &vocabulary } else { request.types.as_slice() } {
+            let path = output_path(request, name, file_type);
             if outputs.iter().any(|other| other.path == path) {
                 let message =
                     format!("{}: would be written twice: put {{type}} into --output", path.display());
                 return Err(Error::Usage(message));
             }
-            let recipe = Recipe::new(file_type, request.pad, plan, config, imatrix.is_some());
+            let mix = Mix { file_type, overrides: &request.overrides, importance: imatrix.is_some() };
+            let recipe = Recipe::new(mix, request.pad, plan, config);
             let mut keys = metadata::build(config, &model.rope, &tokenizer.vocabulary, name, &recipe)?;
             keys.extend(imatrix.iter().flat_map(metadata::imatrix_keys));
-            let layout = Layout::new(keys, shapes(plan, &recipe))?;
-            let modelfile = if request.modelfile { Some(modelfile_beside(&path, tokenizer)?) } else { None };
-            outputs.push(Output { path, recipe, layout, modelfile });
+            metadata::set(&mut keys, card.keys.clone());
+            metadata::set(&mut keys, given.clone());
+            request.given.override_kv.iter().try_for_each(|text| metadata::override_kv(&mut keys, text))?;
+            let split = Split::new(keys, shapes(plan, &recipe), request.split_max_bytes)?;
+            let mut output = Output { path, recipe, split, modelfile: None };
+            if request.modelfile && !request.vocab_only {
+                output.modelfile = Some(modelfile_beside(&output, tokenizer)?);
+            }
+            outputs.push(output);
         }
-        Ok(Job { importance, without_importance, outputs, force: request.force, model })
+        Ok(Job { importance, without_importance, outputs, notes, force: request.force, model })
     }
 
     /// Creates every output, with its disk space reserved, under a temporary name.
@@ -105,7 +158,7 @@ impl Job {
     pub fn create_outputs(&self) -> Result<Outputs> {
         let mut created = Outputs { writers: Vec::new(), modelfiles: Vec::new() };
         for output in &self.outputs {
-            created.writers.push(Writer::create(&output.path, output.layout.clone(), self.force)?);
+            created.writers.push(SplitWriter::create(&output.path, &output.split, self.force)?);
             if let Some((path, text)) = &output.modelfile {
                 let mut modelfile = Pending::create(path, self.force)?;
                 modelfile.write_all(text.as_bytes())?;
@@ -127,7 +180,7 @@ impl Job {
     ) -> Result<()> {
         let writers = pipeline::run(&self.work(), outputs.writers, options, watch)?;
         self.model.checkpoint.refuse_changed()?;
-        writers.into_iter().try_for_each(Writer::finish)?;
+        writers.into_iter().try_for_each(SplitWriter::finish)?;
         outputs.modelfiles.into_iter().try_for_each(Pending::publish)
     }
 
@@ -137,12 +190,14 @@ impl Job {
             plan: &self.model.plan,
             checkpoint: &self.model.checkpoint,
             importance: &self.importance,
+            lora: &self.model.lora,
         }
     }
 
     /// What a user should know before trusting the result.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.model.warnings();
+        warnings.extend(self.notes.iter().cloned());
         if self.without_importance > 0 {
             warnings
                 .push(format!("{} matrices have no entry in the importance matrix", self.without_importance));
@@ -164,9 +219,22 @@ impl Job {
 }
 
 impl Output {
+    /// The files' names: one, or those of the parts.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.split.paths(&self.path)
+    }
+
+    /// Bits of the files for each weight of the model; 0 when there are none.
+    pub fn bits_per_weight(&self, model: &Model) -> f64 {
+        match model.plan.parameters() {
+            0 => 0.0,
+            parameters => self.split.total_bytes() as f64 * 8.0 / parameters as f64,
+        }
+    }
+
     /// Which tensors do not take the format that the type names, in words.
     fn fallbacks(&self) -> Option<String> {
-        let choices = self.recipe.choices.iter().zip(&self.layout.tensors);
+        let choices = self.recipe.choices.iter().zip(self.split.tensors());
         let fallen: Vec<_> = choices.filter_map(|(choice, info)| Some((info, choice.instead_of?))).collect();
         let (first, instead) = fallen.first()?;
         Some(format!(
@@ -179,11 +247,13 @@ impl Output {
     }
 }
 
-fn modelfile_beside(gguf: &Path, tokenizer: &Tokenizer) -> Result<(PathBuf, String)> {
+fn modelfile_beside(output: &Output, tokenizer: &Tokenizer) -> Result<(PathBuf, String)> {
+    let paths = output.paths();
+    let gguf = paths.first().unwrap_or(&output.path);
     let name = gguf.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
         Error::Usage(format!("{}: its name does not fit a Modelfile: give --no-modelfile", gguf.display()))
     })?;
-    Ok((gguf.with_extension("Modelfile"), ollama::modelfile(name, tokenizer)?))
+    Ok((output.path.with_extension("Modelfile"), ollama::modelfile(name, tokenizer)?))
 }
 
 fn shapes(plan: &Plan, recipe: &Recipe) -> Vec<(String, Vec<usize>, quant::Format)> {
@@ -196,12 +266,29 @@ fn shapes(plan: &Plan, recipe: &Recipe) -> Vec<(String, Vec<usize>, quant::Forma
     shaped.collect()
 }
 
-fn output_path(request: &Request, name: &Name, file_type: FileType) -> Result<PathBuf> {
-    let Some(output) = &request.output else { return Ok(PathBuf::from(name.file_name(file_type))) };
+fn output_path(request: &Request, name: &Name, file_type: FileType) -> PathBuf {
+    let type_name = if request.vocab_only { "vocab".to_owned() } else { file_type.to_string() };
+    let Some(output) = &request.output else { return PathBuf::from(name.file_name(&type_name)) };
     match output.to_str() {
-        Some(text) if text.contains("{type}") => {
-            Ok(PathBuf::from(text.replace("{type}", &file_type.to_string())))
-        }
-        _ => Ok(Path::new(output).to_owned()),
+        Some(text) if text.contains("{type}") => PathBuf::from(text.replace("{type}", &type_name)),
+        _ => Path::new(output).to_owned(),
     }
+}
+
+/// Templates have a few kilobytes.
+const LARGEST_TEMPLATE: u64 = 1 << 20;
+
+fn take_chat_template(tokenizer: &mut Tokenizer, file: &Path) -> Result<()> {
+    let bytes = read_capped(file, LARGEST_TEMPLATE)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
+    let text = String::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not UTF-8 text"))?;
+    tokenizer.vocabulary.chat_template = Some(text);
+    tokenizer.chat = ChatFormat::Own;
+    let source = file.display().to_string();
+    tokenizer.evidence.retain(|evidence| evidence.subject != "chat template");
+    tokenizer.evidence.push(Evidence {
+        subject: "chat template",
+        choice: "the given one".to_owned(),
+        source,
+    });
+    Ok(())
 }

@@ -1,4 +1,9 @@
-//! Config, vocabulary and recipe -> the keys of the GGUF.
+//! Config, vocabulary and recipe -> the keys of the GGUF, and what the model card and the user say of it.
+
+mod card;
+mod front_matter;
+mod given;
+mod model_id;
 
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
@@ -8,6 +13,8 @@ use crate::naming::Name;
 use crate::recipe::Recipe;
 use crate::remap::Rope;
 use crate::tokenizer::Vocabulary;
+pub use card::Card;
+pub use given::{load as load_given, override_kv};
 
 /// The version of the block formats, `general.quantization_version`.
 const QUANTIZATION_VERSION: u32 = 2;
@@ -42,6 +49,16 @@ pub fn imatrix_keys(imatrix: &ImportanceMatrix) -> Metadata {
         keys.push((key("chunks_count"), Value::U32(imatrix.chunks)));
     }
     keys
+}
+
+/// Puts keys in the place of those that `keys` has, or beside them.
+pub fn set(keys: &mut Metadata, more: Metadata) {
+    for (key, value) in more {
+        match keys.iter_mut().find(|(other, _)| *other == key) {
+            Some((_, old)) => *old = value,
+            None => keys.push((key, value)),
+        }
+    }
 }
 
 struct Keys<'a> {

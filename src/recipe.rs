@@ -2,6 +2,8 @@
 //!
 //! The rules are llama.cpp's for a dense model, with the real layer index.
 
+mod overrides;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -10,6 +12,7 @@ use quant::Format;
 use crate::config::GlmConfig;
 use crate::error::Error;
 use crate::remap::{Plan, Role, Target};
+pub use overrides::{Overrides, parse_format, parse_tensor_type};
 
 /// A named mix: what `--type` names.
 #[allow(non_camel_case_types, missing_docs)] // the field's own names
@@ -162,16 +165,28 @@ pub struct Choice {
     pub instead_of: Option<Format>,
 }
 
+/// What names a tensor's format.
+#[derive(Clone, Copy, Debug)]
+pub struct Mix<'a> {
+    /// The named mix.
+    pub file_type: FileType,
+    /// What the user puts in its place.
+    pub overrides: &'a Overrides,
+    /// An importance matrix is given.
+    pub importance: bool,
+}
+
+impl Mix<'_> {
+    fn format(&self, target: &Target, config: &GlmConfig) -> Format {
+        let by_hand = self.overrides.format(target, self.file_type.row().3, config.tie_word_embeddings);
+        by_hand.unwrap_or_else(|| self.file_type.format(target, config, self.importance))
+    }
+}
+
 impl Recipe {
     /// Chooses the format of every tensor, and whether to pad.
-    pub fn new(
-        file_type: FileType,
-        pad: FfnPad,
-        plan: &Plan,
-        config: &GlmConfig,
-        importance: bool,
-    ) -> Recipe {
-        let unpadded = Recipe::with_ffn(file_type, config.ffn_hidden_size, plan, config, importance);
+    pub fn new(mix: Mix, pad: FfnPad, plan: &Plan, config: &GlmConfig) -> Recipe {
+        let unpadded = Recipe::with_ffn(mix, config.ffn_hidden_size, plan, config);
         let falls_back = |(target, choice): (&Target, &Choice)| {
             target.role == Role::FfnDown && choice.instead_of.is_some()
         };
@@ -180,22 +195,12 @@ impl Recipe {
             FfnPad::On => true,
             FfnPad::Off => false,
         };
-        if pads {
-            Recipe::with_ffn(file_type, padded_ffn(config), plan, config, importance)
-        } else {
-            unpadded
-        }
+        if pads { Recipe::with_ffn(mix, padded_ffn(config), plan, config) } else { unpadded }
     }
 
-    fn with_ffn(
-        file_type: FileType,
-        ffn: usize,
-        plan: &Plan,
-        config: &GlmConfig,
-        importance: bool,
-    ) -> Recipe {
+    fn with_ffn(mix: Mix, ffn: usize, plan: &Plan, config: &GlmConfig) -> Recipe {
         let choose = |target: &Target| {
-            let named = file_type.format(target, config, importance);
+            let named = mix.format(target, config);
             let (_, columns) = target.padded_shape(ffn);
             let mut format = named;
             while target.role != Role::Vector && !columns.is_multiple_of(format.block_len()) {
@@ -203,7 +208,7 @@ impl Recipe {
             }
             Choice { format, instead_of: (format != named).then_some(named) }
         };
-        Recipe { file_type, ffn, choices: plan.tensors.iter().map(choose).collect() }
+        Recipe { file_type: mix.file_type, ffn, choices: plan.tensors.iter().map(choose).collect() }
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) trait Vector:
 pub(crate) trait Mask:
     Copy + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Output = Self>
 {
+    const LANES: u32;
+
     /// Lane `i` is bit `i`.
     fn bits(self) -> u64;
 
@@ -96,9 +98,9 @@ macro_rules! pair_operator {
         }
     )*};
 }
-pair_operator!(Add add Vector, Sub sub Vector, Mul mul Vector, Div div Vector, BitAnd bitand HalfMask, BitOr bitor HalfMask);
+pair_operator!(Add add Vector, Sub sub Vector, Mul mul Vector, Div div Vector, BitAnd bitand Mask, BitOr bitor Mask);
 
-impl<M: HalfMask> Not for Pair<M> {
+impl<M: Mask> Not for Pair<M> {
     type Output = Self;
     #[inline(always)]
     fn not(self) -> Self {
@@ -106,23 +108,16 @@ impl<M: HalfMask> Not for Pair<M> {
     }
 }
 
-/// A mask that knows its lanes, so that two can share one word.
-pub(crate) trait HalfMask: Mask {
-    const LANES: u32;
-}
+impl<M: Mask> Mask for Pair<M> {
+    const LANES: u32 = 2 * M::LANES;
 
-impl<M: HalfMask> Mask for Pair<M> {
     #[inline(always)]
     fn bits(self) -> u64 {
         self.0.bits() | self.1.bits() << M::LANES
     }
 }
 
-impl<M: HalfMask> HalfMask for Pair<M> {
-    const LANES: u32 = 2 * M::LANES;
-}
-
-impl<V: Vector<Mask: HalfMask>> Vector for Pair<V> {
+impl<V: Vector> Vector for Pair<V> {
     type Mask = Pair<V::Mask>;
 
     #[inline(always)]
@@ -162,7 +157,7 @@ impl<V: Vector<Mask: HalfMask>> Vector for Pair<V> {
 /// The most columns that [`Lanes::columns`] is asked for at once.
 const MAX_COLUMNS: usize = 32;
 
-impl<L: Lanes<V: Vector<Mask: HalfMask>>> Lanes for Pair<L> {
+impl<L: Lanes> Lanes for Pair<L> {
     type V = Pair<L::V>;
     const N: usize = 2 * L::N;
     type Group = Self;

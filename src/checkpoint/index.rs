@@ -77,6 +77,20 @@ pub(super) fn find(folder: &Path) -> Result<Weights> {
     Err(incomplete.unwrap_or_else(|| no_weights(folder)))
 }
 
+/// The one file of an adapter.
+pub(super) fn adapter(folder: &Path) -> Result<(PathBuf, Kind)> {
+    const NAMES: [(&str, Kind); 2] =
+        [("adapter_model.safetensors", Kind::Safetensors), ("adapter_model.bin", Kind::PyTorch)];
+    let found = NAMES.iter().find(|(name, _)| folder.join(name).is_file());
+    match found {
+        Some(&(name, kind)) => Ok((folder.join(name), kind)),
+        None => {
+            let [(safetensors, _), (pytorch, _)] = NAMES;
+            Err(Error::mismatch(folder, "", "no adapter's weights", format!("{safetensors} or {pytorch}")))
+        }
+    }
+}
+
 fn no_weights(folder: &Path) -> Error {
     let found = match other_weights(folder) {
         Some(name) => format!("only {name}"),

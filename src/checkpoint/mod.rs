@@ -131,6 +131,17 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// Opens the tensors of a PEFT adapter.
+    ///
+    /// # Errors
+    /// When there are none, or their file is damaged.
+    pub fn open_adapter(folder: &Path) -> Result<Checkpoint> {
+        let (file, kind) = index::adapter(folder)?;
+        let mut checkpoint = Checkpoint { shards: Vec::new(), tensors: BTreeMap::new() };
+        checkpoint.add_shard(file, kind)?;
+        Ok(checkpoint)
+    }
+
     fn add_shard(&mut self, path: PathBuf, kind: Kind) -> Result<()> {
         let file = File::open(&path).map_err(Error::io(&path, "open"))?;
         let state = Shard::state(&path, &file)?;

@@ -1,6 +1,8 @@
 //! What the user may type. Only parsed here: whatever touches the disk comes after.
 
 mod export_hf;
+mod llama_cpp;
+mod model;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::recipe::FfnPad;
 pub(super) use export_hf::ExportHf;
+use llama_cpp::{Contents, TensorTypes};
+pub(super) use model::ModelArgs;
 
 /// Converts ChatGLM checkpoints into GGUF files that every llama.cpp program loads as a Llama model.
 #[derive(Debug, Parser)]
@@ -31,6 +35,43 @@ pub(super) enum Command {
     Plan(Convert),
     /// Shows what a GGUF file holds: metadata, tensors and sizes
     Inspect(Inspect),
+    /// Shows that a GGUF file is the same model as a checkpoint: its weights, metadata and predictions
+    #[command(after_help = VERIFY_CODES)]
+    Verify(Verify),
+}
+
+const VERIFY_CODES: &str = "Exit codes: 0 the same model, within what the file's formats allow; 1 not the same, and \
+what is to blame is named; 2 it could not be judged.";
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Verify {
+    /// The folder of the ChatGLM checkpoint
+    #[arg(value_name = "MODEL_DIR")]
+    pub(super) folder: PathBuf,
+
+    /// The GGUF file to judge
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+
+    /// Compare weights and metadata only, and run neither model
+    #[arg(long)]
+    pub(super) weights_only: bool,
+
+    /// The text to run both models on [default: a page of English, Chinese and code]
+    #[arg(long, value_name = "FILE")]
+    pub(super) text: Option<PathBuf>,
+
+    /// Tokens of the text to run at most
+    #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..=8192))]
+    pub(super) tokens: u32,
+
+    /// The bar for the mean KL divergence, in nats [default: by the file's coarsest format]
+    #[arg(long, value_name = "X")]
+    pub(super) max_kld: Option<f64>,
+
+    /// Print JSON lines instead of text
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -58,9 +99,8 @@ Exit codes: 0 done; 2 bad usage, bad input or a failed read or write, and no out
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Convert {
-    /// The folder with config.json, tokenizer.model and the safetensors
-    #[arg(value_name = "MODEL_DIR")]
-    pub(super) folder: PathBuf,
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
 
     /// What to write, Q4_K_M for instance; give it several times to write several files from one reading
     #[arg(short, long = "type", value_name = "NAME", default_value = "Q4_K_M")]
@@ -87,6 +127,12 @@ pub(super) struct Convert {
     #[arg(long, value_name = "FILE")]
     pub(super) imatrix: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub(super) tensor_types: TensorTypes,
+
+    #[command(flatten)]
+    pub(super) contents: Contents,
+
     /// Refuse when a tensor would fall back to another format than the type names
     #[arg(long)]
     pub(super) strict: bool,
@@ -104,7 +150,7 @@ pub(super) struct Convert {
     pub(super) threads: Option<NonZero<usize>>,
 
     /// Instructions to quantize with: scalar, avx2, avx512 or neon [default: the machine's fastest]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "GLM2LLAMA_BACKEND")]
     pub(super) backend: Option<String>,
 
     /// Memory for buffers, in MiB; more than the default gains nothing on most machines

@@ -5,8 +5,8 @@ use std::time::Instant;
 use super::args::Convert;
 use super::progress::{Progress, Stop};
 use super::report::{Report, Start, Summary};
-use super::{options, plan};
-use crate::convert::{Job, Request};
+use super::{options, plan, size};
+use crate::convert::{Job, Output, Request};
 use crate::error::{Error, Result};
 use crate::pipeline::Options;
 use crate::recipe::FileType;
@@ -42,14 +42,21 @@ pub(super) fn plan(args: &Convert) -> Result<()> {
 /// Everything that is done before the first weight is read.
 fn prepare(args: &Convert) -> Result<Job> {
     let types = args.types.iter().map(|name| name.parse::<FileType>()).collect::<Result<Vec<_>>>()?;
+    let split = args.contents.split_max_size.as_deref();
     let request = Request {
-        folder: args.folder.clone(),
+        model: args.model.request()?,
         types,
         output: args.output.clone(),
         force: args.force,
         pad: args.ffn_pad,
         modelfile: !args.no_modelfile,
         imatrix: args.imatrix.clone(),
+        overrides: args.tensor_types.parse()?,
+        given: args.contents.given(),
+        vocab_only: args.contents.vocab_only,
+        split_max_bytes: split
+            .map(|size| size::parse("--split-max-size", size, size::LLAMA_CPP))
+            .transpose()?,
     };
     let job = Job::prepare(&request)?;
     if args.strict {
@@ -61,7 +68,7 @@ fn prepare(args: &Convert) -> Result<Job> {
 /// Says what was found and decided, and what to beware of.
 fn announce(args: &Convert, job: &Job) -> Report {
     let report = Report::new(args.json, args.quiet);
-    let files = job.outputs.iter().map(|output| output.path.clone()).collect();
+    let files = job.outputs.iter().flat_map(Output::paths).collect();
     report.start(&Start::new(&job.model, job.work().source_bytes(), files));
     for warning in job.warnings() {
         report.warning(&warning);

@@ -15,7 +15,7 @@ use crate::pipeline::{DEFAULT_MEMORY_BYTES, Options};
 pub(super) fn run(args: &ExportHf) -> Result<()> {
     let started = Instant::now();
     let request = Request {
-        folder: args.folder.clone(),
+        model: args.model.request()?,
         output: args.output.clone(),
         dtype: args.dtype.as_deref().map(dtype).transpose()?,
         max_shard_bytes: size::parse("--max-shard-size", &args.max_shard_size, size::TRANSFORMERS)?,

@@ -10,6 +10,8 @@ mod print;
 mod progress;
 mod report;
 mod size;
+mod verify;
+mod verify_report;
 
 use std::process::ExitCode;
 
@@ -28,6 +30,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Plan(args) => convert::plan(&args)?,
         Command::Inspect(args) => inspect::run(&args)?,
         Command::ExportHf(args) => export::run(&args)?,
+        Command::Verify(args) => return verify::run(&args),
     }
     Ok(ExitCode::SUCCESS)
 }

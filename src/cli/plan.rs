@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::print::{gigabytes, json, out};
 use crate::convert::{Job, Output};
+use crate::gguf::TensorInfo;
 use crate::output::free_bytes;
+use crate::recipe::Choice;
 use crate::remap::{Source, Span, Target};
 
 /// What a run takes beside its buffers and the heads of its files: the program, the vocabulary, threads' stacks.
@@ -96,27 +98,26 @@ pub(super) fn print(job: &Job, buffer_bytes: u64, all: bool, as_json: bool) {
 
 impl Planned {
     fn new(job: &Job, output: &Output) -> Planned {
-        let targets = job.model.plan.tensors.iter().zip(&output.recipe.choices).zip(&output.layout.tensors);
-        let row =
-            |((target, choice), info): ((&Target, &crate::recipe::Choice), &crate::gguf::TensorInfo)| Row {
-                name: info.name.clone(),
-                sources: sources(job, target),
-                shape: info.shape.clone(),
-                padded: target.padded_shape(output.recipe.ffn) != (target.rows, target.columns),
-                format: info.format.name(),
-                instead_of: choice.instead_of.map(quant::Format::name),
-                bytes: info.bytes,
-                offset: output.layout.head.len() as u64 + info.offset,
-                layer: target.layer,
-            };
+        let targets = job.model.plan.tensors.iter().zip(&output.recipe.choices).zip(output.split.placed());
+        let row = |((target, choice), (info, offset)): ((&Target, &Choice), (&TensorInfo, u64))| Row {
+            name: info.name.clone(),
+            sources: sources(job, target),
+            shape: info.shape.clone(),
+            padded: target.padded_shape(output.recipe.ffn) != (target.rows, target.columns),
+            format: info.format.name(),
+            instead_of: choice.instead_of.map(quant::Format::name),
+            bytes: info.bytes,
+            offset,
+            layer: target.layer,
+        };
         let rows: Vec<Row> = targets.map(row).collect();
         let (from, to) = (job.model.config.ffn_hidden_size, output.recipe.ffn);
         Planned {
             file: output.path.clone(),
             file_type: output.recipe.file_type.to_string(),
-            bytes: output.layout.total_bytes,
-            weights: output.layout.weights(),
-            bits_per_weight: output.layout.total_bytes as f64 * 8.0 / job.model.plan.parameters() as f64,
+            bytes: output.split.total_bytes(),
+            weights: output.split.weights(),
+            bits_per_weight: output.bits_per_weight(&job.model),
             ffn_padding: (from != to).then_some(Padding { from, to }),
             falling_back: rows.iter().filter(|row| row.instead_of.is_some()).count(),
             rows,
@@ -230,13 +231,13 @@ fn table(lines: &[[String; 5]]) -> Vec<String> {
 
 impl Needs {
     fn new(job: &Job, buffer_bytes: u64) -> Needs {
-        let heads: u64 = job.outputs.iter().map(|output| output.layout.head.len() as u64).sum();
+        let heads: u64 = job.outputs.iter().map(|output| output.split.head_bytes()).sum();
         let source_bytes = job.work().source_bytes();
         Needs {
             source_bytes,
             // The head is held twice, in the layout and in its writer; no more is buffered than there is.
             memory_bytes: BASE_MEMORY_BYTES + 2 * heads + buffer_bytes.min(2 * source_bytes),
-            disk_bytes: job.outputs.iter().map(|output| output.layout.total_bytes).sum(),
+            disk_bytes: job.outputs.iter().map(|output| output.split.total_bytes()).sum(),
             free_disk_bytes: job.outputs.first().and_then(|output| free_bytes(&output.path)),
         }
     }

@@ -72,6 +72,9 @@ pub(super) struct Exported {
 #[derive(Serialize)]
 struct Written {
     file: PathBuf,
+    /// The parts, when it was split.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<PathBuf>,
     modelfile: Option<PathBuf>,
     file_type: String,
     bytes: u64,
@@ -212,16 +215,18 @@ impl Exported {
 impl Written {
     fn new(job: &Job, output: &Output) -> Written {
         let mut formats = BTreeMap::new();
-        for tensor in &output.layout.tensors {
+        for tensor in output.split.tensors() {
             *formats.entry(tensor.format.name()).or_insert(0) += 1;
         }
         let (from, to) = (job.model.config.ffn_hidden_size, output.recipe.ffn);
+        let parts = output.paths();
         Written {
             file: output.path.clone(),
+            parts: if parts.len() > 1 { parts } else { Vec::new() },
             modelfile: output.modelfile.as_ref().map(|(path, _)| path.clone()),
             file_type: output.recipe.file_type.to_string(),
-            bytes: output.layout.total_bytes,
-            bits_per_weight: output.layout.total_bytes as f64 * 8.0 / job.model.plan.parameters() as f64,
+            bytes: output.split.total_bytes(),
+            bits_per_weight: output.bits_per_weight(&job.model),
             formats,
             ffn_padding: (from != to).then_some(Padding { from, to }),
         }
@@ -238,12 +243,15 @@ impl Written {
             Some(path) => format!("\n  for Ollama: {}", path.display()),
             None => String::new(),
         };
-        format!(
-            "{}: {}, {:.2} bits per weight\n  tensors: {}{padding}{modelfile}",
-            self.file.display(),
-            gigabytes(self.bytes),
-            self.bits_per_weight,
-            formats.join(", "),
-        )
+        let parts = match self.parts.as_slice() {
+            [first, .., last] => format!("\n  {} to {}", first.display(), last.display()),
+            _ => String::new(),
+        };
+        let (file, size) = (self.file.display(), gigabytes(self.bytes));
+        if formats.is_empty() {
+            return format!("{file}: {size}, the vocabulary only");
+        }
+        let (bits, formats) = (self.bits_per_weight, formats.join(", "));
+        format!("{file}: {size}, {bits:.2} bits per weight\n  tensors: {formats}{padding}{parts}{modelfile}")
     }
 }

@@ -16,6 +16,9 @@ pub(super) const TRANSFORMERS: Units = &[
     ("", 1),
 ];
 
+/// llama.cpp's `--split-max-size`.
+pub(super) const LLAMA_CPP: Units = &[("G", 1_000_000_000), ("M", 1_000_000), ("K", 1000), ("", 1)];
+
 /// Reads a whole number with a unit, in any case.
 pub(super) fn parse(option: &str, text: &str, units: Units) -> Result<u64> {
     let upper = text.to_uppercase();

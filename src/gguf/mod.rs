@@ -2,10 +2,12 @@
 
 mod layout;
 mod read;
+mod split;
 mod write;
 
 pub use layout::{Layout, TensorInfo};
 pub use read::{GgufFile, StoredTensor};
+pub use split::{Split, SplitWriter};
 pub use write::Writer;
 
 /// Tensors start at multiples of this many bytes.

@@ -35,10 +35,17 @@ impl Writer {
     /// # Errors
     /// When tensors are missing, or the system cannot sync or rename.
     pub fn finish(self) -> Result<()> {
-        if self.current != self.layout.tensors.len() {
-            return Err(self.out_of_step());
-        }
+        self.require_whole()?;
         self.file.publish()
+    }
+
+    /// Every tensor was written.
+    pub(super) fn require_whole(&self) -> Result<()> {
+        if self.current == self.layout.tensors.len() { Ok(()) } else { Err(self.out_of_step()) }
+    }
+
+    pub(super) fn tensor_count(&self) -> usize {
+        self.layout.tensors.len()
     }
 
     fn out_of_step(&self) -> Error {

@@ -42,17 +42,15 @@ impl Pending {
         use rustix::fs::{FallocateFlags, fallocate};
         use rustix::io::Errno;
         let target = &self.target;
+        let free = free_bytes(target).unwrap_or(0); // asked first: a failed reservation may have taken a part
         match fallocate(self.temporary.file(), FallocateFlags::empty(), 0, bytes) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()), // the file system cannot reserve
-            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
-                let free = free_bytes(target).unwrap_or(0);
-                Err(Error::mismatch(
-                    target,
-                    "",
-                    format!("{free} bytes free on its disk"),
-                    format!("{bytes} bytes"),
-                ))
-            }
+            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Err(Error::mismatch(
+                target,
+                "",
+                format!("{free} bytes free on its disk"),
+                format!("{bytes} bytes"),
+            )),
             Err(e) => Err(Error::io(target, "reserve disk space for")(io::Error::from(e))),
         }
     }

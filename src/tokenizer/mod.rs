@@ -179,6 +179,7 @@ mod tests {
     pub fn config() -> GlmConfig {
         GlmConfig {
             file: "config.json".into(),
+            layout: crate::config::Layout::ChatGlm,
             name_or_path: String::new(),
             num_layers: 1,
             hidden_size: 64,
@@ -191,6 +192,8 @@ mod tests {
             padded_vocab_size: 13,
             seq_length: 8192,
             layernorm_epsilon: 1e-5,
+            rotary_dim: 32,
+            rope_base: 10_000.0,
             rope_ratio: 1.0,
             tie_word_embeddings: false,
         }

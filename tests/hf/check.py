@@ -6,8 +6,10 @@ Logits are held against those that the authors' own modelling code computed, tok
 original tokenizers. What needs files that are not in the repository is skipped with a message.
 """
 
+import base64
 import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import sentencepiece
+import tiktoken
 import torch
 from safetensors.numpy import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaForCausalLM
@@ -41,7 +44,7 @@ def check_logits(model, out):
     with torch.no_grad():
         logits = llama(torch.from_numpy(ids)[None]).logits[0].numpy()
     difference = np.abs(logits - expected).max()
-    print(f"{model.name}: largest difference of a logit {difference:.1e}")
+    print(f"{out.name}: largest difference of a logit {difference:.1e}")
     assert difference < TOLERANCE, difference
 
 
@@ -53,9 +56,20 @@ def check_dtype(model, out):
     assert str(llama.dtype) == f"torch.{dtype}", llama.dtype
 
 
-def tiny_chatglm3(folder, tokenizer):
-    """A checkpoint with the real vocabulary and hardly any weights."""
-    vocab, h, f, d = 65024, 8, 12, 8
+def with_tokenizer(model, folder):
+    """The model itself or, where GLM-4's vocabulary would not fit, a copy with one of single bytes."""
+    if (model / "tokenizer.model").exists():
+        return model
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns("tokenizer_config.json"), copy_function=shutil.copyfile)
+    folder.chmod(0o755)
+    lines = [base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256)]
+    (folder / "tokenizer.model").write_bytes(b"".join(lines))
+    return folder
+
+
+def tiny_checkpoint(folder, tokenizer, vocab):
+    """A checkpoint with a real vocabulary and hardly any weights."""
+    h, f, d = 8, 12, 8
     config = dict(model_type="chatglm", add_bias_linear=False, add_qkv_bias=True, ffn_hidden_size=f, hidden_size=h,
                   kv_channels=d, multi_query_attention=True, multi_query_group_num=1, num_attention_heads=1,
                   num_layers=1, padded_vocab_size=vocab, seq_length=8192, layernorm_epsilon=1e-5)
@@ -78,10 +92,8 @@ def tiny_chatglm3(folder, tokenizer):
     save_file({name: np.zeros(shape, "float16") for name, shape in shapes.items()}, folder / "model.safetensors")
 
 
-def check_tokens(out, tokenizer, golden):
-    """Texts and chats give the ids of the original tokenizer."""
-    hf = AutoTokenizer.from_pretrained(out)
-    original = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))
+def check_texts(name, hf, golden, pieces, encode, decode):
+    """Texts give the ids of the original tokenizer, also with the prefix that it puts before them."""
     prefix = hf("").input_ids
     assert len(prefix) == 2, prefix
 
@@ -92,27 +104,58 @@ def check_tokens(out, tokenizer, golden):
     for case in golden["texts"]:
         assert ids(case["text"]) == case["ids"], (case, ids(case["text"]))
         assert hf(case["text"], split_special_tokens=True).input_ids == prefix + case["ids"], case
-        assert hf.decode(case["ids"]) == original.decode(case["ids"]), (case, hf.decode(case["ids"]))
+        assert hf.decode(case["ids"]) == decode(case["ids"]), (case, hf.decode(case["ids"]))
+    texts = random_texts(pieces)
+    different = [text for text in texts if ids(text) != encode(text)]
+    print(f"{name}: {len(golden['texts'])} golden and {len(texts)} random texts, {len(different)} with other ids")
+    assert not different, different[:3]
+
+
+def check_chatglm3(out, tokenizer, golden):
+    hf = AutoTokenizer.from_pretrained(out)
+    original = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))
+    pieces = [original.id_to_piece(i).replace("▁", " ") for i in range(original.get_piece_size())
+              if not (original.is_byte(i) or original.is_control(i) or original.is_unknown(i))]
+    check_texts("ChatGLM3's vocabulary", hf, golden, pieces, original.encode, original.decode)
     for case in golden["chats"]:
         found = hf.apply_chat_template(case["messages"], add_generation_prompt=True)
         assert found == case["ids"], (case, found)
-
-    texts = random_texts(original)
-    different = [text for text in texts if ids(text) != original.encode(text)]
-    print(f"real vocabulary: {len(golden['texts'])} texts, {len(golden['chats'])} chats and "
-          f"{len(texts)} random texts, {len(different)} with other ids")
-    assert not different, different[:3]
-
+    print(f"ChatGLM3's vocabulary: {len(golden['chats'])} chats")
     config, generation = AutoConfig.from_pretrained(out), GenerationConfig.from_pretrained(out)
     assert generation.eos_token_id == config.eos_token_id == [2, 64795, 64797], generation
     assert (hf.eos_token_id, hf.pad_token_id, hf.model_max_length) == (2, 0, 8192)
 
 
-def random_texts(original, count=20000):
+def check_glm4(out, tokenizer, golden):
+    hf = AutoTokenizer.from_pretrained(out)
+    lines = (line.split() for line in tokenizer.read_bytes().splitlines() if line)
+    ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
+    original = tiktoken.Encoding("glm4", pat_str=GLM4_WORDS, mergeable_ranks=ranks, special_tokens={})
+    pieces = [token.decode("utf-8") for token in ranks if is_text(token)]
+    check_texts("GLM-4's vocabulary", hf, golden, pieces, original.encode_ordinary, original.decode)
+    assert hf.convert_ids_to_tokens(hf("").input_ids) == ["[gMASK]", "<sop>"]
+    found = hf.apply_chat_template([{"role": "user", "content": "你好"}], add_generation_prompt=True)
+    names = ["[gMASK]", "<sop>", "<|user|>", "<|assistant|>"]
+    mask, sop, user, assistant = hf.convert_tokens_to_ids(names)
+    assert found == [mask, sop, user, *original.encode_ordinary("\n你好"), assistant], found
+    print("GLM-4's vocabulary: a chat")
+
+
+# The authors' own, in tokenization_chatglm.py.
+GLM4_WORDS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+              r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+def is_text(token):
+    try:
+        return bool(token.decode("utf-8"))
+    except UnicodeDecodeError:
+        return False
+
+
+def random_texts(pieces, count=20000):
     """Pieces of the vocabulary in a random order: every merge is tried."""
     rng = random.Random(1)
-    pieces = [original.id_to_piece(i).replace("▁", " ") for i in range(original.get_piece_size())
-              if not (original.is_byte(i) or original.is_control(i) or original.is_unknown(i))]
     return ["".join(rng.choices(pieces, k=rng.randint(1, 20))) for _ in range(count)]
 
 
@@ -123,18 +166,23 @@ def main():
         models = {path.parent.name: path.parent for folder in (SHARED / "golden/models", ROOT / "testdata/models")
                   for path in sorted(folder.glob("*/expected_logits.f32"))}
         for name, model in models.items():
-            if not (model / "tokenizer.model").exists() or not list(model.glob("*.safetensors")):
-                print(f"{name}: skipped, it has no tokenizer or no safetensors")
-                continue
+            model = with_tokenizer(model, scratch / f"{name}-source")
             check_logits(model, scratch / name)
             check_dtype(model, scratch / f"{name}-as-it-is")
-        tokenizer, golden = SHARED / "data/tokenizer/chatglm3.model", SHARED / "golden/chatglm3_tokens.json"
-        if tokenizer.exists() and golden.exists():
-            tiny_chatglm3(scratch / "real-vocabulary", tokenizer)
-            out = export(scratch / "real-vocabulary", scratch / "real-vocabulary-llama")
-            check_tokens(out, tokenizer, json.loads(golden.read_text()))
-        else:
-            print(f"real vocabulary: skipped, there is no {tokenizer}")
+        vocabularies = [("chatglm3.model", "chatglm3", 65024, "chatglm3-6b", check_chatglm3),
+                        ("glm4.tiktoken", "glm4", 151552, "glm-4-9b-chat", check_glm4)]
+        for file, name, size, family, check in vocabularies:
+            tokenizer, golden = SHARED / "data/tokenizer" / file, SHARED / f"golden/{name}_tokens.json"
+            if not tokenizer.exists() or not golden.exists():
+                print(f"{name}: skipped, there is no {tokenizer}")
+                continue
+            model = scratch / f"{name}-vocabulary"
+            tiny_checkpoint(model, tokenizer, size)
+            for small in ("tokenizer_config.json", "generation_config.json"):
+                if (SHARED / "data/family" / family / small).exists():
+                    (model / small).write_bytes((SHARED / "data/family" / family / small).read_bytes())
+            out = export(model, scratch / f"{name}-vocabulary-llama")
+            check(out, tokenizer, json.loads(golden.read_text()))
 
 
 main()

@@ -5,6 +5,8 @@ pub mod checkpoint;
 pub mod command;
 pub mod forward;
 pub mod gguf;
+pub mod logits;
+pub mod tokenizers;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
 
-use crate::lanes::{HalfMask, Kernel, Lanes, Mask, Pair, Vector};
+use crate::lanes::{Kernel, Lanes, Mask, Pair, Vector};
 
 /// Proves that the CPU has AVX2 and F16C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +36,13 @@ impl Not for Mask8 {
 }
 
 impl Mask for Mask8 {
+    const LANES: u32 = 8;
+
     #[inline(always)]
     fn bits(self) -> u64 {
         // SAFETY: the value proves the CPU feature.
         u64::from(unsafe { _mm256_movemask_ps(self.0) } as u32)
     }
-}
-
-impl HalfMask for Mask8 {
-    const LANES: u32 = 8;
 }
 
 impl Vector for F32x8 {

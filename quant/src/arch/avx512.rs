@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
 
-use crate::lanes::{HalfMask, Kernel, Lanes, Mask, Pair, Vector};
+use crate::lanes::{Kernel, Lanes, Mask, Pair, Vector};
 
 /// Proves that the CPU has AVX-512.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,14 +52,12 @@ impl Not for Mask16 {
 }
 
 impl Mask for Mask16 {
+    const LANES: u32 = 16;
+
     #[inline(always)]
     fn bits(self) -> u64 {
         u64::from(self.0)
     }
-}
-
-impl HalfMask for Mask16 {
-    const LANES: u32 = 16;
 }
 
 impl Vector for F32x16 {

@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
 
-use crate::lanes::{HalfMask, Kernel, Lanes, Mask, Pair, Vector};
+use crate::lanes::{Kernel, Lanes, Mask, Pair, Vector};
 use crate::round::to_half;
 
 /// Proves that the CPU has NEON.
@@ -36,15 +36,13 @@ impl Not for Mask4 {
 }
 
 impl Mask for Mask4 {
+    const LANES: u32 = 4;
+
     #[inline(always)]
     fn bits(self) -> u64 {
         // SAFETY: the value proves the CPU feature; the load is of 4 words.
         u64::from(unsafe { vaddvq_u32(vandq_u32(self.0, vld1q_u32([1, 2, 4, 8].as_ptr()))) })
     }
-}
-
-impl HalfMask for Mask4 {
-    const LANES: u32 = 4;
 }
 
 impl Vector for F32x4 {

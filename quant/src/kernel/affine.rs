@@ -40,7 +40,7 @@ pub(super) fn fit<L: Lanes, const N: usize>(
     let flat = max.eq(min);
 
     let mut levels = [zero; N];
-    let mut inverse = top / (max - min);
+    let inverse = top / (max - min);
     let extremes = Extremes { lowest, max };
     let mut strange = extremes.stray(lanes, inverse, min);
     for (level, &x) in levels.iter_mut().zip(x) {
@@ -50,15 +50,11 @@ pub(super) fn fit<L: Lanes, const N: usize>(
     let (mut best, mut base) = (inverse, min);
     let mut least = error(lanes, search.absolute, x, weights, &levels, scale, min);
 
-    inverse = lanes.splat(search.spread(0)) / (max - min);
     for step in 0..=search.steps {
+        let inverse = lanes.splat(search.spread(step)) / (max - min);
         if !search.limit_first {
             strange = strange | extremes.stray(lanes, inverse, min);
         }
-        // Division takes long: the guess after this one is made for both outcomes, beside the sums.
-        let spread = lanes.splat(search.spread(step + 1));
-        let kept = spread / (max - min);
-
         let guess = Guess { inverse, min, top };
         let sums = match guess.needs_limits(lanes, &extremes) {
             (false, false) => guess.sums::<L, N, false, false>(lanes, x, weights, &mut levels),
@@ -75,7 +71,6 @@ pub(super) fn fit<L: Lanes, const N: usize>(
             fit_scale = L::V::select(above, sum_xl / sum_l2, fit_scale);
             fit_min = L::V::select(above, zero, fit_min);
         }
-        let moved = spread / (max - fit_min);
         let error = error(lanes, search.absolute, x, weights, &levels, fit_scale, fit_min);
         let better = determinant.gt(zero) & error.lt(least);
         least = L::V::select(better, error, least);
@@ -83,7 +78,6 @@ pub(super) fn fit<L: Lanes, const N: usize>(
         best = L::V::select(better, inverse, best);
         base = L::V::select(better, min, base);
         min = L::V::select(better, fit_min, min);
-        inverse = L::V::select(better, moved, kept);
     }
     Found { scale, min, inverse: best, base, flat, strange: strange & !flat }
 }

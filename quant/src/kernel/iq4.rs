@@ -195,3 +195,18 @@ fn write_levels<L: Lanes>(lanes: L, x: &[f32; BLOCK], scale: f32, out: &mut [u8]
     }
     inverse.is_finite()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comparing_with_the_middle_is_comparing_the_distances() {
+        for middle in MIDDLES {
+            for x in [middle.next_down().next_down(), middle.next_down(), middle, middle.next_up()] {
+                let level = MIDDLES.iter().filter(|&&middle| x >= middle).count();
+                assert_eq!(level, usize::from(iq4::nearest_level(x)), "{x}");
+            }
+        }
+    }
+}

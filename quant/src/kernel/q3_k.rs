@@ -6,7 +6,7 @@ use super::batch::{
 use super::signed;
 use super::signed_super_block::{Scales, SubBlocks, WithoutMins, columns};
 use crate::block::{Block, Q3_K};
-use crate::lanes::{Lanes, Vector};
+use crate::lanes::{Lanes, Pair, Vector};
 use crate::pack;
 use crate::reference::q3_k;
 use crate::round::to_half;
@@ -19,7 +19,9 @@ impl WithoutMins for Q3_K {
     fn fit<L: Lanes>(lanes: L, batch: &Batch, found: &mut SubBlocks) {
         let limit = Self::LIMIT as f32;
         let Some(importance) = batch.importance else {
-            for first in batch.groups(L::N, 16) {
+            // Every exchange waits for the one before: more groups side by side fill the time.
+            let lanes = Pair(lanes, lanes);
+            for first in batch.groups(2 * L::N, 16) {
                 let x = columns(lanes, batch.x, first);
                 found.set(lanes, first, &signed::fit_by_exchange(lanes, &x, limit));
             }

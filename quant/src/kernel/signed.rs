@@ -32,12 +32,17 @@ pub(super) fn fit<L: Lanes, const N: usize>(
     }
 
     let mut inverse = lanes.splat(-limit) / largest;
-    let (xl, ll) = sums(lanes, inverse, x, weights, &wx, limit);
+    let (xl, ll) = sums::<L, N, false>(lanes, inverse, x, weights, &wx, limit);
     let mut scale = L::V::select(ll.eq(zero), zero, xl / ll);
     let mut gain = scale * xl;
     for step in (-9..=9).filter(|&step| step != 0) {
         let guess = lanes.splat(-(limit + 0.1 * step as f32)) / largest;
-        let (xl, ll) = sums(lanes, guess, x, weights, &wx, limit);
+        // Up to a step of 4, the largest weight is still rounded to `-limit`.
+        let (xl, ll) = if step > 4 {
+            sums::<L, N, true>(lanes, guess, x, weights, &wx, limit)
+        } else {
+            sums::<L, N, false>(lanes, guess, x, weights, &wx, limit)
+        };
         let better = ll.gt(zero) & (xl * xl).gt(gain * ll);
         scale = L::V::select(better, xl / ll, scale);
         gain = L::V::select(better, scale * xl, gain);
@@ -46,9 +51,9 @@ pub(super) fn fit<L: Lanes, const N: usize>(
     Found { scale: L::V::select(negligible, zero, scale), inverse, negligible, strange: zero.lt(zero) }
 }
 
-/// The sums of w x l and of w l l over the levels of a guess.
+/// The sums of w x l and of w l l over the levels of a guess, limited below only if `LOW`.
 #[inline(always)]
-fn sums<L: Lanes, const N: usize>(
+fn sums<L: Lanes, const N: usize, const LOW: bool>(
     lanes: L,
     inverse: L::V,
     x: &[L::V; N],
@@ -58,7 +63,11 @@ fn sums<L: Lanes, const N: usize>(
 ) -> (L::V, L::V) {
     let (mut xl, mut ll) = (lanes.splat(0.0), lanes.splat(0.0));
     for i in 0..N {
-        let level = level(lanes, inverse * x[i], limit);
+        let mut level = inverse * x[i];
+        if LOW {
+            level = level.max(lanes.splat(-limit));
+        }
+        level = nearest(lanes, level.min(lanes.splat(limit - 1.0)));
         xl = xl + wx[i] * level;
         ll = ll + weights[i] * level * level;
     }

@@ -76,7 +76,7 @@ fn fit_scale(x: &[f32; 32], importance: Option<&[f32; 32]>, variance: f32) -> f3
 }
 
 /// The level whose value lies nearest; the higher one when two are as near.
-fn nearest_level(x: f32) -> u8 {
+pub(crate) fn nearest_level(x: f32) -> u8 {
     let value = |level: usize| f32::from(VALUES[level]);
     if x <= value(0) {
         return 0;

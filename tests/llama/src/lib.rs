@@ -59,7 +59,15 @@ impl Runtime {
     /// # Errors
     /// llama.cpp's own messages.
     pub fn load(self, path: &Path) -> Result<Model, String> {
-        Model::load(self.api, path)
+        Model::load(self.api, path, false)
+    }
+
+    /// Loads the vocabulary of a GGUF model and nothing else.
+    ///
+    /// # Errors
+    /// llama.cpp's own messages.
+    pub fn load_vocabulary(self, path: &Path) -> Result<Model, String> {
+        Model::load(self.api, path, true)
     }
 
     /// `llama-quantize`: writes `output` from `input`.
@@ -135,12 +143,26 @@ pub struct Quantize<'a> {
     pub pure: bool,
     /// Importance weights by tensor name (GGUF's names), one a column.
     pub importance: &'a [(&'a str, &'a [f32])],
+    /// `--output-tensor-type`, ggml's number.
+    pub output: Option<u32>,
+    /// `--token-embedding-type`, ggml's number.
+    pub token_embedding: Option<u32>,
+    /// `--tensor-type`: patterns of GGUF's names, in small letters, and ggml's numbers.
+    pub tensors: &'a [(&'a str, u32)],
 }
 
 impl Quantize<'_> {
     /// What `llama-quantize` does without options.
     pub const fn to(file_type: u32) -> Self {
-        Quantize { file_type, threads: 1, pure: false, importance: &[] }
+        Quantize {
+            file_type,
+            threads: 1,
+            pure: false,
+            importance: &[],
+            output: None,
+            token_embedding: None,
+            tensors: &[],
+        }
     }
 }
 

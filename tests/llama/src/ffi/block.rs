@@ -63,13 +63,17 @@ pub(super) mod model {
     use super::{AUTO, Field, bools, field};
 
     pub const GPU_LAYERS: Field = field("n_gpu_layers", 4, AUTO);
+    pub const FLAGS: Field =
+        field("vocab_only, check_tensors, use_extra_bufts, no_host", 18, bools([0, 0, 1, 0]));
+    /// [`FLAGS`] with `vocab_only`.
+    pub const VOCAB_ONLY: u32 = bools([1, 0, 1, 0]);
     pub const ALL: [Field; 6] = [
         GPU_LAYERS,
         field("split_mode", 5, 1),
         field("load_mode", 6, AUTO),
         field("lazy_mode", 7, 1),
         field("main_gpu", 8, 0),
-        field("vocab_only, check_tensors, use_extra_bufts, no_host", 18, bools([0, 0, 1, 0])),
+        FLAGS,
     ];
 }
 
@@ -110,20 +114,25 @@ pub(super) mod quantize {
 
     pub const THREADS: Field = field("nthread", 0, 0);
     pub const FILE_TYPE: Field = field("ftype", 1, 7);
+    pub const OUTPUT: Field = field("output_tensor_type", 2, TYPES);
+    pub const TOKEN_EMBEDDING: Field = field("token_embedding_type", 3, TYPES);
     pub const FLAGS: Field =
         field("allow_requantize, quantize_output_tensor, only_copy, pure", 4, bools([0, 1, 0, 0]));
     /// [`FLAGS`] with `pure`.
     pub const PURE: u32 = bools([0, 1, 0, 1]);
     pub const IMPORTANCE: Field = field("imatrix", 6, 0);
-    pub const ALL: [Field; 10] = [
+    pub const TENSORS: Field = field("tt_overrides", 10, 0);
+    pub const ALL: [Field; 12] = [
         THREADS,
         FILE_TYPE,
-        field("output_tensor_type", 2, TYPES),
-        field("token_embedding_type", 3, TYPES),
+        OUTPUT,
+        TOKEN_EMBEDDING,
         FLAGS,
         IMPORTANCE,
         field("imatrix, upper half", 7, 0),
         field("kv_overrides", 8, 0),
+        TENSORS,
+        field("tt_overrides, upper half", 11, 0),
         field("max_buf_size", 14, 0),
         field("max_buf_size, upper half", 15, 2),
     ];

@@ -18,10 +18,13 @@ pub struct Model {
 }
 
 impl Model {
-    pub(crate) fn load(api: &'static Api, path: &Path) -> Result<Model, String> {
+    pub(crate) fn load(api: &'static Api, path: &Path, vocabulary_only: bool) -> Result<Model, String> {
         let path = c_path(path)?;
         let mut parameters = api.model_defaults();
         parameters.set(&block::model::GPU_LAYERS, 0);
+        if vocabulary_only {
+            parameters.set(&block::model::FLAGS, block::model::VOCAB_ONLY);
+        }
         let raw = log::with_messages("load the model", || {
             // SAFETY: a C string and a full set of parameters, as the function takes them.
             let raw = unsafe { (api.llama_model_load_from_file)(path.as_ptr(), parameters) };

@@ -24,6 +24,13 @@ struct Importance {
     len: usize,
 }
 
+/// `llama_model_tensor_override`; a null pattern ends a list.
+#[repr(C)]
+struct TensorType {
+    pattern: *const c_char,
+    ggml_type: u32,
+}
+
 impl Api {
     pub(crate) fn quantize_model(
         &self,
@@ -42,7 +49,23 @@ impl Api {
             .collect();
         list.push(Importance { name: std::ptr::null(), data: std::ptr::null(), len: 0 });
 
+        let patterns: Result<Vec<_>, _> = how.tensors.iter().map(|(regex, _)| CString::new(*regex)).collect();
+        let patterns = patterns.map_err(|error| error.to_string())?;
+        let mut types: Vec<_> = (how.tensors.iter().zip(&patterns))
+            .map(|((_, ggml_type), regex)| TensorType { pattern: regex.as_ptr(), ggml_type: *ggml_type })
+            .collect();
+        types.push(TensorType { pattern: std::ptr::null(), ggml_type: 0 });
+
         let mut parameters = self.quantize_defaults();
+        if let Some(ggml_type) = how.output {
+            parameters.set(&fields::OUTPUT, ggml_type);
+        }
+        if let Some(ggml_type) = how.token_embedding {
+            parameters.set(&fields::TOKEN_EMBEDDING, ggml_type);
+        }
+        if !how.tensors.is_empty() {
+            parameters.set_pointer(&fields::TENSORS, types.as_ptr());
+        }
         parameters.set(&fields::THREADS, how.threads);
         parameters.set(&fields::FILE_TYPE, how.file_type);
         if how.pure {
@@ -52,8 +75,8 @@ impl Api {
             parameters.set_pointer(&fields::IMPORTANCE, list.as_ptr());
         }
         log::with_messages("quantize", || {
-            // SAFETY: C strings and a full set of parameters; the list they point to ends with a null
-            // name and outlives the call, as do the names and weights in it.
+            // SAFETY: C strings and a full set of parameters; the lists they point to end with a null
+            // name and outlive the call, as do the names and weights in them.
             let result = unsafe {
                 (self.llama_model_quantize)(input.as_ptr(), output.as_ptr(), std::ptr::from_ref(&parameters))
             };

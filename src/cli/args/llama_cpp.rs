@@ -1,0 +1,85 @@
+//! Options of `convert` that users of llama.cpp's converter and llama-quantize know by these names.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+
+use crate::convert::Given;
+use crate::error::Result;
+use crate::recipe::{Overrides, parse_format, parse_tensor_type};
+
+/// Which matrix takes which type.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Types of tensors")]
+pub(in crate::cli) struct TensorTypes {
+    /// Give the matrices whose GGUF name matches a type of their own, `ffn_down=Q6_K` for instance; can be given
+    /// several times, the first that matches counts
+    #[arg(long = "tensor-type", value_name = "REGEX=TYPE")]
+    tensor_types: Vec<String>,
+
+    /// The type of output.weight
+    #[arg(long, value_name = "TYPE")]
+    output_tensor_type: Option<String>,
+
+    /// The type of token_embd.weight
+    #[arg(long, value_name = "TYPE")]
+    token_embedding_type: Option<String>,
+
+    /// Give every matrix the type's base type, without the mix
+    #[arg(long)]
+    pure: bool,
+}
+
+/// What else the file says, and how it is cut.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Metadata and files")]
+pub(in crate::cli) struct Contents {
+    /// What to call the model: general.name, and the file when no --output is given
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    model_name: Option<String>,
+
+    /// Author, licence, tags and the like from a JSON file of general. keys, over the model card's
+    #[arg(long, value_name = "FILE")]
+    metadata: Option<PathBuf>,
+
+    /// Set any metadata key, with the type int, float, bool or str; can be given several times
+    #[arg(long, value_name = "KEY=TYPE:VALUE")]
+    override_kv: Vec<String>,
+
+    /// A chat template in Jinja, in the place of the model's
+    #[arg(long, value_name = "FILE")]
+    chat_template: Option<PathBuf>,
+
+    /// Write only metadata and vocabulary, without a tensor
+    #[arg(long, conflicts_with_all = ["types", "split_max_size", "imatrix"])]
+    pub(in crate::cli) vocab_only: bool,
+
+    /// Start a new file, NAME-00001-of-00003.gguf and so on, before one has more tensors than this: 2G or 500M
+    #[arg(long, value_name = "SIZE")]
+    pub(in crate::cli) split_max_size: Option<String>,
+}
+
+impl TensorTypes {
+    pub(in crate::cli) fn parse(&self) -> Result<Overrides> {
+        let format =
+            |option, name: &Option<String>| name.as_deref().map(|n| parse_format(option, n)).transpose();
+        Ok(Overrides {
+            pure: self.pure,
+            output: format("--output-tensor-type", &self.output_tensor_type)?,
+            token_embedding: format("--token-embedding-type", &self.token_embedding_type)?,
+            tensors: self.tensor_types.iter().map(|text| parse_tensor_type(text)).collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl Contents {
+    pub(in crate::cli) fn given(&self) -> Given {
+        Given {
+            model_name: self.model_name.clone(),
+            metadata: self.metadata.clone(),
+            override_kv: self.override_kv.clone(),
+            chat_template: self.chat_template.clone(),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! `glm2llama verify`.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::args::Verify;
+use super::print::note;
+use super::verify_report::{Outcome, print};
+use crate::config::read_capped;
+use crate::error::{Error, Result};
+use crate::verify::{DEFAULT_TEXT, Function, Pair, Verdict, Watch, Weights};
+
+/// A page has 3 kB; only its first tokens are used.
+const MAX_TEXT_BYTES: u64 = 64 << 20;
+
+pub(super) fn run(args: &Verify) -> Result<ExitCode> {
+    let started = Instant::now();
+    let text = match &args.text {
+        Some(file) => read_text(file)?,
+        None => DEFAULT_TEXT.to_owned(),
+    };
+    if args.max_kld.is_some_and(|bar| bar.is_nan() || bar < 0.0) {
+        return Err(Error::Usage("--max-kld: expected a number from 0 on".to_owned()));
+    }
+    let pair = Pair::open(&args.folder, &args.file)?;
+    let steps = Steps::new(!args.json);
+    let facts = pair.facts()?;
+    let weights = pair.weights(&steps)?;
+    let weights_took = started.elapsed();
+    let function = if args.weights_only { None } else { function(&pair, &text, args, &weights, &steps)? };
+    steps.finish();
+    let verdict = Verdict::new(&weights, &facts, function.as_ref(), args.max_kld);
+    let outcome = Outcome {
+        folder: &args.folder,
+        file: &args.file,
+        pair: &pair,
+        facts: &facts,
+        weights: &weights,
+        function: function.as_ref(),
+        verdict: &verdict,
+        weights_took,
+        took: started.elapsed(),
+    };
+    print(&outcome, args.json);
+    Ok(ExitCode::from(u8::from(!verdict.same)))
+}
+
+/// Runs both models; a file that cannot be run is no obstacle when its weights tell already that it is wrong.
+fn function(
+    pair: &Pair,
+    text: &str,
+    args: &Verify,
+    weights: &Weights,
+    steps: &Steps,
+) -> Result<Option<Function>> {
+    let most = args.tokens as usize;
+    match pair.function(text, most, steps) {
+        Ok(function) => Ok(Some(function)),
+        Err(error) if !weights.findings.is_empty() && !matches!(error, Error::Interrupted) => {
+            note(&format!("the models were not run: {error}"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn read_text(file: &Path) -> Result<String> {
+    let bytes = read_capped(file, MAX_TEXT_BYTES)?
+        .ok_or_else(|| Error::input(file, "", "no such file, expected a text"))?;
+    String::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not UTF-8 text"))
+}
+
+/// Time between two plain lines.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// How far the work is: a bar on a terminal, a plain line now and then elsewhere.
+struct Steps {
+    bar: Option<ProgressBar>,
+    lines: bool,
+    last: Mutex<Instant>,
+}
+
+impl Steps {
+    fn new(shown: bool) -> Steps {
+        let bar = (shown && std::io::stderr().is_terminal()).then(|| {
+            let style = ProgressStyle::with_template("{msg:8} {bar:32} {percent} %  {elapsed}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new(1).with_style(style.progress_chars("=> "))
+        });
+        Steps { lines: shown && bar.is_none(), bar, last: Mutex::new(Instant::now()) }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Watch for Steps {
+    fn advanced(&self, part: &'static str, done: u64, total: u64) -> Result<()> {
+        if let Some(bar) = &self.bar {
+            bar.set_message(part);
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+        if let (true, Ok(mut last)) = (self.lines, self.last.lock())
+            && last.elapsed() >= LINE_EVERY
+        {
+            *last = Instant::now();
+            note(&format!("{part}: {} %", 100 * done / total.max(1)));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.finish(); // on an error too: its line must not stand behind half a bar
+    }
+}

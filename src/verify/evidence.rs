@@ -1,0 +1,96 @@
+//! What no field of the checkpoint says, judged from its files a second time: what `rope_ratio` scales, and
+//! whether the model has roles.
+
+use std::path::Path;
+
+use crate::config::{GlmConfig, read_capped};
+use crate::error::Result;
+
+const MAX_BYTES: u64 = 4 << 20;
+
+/// What the files tell.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Evidence {
+    /// Multiplies the base of 10,000.
+    base_ratio: f64,
+    /// Divides the positions.
+    position_ratio: f64,
+    /// The role tokens of ChatGLM3 (true) or none (false), where some file says so.
+    pub roles: Option<bool>,
+}
+
+impl Evidence {
+    pub(super) fn read(folder: &Path, config: &GlmConfig) -> Result<Evidence> {
+        let text = |name: &str| -> Result<String> {
+            let bytes = read_capped(&folder.join(name), MAX_BYTES)?.unwrap_or_default();
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let modelling = text("modeling_chatglm.py")?;
+        let tokenization = text("tokenization_chatglm.py")?;
+        let tokenizer_config = text("tokenizer_config.json")?;
+        Ok(judge(config, &modelling, &tokenization, &tokenizer_config))
+    }
+
+    /// The base of ChatGLM's own rotation.
+    pub(super) fn rope_base(&self) -> f64 {
+        10_000.0 * self.base_ratio
+    }
+
+    /// The angle by which pair `i` of a head of `d` values turns from one position to the next; none when it
+    /// does not: only the first half of a head is rotated.
+    pub(super) fn rotation_speed(&self, i: usize, d: usize) -> Option<f64> {
+        let rotated = d / 2;
+        (2 * i < rotated)
+            .then(|| self.rope_base().powf(-2.0 * i as f64 / rotated as f64) / self.position_ratio)
+    }
+}
+
+fn judge(config: &GlmConfig, modelling: &str, tokenization: &str, tokenizer_config: &str) -> Evidence {
+    let dense = |text: &str| text.split_whitespace().collect::<String>();
+    let modelling = dense(modelling);
+    let name = config.name_or_path.to_lowercase();
+    let divides = modelling.contains("/self.rope_ratio") || modelling.contains("/rope_ratio");
+    let multiplies = modelling.contains("*self.rope_ratio") || modelling.contains("*rope_ratio");
+    let by_position = divides || (!multiplies && name.contains("chatglm2"));
+    let (base_ratio, position_ratio) =
+        if by_position { (1.0, config.rope_ratio) } else { (config.rope_ratio, 1.0) };
+
+    let roles = if tokenization.contains("sMASK") {
+        Some(tokenization.contains("<|observation|>"))
+    } else if tokenizer_config.contains("<|user|>") || tokenizer_config.contains("<|{{") {
+        Some(true)
+    } else if tokenizer_config.contains("[Round") || name.contains("chatglm2") || name.contains("codegeex2") {
+        Some(false)
+    } else if name.contains("chatglm3") {
+        Some(true)
+    } else {
+        None
+    };
+    Evidence { base_ratio, position_ratio, roles }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::chatglm3_config;
+
+    #[test]
+    fn the_ratio_scales_the_base_but_for_chatglm2() {
+        let config = GlmConfig { rope_ratio: 16.0, name_or_path: String::new(), ..chatglm3_config() };
+        let base = judge(&config, "", "", "");
+        assert_eq!((base.rope_base(), base.rotation_speed(0, 128)), (160_000.0, Some(1.0)));
+        assert_eq!(base.rotation_speed(32, 128), None);
+        let named = GlmConfig { name_or_path: "THUDM/chatglm2-6b-32k".into(), ..config };
+        let positions = judge(&named, "", "", "");
+        assert_eq!((positions.rope_base(), positions.rotation_speed(0, 128)), (10_000.0, Some(1.0 / 16.0)));
+        assert_eq!(judge(&named, "base = base * self.rope_ratio", "", "").rope_base(), 160_000.0);
+    }
+
+    #[test]
+    fn roles_are_seen_in_the_files_before_the_name() {
+        let config = GlmConfig { name_or_path: String::new(), ..chatglm3_config() };
+        assert_eq!(judge(&config, "", "", "{}").roles, None);
+        assert_eq!(judge(&config, "", "", "<|{{ message['role'] }}|>").roles, Some(true));
+        assert_eq!(judge(&config, "", "[\"[sMASK]\", \"sop\"]", "").roles, Some(false));
+    }
+}

@@ -1,0 +1,125 @@
+//! Both models on the same text: the source by ChatGLM's rules, the file by Llama's.
+
+use std::path::Path;
+
+use super::decoder::{Decoder, HEAD_ROWS};
+use super::divergence::{Divergence, Position};
+use super::evidence::Evidence;
+use super::glm::Glm;
+use super::llama::Llama;
+use super::{Pair, Watch};
+use crate::error::{Error, Result};
+
+/// What running both models came to.
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// After each token.
+    pub positions: Vec<Position>,
+    /// Each token's text, for display.
+    pub texts: Vec<String>,
+    /// Mean of the divergences, in nats.
+    pub mean_kl: f64,
+    /// Their median.
+    pub median_kl: f64,
+    /// 99 of 100 are below.
+    pub high_kl: f64,
+    /// The largest of them.
+    pub largest_kl: f64,
+    /// The part of the positions where both think the same token likeliest.
+    pub top_agreement: f64,
+    /// The source's perplexity.
+    pub source_perplexity: f64,
+    /// The file's.
+    pub file_perplexity: f64,
+    /// The largest difference of two logits.
+    pub largest_difference: f32,
+}
+
+/// Runs both models over the tokens; the first `prefix` of them are not text.
+pub(super) fn run(
+    pair: &Pair,
+    evidence: &Evidence,
+    tokens: &[u32],
+    prefix: usize,
+    watch: &dyn Watch,
+) -> Result<Function> {
+    let vocabulary = pair.config.padded_vocab_size;
+    let source = Glm::new(&pair.config, &pair.checkpoint, evidence);
+    let file = Llama::new(&pair.file)?;
+    if file.output_rows()? != vocabulary || file.layers() != source.layers() {
+        let found = format!("{} layers and {} tokens", file.layers(), file.output_rows()?);
+        let expected = format!("{} and {vocabulary}", source.layers());
+        return Err(Error::mismatch(pair.file.path(), "", found, expected));
+    }
+    // A layer is in work once on each side; the output layer is about as much as one more.
+    let total = 2 * source.layers() as u64 + 2;
+    let (mut a, mut b) = (source.embed(tokens)?, file.embed(tokens)?);
+    for layer in 0..source.layers() {
+        a = source.layer(layer, a)?;
+        watch.advanced("layers", 2 * layer as u64 + 1, total)?;
+        b = file.layer(layer, b)?;
+        watch.advanced("layers", 2 * layer as u64 + 2, total)?;
+    }
+    let (a, b) = (source.last_norm(&a)?, file.last_norm(&b)?);
+    let mut divergence = Divergence::new(tokens);
+    for start in (0..vocabulary).step_by(HEAD_ROWS) {
+        let rows = start..vocabulary.min(start + HEAD_ROWS);
+        divergence.add(start, &source.logits(rows.clone(), &a)?, &file.logits(rows, &b)?);
+        watch.advanced("layers", total - 1, total)?;
+    }
+    Ok(Function::new(divergence.positions(), prefix))
+}
+
+/// All logits of the checkpoint, `[tokens, vocabulary]`.
+///
+/// # Errors
+/// When the checkpoint cannot be read, or has no such tokens.
+pub fn source_logits(folder: &Path, tokens: &[u32], watch: &dyn Watch) -> Result<Vec<f32>> {
+    let config = crate::config::GlmConfig::load(folder)?;
+    let checkpoint = crate::checkpoint::Checkpoint::open(folder)?;
+    let evidence = Evidence::read(folder, &config)?;
+    super::decoder::all_logits(&Glm::new(&config, &checkpoint, &evidence), tokens, watch)
+}
+
+/// All logits of a GGUF file, `[tokens, vocabulary]`.
+///
+/// # Errors
+/// When the file is no llama model, cannot be read, or has no such tokens.
+pub fn file_logits(file: &Path, tokens: &[u32], watch: &dyn Watch) -> Result<Vec<f32>> {
+    let file = crate::gguf::GgufFile::open(file)?;
+    super::decoder::all_logits(&Llama::new(&file)?, tokens, watch)
+}
+
+impl Function {
+    fn new(positions: Vec<Position>, prefix: usize) -> Function {
+        let mut kls: Vec<f64> = positions.iter().map(|position| position.kl).collect();
+        kls.sort_by(f64::total_cmp);
+        let count = positions.len().max(1) as f64;
+        let quantile = |part: f64| {
+            let index = (part * (kls.len().saturating_sub(1)) as f64).round() as usize; // within the list
+            kls.get(index).copied().unwrap_or(0.0)
+        };
+        // The text's own tokens are predicted from the last token of the prefix on.
+        let text = positions.get(prefix.saturating_sub(1)..).unwrap_or_default();
+        let perplexity = |surprise: fn(&Position) -> Option<f64>| {
+            let surprises: Vec<f64> = text.iter().filter_map(surprise).collect();
+            (surprises.iter().sum::<f64>() / surprises.len().max(1) as f64).exp()
+        };
+        let largest = |a: f32, b: &Position| {
+            let b = b.largest_difference;
+            if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
+        };
+        Function {
+            mean_kl: kls.iter().sum::<f64>() / count,
+            median_kl: quantile(0.5),
+            high_kl: quantile(0.99),
+            largest_kl: kls.last().copied().unwrap_or(0.0),
+            top_agreement: positions.iter().filter(|position| position.same_top).count() as f64 / count,
+            source_perplexity: perplexity(|position| position.source_surprise),
+            file_perplexity: perplexity(|position| position.file_surprise),
+            largest_difference: positions.iter().fold(0.0, largest),
+            texts: Vec::new(),
+            positions,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! ChatGLM by its authors' own rules, from the checkpoint, in f32: fused projections, half of each head
+//! rotated, the feed-forward network as wide as it is.
+
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, concatenate};
+
+use super::decoder::Decoder;
+use super::evidence::Evidence;
+use super::mapping::query_key_value;
+use super::math::{
+    Activations, Matrix, add_bias, attention, gated, linear, multiply, rms_norm, rotate_pairs, rows_of,
+    vector,
+};
+use crate::checkpoint::{Checkpoint, Tensor};
+use crate::config::GlmConfig;
+use crate::error::{Error, Result};
+
+/// The source model.
+pub(super) struct Glm<'a> {
+    config: &'a GlmConfig,
+    checkpoint: &'a Checkpoint,
+    /// What stands before every tensor's name.
+    prefix: &'static str,
+    /// How fast the pairs of a head turn: a quarter of its values.
+    speeds: Vec<f64>,
+}
+
+impl<'a> Glm<'a> {
+    pub(super) fn new(config: &'a GlmConfig, checkpoint: &'a Checkpoint, evidence: &Evidence) -> Glm<'a> {
+        let prefixed = checkpoint.tensors().keys().any(|name| name.starts_with("transformer."));
+        let d = config.head_dim;
+        let speeds = (0..d / 2).map_while(|i| evidence.rotation_speed(i, d)).collect();
+        Glm { config, checkpoint, prefix: if prefixed { "transformer." } else { "" }, speeds }
+    }
+
+    /// A tensor that must be there, with so many rows and columns.
+    fn tensor(&self, name: &str, rows: usize, columns: usize) -> Result<Weights<'a>> {
+        let name = format!("{}{name}", self.prefix);
+        let tensor = self.checkpoint.tensors().get(&name).ok_or_else(|| {
+            Error::mismatch(&self.config.file, &name, "no such tensor", "it in the checkpoint")
+        })?;
+        if (tensor.rows(), tensor.columns()) != (rows, columns) {
+            let found = format!("shape {:?}", tensor.shape);
+            return Err(Error::mismatch(
+                self.checkpoint.path(tensor),
+                name,
+                found,
+                format!("[{rows}, {columns}]"),
+            ));
+        }
+        Ok(Weights { checkpoint: self.checkpoint, tensor })
+    }
+
+    fn norm(&self, name: &str, x: &Activations) -> Result<Activations> {
+        let weights = vector(&self.tensor(name, self.config.hidden_size, 1)?)?;
+        Ok(rms_norm(x, &weights, self.config.layernorm_epsilon))
+    }
+
+    fn attend(&self, block: &str, x: &Activations) -> Result<Activations> {
+        let c = self.config;
+        let (n, g, d, h) = (c.num_attention_heads, c.num_kv_heads, c.head_dim, c.hidden_size);
+        let name = |part: &str| format!("{block}.self_attention.{part}");
+        let rows = (n + 2 * g) * d;
+        let mut fused = linear(&self.tensor(&name("query_key_value.weight"), rows, h)?, x)?;
+        if c.qkv_bias {
+            add_bias(&mut fused, &vector(&self.tensor(&name("query_key_value.bias"), rows, 1)?)?);
+        }
+        let (mut q, mut k, v) = self.take_apart(&fused);
+        rotate_pairs(&mut q, d, &self.speeds);
+        rotate_pairs(&mut k, d, &self.speeds);
+        let mixed = attention(&q, &k, &v, n, g);
+        linear(&self.tensor(&name("dense.weight"), h, n * d)?, &mixed)
+    }
+
+    fn take_apart(&self, fused: &Activations) -> (Activations, Activations, Activations) {
+        let part = |letter: char| {
+            let rows = (0..fused.nrows()).filter(|&row| query_key_value(self.config, row).0 == letter);
+            let views: Vec<ArrayView2<f32>> = rows.map(|row| rows_of(fused, row..row + 1)).collect();
+            concatenate(Axis(0), &views).unwrap_or_else(|_| Array2::zeros((0, fused.ncols())))
+        };
+        (part('q'), part('k'), part('v'))
+    }
+
+    fn feed_forward(&self, block: &str, x: &Activations) -> Result<Activations> {
+        let (h, f) = (self.config.hidden_size, self.config.ffn_hidden_size);
+        let up = linear(&self.tensor(&format!("{block}.mlp.dense_h_to_4h.weight"), 2 * f, h)?, x)?;
+        let mut gate = rows_of(&up, 0..f).to_owned();
+        gated(&mut gate, rows_of(&up, f..2 * f));
+        linear(&self.tensor(&format!("{block}.mlp.dense_4h_to_h.weight"), h, f)?, &gate)
+    }
+}
+
+impl Decoder for Glm<'_> {
+    fn layers(&self) -> usize {
+        self.config.num_layers
+    }
+
+    fn vocabulary(&self) -> usize {
+        self.config.padded_vocab_size
+    }
+
+    fn embed(&self, tokens: &[u32]) -> Result<Activations> {
+        let h = self.config.hidden_size;
+        let embedding = self.tensor("embedding.word_embeddings.weight", self.config.padded_vocab_size, h)?;
+        embed(&embedding, tokens)
+    }
+
+    fn layer(&self, number: usize, mut x: Activations) -> Result<Activations> {
+        let block = format!("encoder.layers.{number}");
+        x += &self.attend(&block, &self.norm(&format!("{block}.input_layernorm.weight"), &x)?)?;
+        x += &self
+            .feed_forward(&block, &self.norm(&format!("{block}.post_attention_layernorm.weight"), &x)?)?;
+        Ok(x)
+    }
+
+    fn last_norm(&self, x: &Activations) -> Result<Activations> {
+        self.norm("encoder.final_layernorm.weight", x)
+    }
+
+    fn logits(&self, rows: Range<usize>, x: &Activations) -> Result<Activations> {
+        let c = self.config;
+        let name =
+            if c.tie_word_embeddings { "embedding.word_embeddings.weight" } else { "output_layer.weight" };
+        multiply(&self.tensor(name, c.padded_vocab_size, c.hidden_size)?, rows, x)
+    }
+}
+
+/// The rows of an embedding for some tokens, as columns.
+pub(super) fn embed(embedding: &dyn Matrix, tokens: &[u32]) -> Result<Activations> {
+    let mut x = Array2::zeros((embedding.columns(), tokens.len()));
+    let mut row = vec![0.0; embedding.columns()];
+    for (mut column, &token) in x.axis_iter_mut(Axis(1)).zip(tokens) {
+        let token = token as usize;
+        embedding.read(token..token + 1, &mut row)?;
+        column.assign(&ArrayView1::from(&row));
+    }
+    Ok(x)
+}
+
+/// A tensor of the checkpoint.
+struct Weights<'a> {
+    checkpoint: &'a Checkpoint,
+    tensor: &'a Tensor,
+}
+
+impl Matrix for Weights<'_> {
+    fn rows(&self) -> usize {
+        self.tensor.rows()
+    }
+
+    fn columns(&self) -> usize {
+        self.tensor.columns()
+    }
+
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        let mut raw = vec![0; rows.len() * self.tensor.row_bytes()];
+        self.checkpoint.read_rows(self.tensor, rows.start, &mut raw)?;
+        self.tensor.dtype.decode(&raw, out);
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! Shows that a GGUF file is the same model as a ChatGLM checkpoint.
+//!
+//! Stands beside the converter, not inside: both sides are read afresh, and what has to be where is stated a
+//! second time, from ChatGLM's rules. Nothing of `remap`, `recipe`, `metadata`, `pipeline` or of what the
+//! tokenizer module decides is used. `docs/verify.md` says what a verdict means, and what it does not.
+
+mod bounds;
+mod compare;
+mod decoder;
+mod divergence;
+mod encode;
+mod evidence;
+mod facts;
+mod function;
+mod glm;
+mod llama;
+mod mapping;
+mod math;
+mod pieces;
+mod template;
+mod verdict;
+mod vocabulary;
+mod weights;
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::Checkpoint;
+use crate::config::GlmConfig;
+use crate::error::{Error, Result};
+use crate::gguf::{GgufFile, Value};
+pub use divergence::Position;
+use evidence::Evidence;
+pub use function::{Function, file_logits, source_logits};
+use pieces::Pieces;
+pub use verdict::Verdict;
+pub use weights::{TensorError, Weights};
+
+/// A page of English, Chinese and code.
+pub const DEFAULT_TEXT: &str = include_str!("page.txt");
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The tensor, key or token to blame.
+    pub subject: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Finding {
+    fn new(subject: impl Into<String>, problem: impl Into<String>) -> Finding {
+        Finding { subject: subject.into(), problem: problem.into() }
+    }
+}
+
+/// Told how far the work is; may stop it.
+pub trait Watch: Sync {
+    /// `done` of `total` of a part are done.
+    ///
+    /// # Errors
+    /// To stop: [`Error::Interrupted`].
+    fn advanced(&self, part: &'static str, done: u64, total: u64) -> Result<()>;
+}
+
+/// Watches nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    fn advanced(&self, _: &'static str, _: u64, _: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The metadata part of the verdict.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Facts of the architecture that were checked.
+    pub checked: usize,
+    /// Tokens that were compared; none where the vocabulary cannot be judged.
+    pub tokens: Option<usize>,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+/// The two sides, opened.
+#[derive(Debug)]
+pub struct Pair {
+    folder: PathBuf,
+    /// The checkpoint's config.
+    pub config: GlmConfig,
+    /// The checkpoint's weights.
+    pub checkpoint: Checkpoint,
+    /// The file to judge.
+    pub file: GgufFile,
+    evidence: Evidence,
+    pieces: Option<Pieces>,
+}
+
+impl Pair {
+    /// Opens both sides.
+    ///
+    /// # Errors
+    /// When one cannot be read, or the file is of another architecture: then there is nothing to compare.
+    pub fn open(folder: &Path, file: &Path) -> Result<Pair> {
+        let config = GlmConfig::load(folder)?;
+        let checkpoint = Checkpoint::open(folder)?;
+        let evidence = Evidence::read(folder, &config)?;
+        let pieces = Pieces::read(folder)?;
+        let file = GgufFile::open(file)?;
+        let key = "general.architecture";
+        let found = match file.metadata.get(key) {
+            Some(Value::String(name)) if name == "llama" => {
+                return Ok(Pair { folder: folder.to_owned(), config, checkpoint, file, evidence, pieces });
+            }
+            Some(Value::String(name)) => name.as_str(),
+            _ => "nothing",
+        };
+        Err(Error::mismatch(file.path(), key, found, "llama"))
+    }
+
+    /// The file's feed-forward width; the checkpoint's where the file says nothing.
+    fn ffn(&self) -> u64 {
+        facts::unsigned(&self.file, "llama.feed_forward_length").unwrap_or(self.config.ffn_hidden_size as u64)
+    }
+
+    /// The file was quantized with an importance matrix.
+    fn importance(&self) -> bool {
+        self.file.metadata.keys().any(|key| key.starts_with("quantize.imatrix."))
+    }
+
+    /// Checks metadata, vocabulary and template.
+    ///
+    /// # Errors
+    /// When the checkpoint's files cannot be read.
+    pub fn facts(&self) -> Result<Facts> {
+        let mut facts = Facts::default();
+        facts.checked = facts::check(self, &self.evidence, &mut facts.findings)?;
+        if let Some(pieces) = &self.pieces {
+            let roles = vocabulary::check(self, &self.folder, pieces, &self.evidence, &mut facts.findings)?;
+            template::check(self, roles, &mut facts.findings);
+            facts.tokens = Some(self.config.padded_vocab_size);
+        }
+        Ok(facts)
+    }
+
+    /// Compares every weight.
+    ///
+    /// # Errors
+    /// When one of the two cannot be read.
+    pub fn weights(&self, watch: &dyn Watch) -> Result<Weights> {
+        weights::check(self, watch)
+    }
+
+    /// Runs both models on the first `most` tokens of a text.
+    ///
+    /// # Errors
+    /// When one of the two cannot be run.
+    pub fn function(&self, text: &str, most: usize, watch: &dyn Watch) -> Result<Function> {
+        let (tokens, prefix) = match &self.pieces {
+            Some(pieces) => (encode::encode(pieces, text, most), encode::PREFIX_LEN),
+            None => (scattered_tokens(self.config.padded_vocab_size, most), 0),
+        };
+        let vocabulary = self.config.padded_vocab_size;
+        if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
+            let file = self.folder.join("tokenizer.model");
+            return Err(Error::mismatch(
+                &file,
+                "",
+                format!("token {token}"),
+                format!("fewer than {vocabulary}"),
+            ));
+        }
+        let mut function = function::run(self, &self.evidence, &tokens, prefix, watch)?;
+        let text_of = |&token: &u32| match &self.pieces {
+            Some(pieces) => pieces.text(token),
+            None => format!("<{token}>"),
+        };
+        function.texts = tokens.iter().map(text_of).collect();
+        Ok(function)
+    }
+}
+
+/// Tokens for a model whose tokenizer is not read here: the same for every run, from all over the vocabulary.
+fn scattered_tokens(vocabulary: usize, count: usize) -> Vec<u32> {
+    (1..=count as u64)
+        .map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % vocabulary.max(1))
+        .filter_map(|id| u32::try_from(id).ok())
+        .collect()
+}

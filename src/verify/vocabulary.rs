@@ -1,0 +1,210 @@
+//! The file's vocabulary against the checkpoint's `tokenizer.model`, token by token.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::evidence::Evidence;
+use super::facts::unsigned;
+use super::pieces::Pieces;
+use super::{Finding, Pair};
+use crate::config::read_capped;
+use crate::error::Result;
+use crate::gguf::{GgufFile, Value};
+
+const KEY: &str = "tokenizer.ggml";
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
+const UNUSED: i32 = 5;
+/// What the authors' tokenizer puts after the pieces, in the order of the ids.
+const MASKS: [&str; 5] = ["[MASK]", "[gMASK]", "[sMASK]", "sop", "eop"];
+const ROLES: [&str; 4] = ["<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"];
+
+/// Checks tokens, scores, types, special ids and flags; returns whether the model has roles.
+pub(super) fn check(
+    pair: &Pair,
+    folder: &Path,
+    pieces: &Pieces,
+    evidence: &Evidence,
+    findings: &mut Vec<Finding>,
+) -> Result<bool> {
+    let file = &pair.file;
+    expect_text(file, "model", "llama", findings);
+    expect_text(file, "pre", "default", findings);
+    for (name, expected) in [("add_bos_token", false), ("add_eos_token", false), ("add_space_prefix", true)] {
+        let found = file.metadata.get(&format!("{KEY}.{name}"));
+        if found != Some(&Value::Bool(expected)) {
+            findings.push(Finding::new(format!("{KEY}.{name}"), format!("is not {expected}")));
+        }
+    }
+    let (Some(Value::Strings(tokens)), Some(Value::F32s(scores)), Some(Value::I32s(types))) = (
+        file.metadata.get(&format!("{KEY}.tokens")),
+        file.metadata.get(&format!("{KEY}.scores")),
+        file.metadata.get(&format!("{KEY}.token_type")),
+    ) else {
+        findings.push(Finding::new(format!("{KEY}.tokens"), "and its scores and types are not all there"));
+        return Ok(evidence.roles.unwrap_or(true));
+    };
+    let count = pair.config.padded_vocab_size;
+    for (name, found) in [("tokens", tokens.len()), ("scores", scores.len()), ("token_type", types.len())] {
+        if found != count {
+            findings
+                .push(Finding::new(format!("{KEY}.{name}"), format!("has {found} values, expected {count}")));
+            return Ok(evidence.roles.unwrap_or(true));
+        }
+    }
+    let entries = Entries { tokens, scores, types };
+    entries.check_pieces(pieces, findings);
+    let roles = entries.check_specials(pieces, evidence, findings);
+    entries.check_rest(pieces.special(MASKS.len() + if roles { 4 } else { 0 }), folder, findings)?;
+    check_ids(file, pieces, roles, findings);
+    Ok(roles)
+}
+
+/// The file's three arrays, of equal length.
+struct Entries<'a> {
+    tokens: &'a [String],
+    scores: &'a [f32],
+    types: &'a [i32],
+}
+
+impl Entries<'_> {
+    fn check_pieces(&self, pieces: &Pieces, findings: &mut Vec<Finding>) {
+        let mut wrong = Vec::new();
+        for (id, piece) in pieces.pieces.iter().enumerate() {
+            let same = self.tokens.get(id) == Some(&piece.text)
+                && self.scores.get(id).map(|score| score.to_bits()) == Some(piece.score.to_bits())
+                && self.types.get(id) == Some(&piece.type_number());
+            if !same {
+                wrong.push(id);
+            }
+        }
+        if let Some(&id) = wrong.first() {
+            let found = self.tokens.get(id).map_or("nothing", String::as_str);
+            let problem = format!(
+                "differ from tokenizer.model in {} tokens, first in token {id}: {found:?}, expected {:?} \
+                 with its score and type",
+                wrong.len(),
+                pieces.pieces[id].text
+            );
+            findings.push(Finding::new(format!("{KEY}.tokens"), problem));
+        }
+    }
+
+    /// The special tokens follow the pieces; returns whether roles are among them.
+    fn check_specials(&self, pieces: &Pieces, evidence: &Evidence, findings: &mut Vec<Finding>) -> bool {
+        let at = |number: usize| self.tokens.get(pieces.special(number) as usize).map(String::as_str);
+        let has_roles = at(MASKS.len()) == Some(ROLES[0]);
+        let expected = evidence.roles.unwrap_or(has_roles);
+        let lowest = pieces.pieces.iter().map(|piece| piece.score).fold(f32::INFINITY, f32::min);
+        let prompt = format!("{}{}", at(1).unwrap_or_default(), at(3).unwrap_or_default());
+        if prompt != "[gMASK]sop" {
+            let problem = format!("spell the prefix {prompt:?}, expected \"[gMASK]sop\"");
+            findings.push(Finding::new(format!("{KEY}.tokens"), problem));
+        }
+        let names = MASKS.iter().chain(ROLES.iter().take(if expected { ROLES.len() } else { 0 }));
+        for (number, &name) in names.enumerate() {
+            let id = pieces.special(number) as usize;
+            let found = at(number).unwrap_or_default();
+            if !spells(found, name) {
+                let problem = format!("has {found:?} as token {id}, expected {name:?}");
+                findings.push(Finding::new(format!("{KEY}.tokens"), problem));
+                return expected;
+            }
+            if self.types[id] != CONTROL {
+                let problem = format!("is {} for token {id}, {name:?}, expected {CONTROL}", self.types[id]);
+                findings.push(Finding::new(format!("{KEY}.token_type"), problem));
+            }
+            // Else a runtime that merges by score makes `sop` of ordinary text.
+            if self.scores[id] >= lowest {
+                let problem = format!(
+                    "is {} for token {id}, {name:?}, expected less than any piece's",
+                    self.scores[id]
+                );
+                findings.push(Finding::new(format!("{KEY}.scores"), problem));
+            }
+        }
+        if !expected && has_roles {
+            findings.push(Finding::new(format!("{KEY}.tokens"), "has role tokens, which this model has not"));
+        }
+        expected
+    }
+
+    /// What is left fills the embedding's rows: nothing that text could turn into.
+    fn check_rest(&self, from: u32, folder: &Path, findings: &mut Vec<Finding>) -> Result<()> {
+        let added = added_tokens(folder)?;
+        for id in from as usize..self.tokens.len() {
+            let (token, kind) = (&self.tokens[id], self.types[id]);
+            let fits = match added.get(&id) {
+                Some(name) => token == name && (kind == CONTROL || kind == USER_DEFINED),
+                None => kind == UNUSED,
+            };
+            if !fits {
+                let expected =
+                    added.get(&id).map_or("an unused token".to_owned(), |name| format!("{name:?}"));
+                let problem = format!("has {token:?} of type {kind} as token {id}, expected {expected}");
+                findings.push(Finding::new(format!("{KEY}.tokens"), problem));
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The token's text in the file stands for the authors' name. Runtimes cut special tokens out of the middle of
+/// words: of letters alone it would be cut out of `people` and `sophist`, so a bracket has to be with it, which
+/// the prefix lends.
+fn spells(found: &str, name: &str) -> bool {
+    match name {
+        "[gMASK]" => found == "[gMASK" || found == name,
+        "sop" | "eop" => found.strip_suffix(name).is_some_and(|before| before.ends_with(']')),
+        _ => found == name,
+    }
+}
+
+/// The tokens that fine-tuning added, by id.
+fn added_tokens(folder: &Path) -> Result<BTreeMap<usize, String>> {
+    let bytes = read_capped(&folder.join("tokenizer_config.json"), 16 << 20)?.unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let entries = json.get("added_tokens_decoder").and_then(serde_json::Value::as_object);
+    let named = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|(id, entry)| Some((id.parse().ok()?, entry.get("content")?.as_str()?.to_owned())));
+    Ok(named.collect())
+}
+
+fn check_ids(file: &GgufFile, pieces: &Pieces, roles: bool, findings: &mut Vec<Finding>) {
+    let role = |name: &str| {
+        let number = ROLES.iter().position(|&role| role == name)?;
+        roles.then(|| pieces.special(MASKS.len() + number))
+    };
+    let unknown =
+        pieces.pieces.iter().position(|piece| piece.type_number() == 2).and_then(|id| u32::try_from(id).ok());
+    let expected = [
+        ("bos", pieces.id("<s>")),
+        ("eos", pieces.id("</s>")),
+        ("unknown", unknown),
+        ("eot", role("<|user|>")),
+        ("eom", role("<|observation|>")),
+    ];
+    for (name, expected) in expected {
+        let key = format!("{KEY}.{name}_token_id");
+        let found = unsigned(file, &key);
+        if found != expected.map(u64::from) {
+            let text = |id: Option<u64>| id.map_or("absent".to_owned(), |id| id.to_string());
+            let problem = format!("is {}, expected {}", text(found), text(expected.map(u64::from)));
+            findings.push(Finding::new(key, problem));
+        }
+    }
+}
+
+fn expect_text(file: &GgufFile, name: &str, expected: &str, findings: &mut Vec<Finding>) {
+    let key = format!("{KEY}.{name}");
+    match file.metadata.get(&key) {
+        Some(Value::String(found)) if found == expected => {}
+        Some(Value::String(found)) => {
+            findings.push(Finding::new(key, format!("is {found:?}, expected {expected:?}")));
+        }
+        _ => findings.push(Finding::new(key, format!("is absent, expected {expected:?}"))),
+    }
+}

@@ -1,0 +1,291 @@
+//! Every weight of the checkpoint is looked up in the file, and every weight of the file is accounted for.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quant::Format;
+use rayon::prelude::*;
+
+use super::compare::{Comparer, Tally};
+use super::mapping::{self, Place, ROPE_FACTORS, Run};
+use super::{Finding, Pair, Watch};
+use crate::checkpoint::Tensor;
+use crate::error::{Error, Result};
+use crate::gguf::StoredTensor;
+
+/// Source weights that are compared at a time by one thread.
+const CHUNK_WEIGHTS: usize = 1 << 20;
+
+/// One tensor of the file against its source.
+#[derive(Clone, Debug)]
+pub struct TensorError {
+    /// Its name in the file.
+    pub name: String,
+    /// The block it belongs to.
+    pub layer: Option<usize>,
+    /// Its format.
+    pub format: Format,
+    /// Its bytes in the file.
+    pub bytes: u64,
+    /// Weights compared.
+    pub weights: u64,
+    /// Weights further from their source than the format allows.
+    pub outside: u64,
+    /// Largest absolute error.
+    pub largest: f32,
+    /// Largest error as a part of what the format allows: 1 is just allowed.
+    pub largest_use: f32,
+    /// Row and column of that weight.
+    pub worst: (usize, usize),
+    /// Root of the mean square error, as a part of the tensor's own root mean square.
+    pub relative_rmse: f64,
+    /// Signal to noise in dB; none when there is no error at all.
+    pub snr_db: Option<f64>,
+}
+
+/// The weights part of the verdict.
+#[derive(Clone, Debug, Default)]
+pub struct Weights {
+    /// The tensors, in the order of the file.
+    pub tensors: Vec<TensorError>,
+    /// Source weights compared.
+    pub compared: u64,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+/// A piece of work: rows of the checkpoint, or, without a source, rows of padding.
+struct Chunk<'a> {
+    source: Option<(&'a Tensor, Range<usize>)>,
+    target: usize,
+    target_rows: Range<usize>,
+}
+
+/// Compares all weights, in parallel; memory is a chunk for each thread.
+pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
+    let mut weights = Weights::default();
+    let shapes = mapping::file_shapes(&pair.config, pair.ffn());
+    check_tensors(pair, &shapes, &mut weights.findings);
+    let usable: BTreeMap<&str, usize> = pair
+        .file
+        .tensors
+        .iter()
+        .enumerate()
+        .filter(|(_, tensor)| tensor.format().is_some() && shapes.get(&tensor.name) == Some(&tensor.shape))
+        .map(|(i, tensor)| (tensor.name.as_str(), i))
+        .collect();
+    let chunks = chunks(pair, &usable, &mut weights.findings);
+    let total: u64 = chunks.iter().map(Chunk::weights).sum();
+    let done = AtomicU64::new(0);
+    let tallies = chunks
+        .par_iter()
+        .map(|chunk| {
+            let tally = chunk.compare(pair)?;
+            let done = done.fetch_add(chunk.weights(), Ordering::Relaxed) + chunk.weights();
+            watch.advanced("weights", done, total)?;
+            Ok(tally)
+        })
+        .collect::<Result<Vec<Tally>>>()?;
+
+    let mut by_tensor = vec![Tally::default(); pair.file.tensors.len()];
+    for (chunk, tally) in chunks.iter().zip(&tallies) {
+        by_tensor[chunk.target].add(tally);
+    }
+    for (tensor, tally) in pair.file.tensors.iter().zip(&by_tensor).filter(|(_, tally)| tally.weights > 0) {
+        weights.compared += tally.weights;
+        let error = TensorError::new(tensor, tally);
+        weights.findings.extend(error.finding());
+        weights.tensors.push(error);
+    }
+    weights.findings.extend(padding_with_effect(pair, &by_tensor));
+    Ok(weights)
+}
+
+/// The file has exactly the tensors that this model has, each with its shape.
+fn check_tensors(pair: &Pair, shapes: &BTreeMap<String, Vec<u64>>, findings: &mut Vec<Finding>) {
+    for (name, shape) in shapes {
+        match pair.file.tensor(name) {
+            None => findings.push(Finding::new(name, "is missing from the file")),
+            Some(tensor) if tensor.shape != *shape => {
+                findings
+                    .push(Finding::new(name, format!("has shape {:?}, expected {shape:?}", tensor.shape)));
+            }
+            Some(tensor) if tensor.format().is_none() => {
+                let problem = format!("is stored as {}, which cannot be read here", tensor.format_name());
+                findings.push(Finding::new(name, problem));
+            }
+            Some(_) => {}
+        }
+    }
+    for tensor in pair.file.tensors.iter().filter(|tensor| !shapes.contains_key(&tensor.name)) {
+        findings.push(Finding::new(&tensor.name, "is in the file, but this model has no such tensor"));
+    }
+}
+
+/// Cuts the work up, and checks on the way that every row of both sides is used exactly once.
+fn chunks<'a>(pair: &'a Pair, usable: &BTreeMap<&str, usize>, findings: &mut Vec<Finding>) -> Vec<Chunk<'a>> {
+    let mut chunks = Vec::new();
+    let mut filled: BTreeMap<usize, Vec<Range<usize>>> = BTreeMap::new();
+    for (name, tensor) in pair.checkpoint.tensors() {
+        let runs = match mapping::place(&pair.config, name, tensor.rows()) {
+            Place::Rows(runs) => runs,
+            Place::Nowhere => continue,
+            Place::Unknown => {
+                findings.push(Finding::new(name, "is in the checkpoint, but has no place in a Llama file"));
+                continue;
+            }
+        };
+        for Run { rows, target, target_row } in runs {
+            let Some(&index) = usable.get(target.as_str()) else {
+                if pair.file.tensor(&target).is_none() {
+                    findings
+                        .push(Finding::new(&target, format!("is missing: rows {rows:?} of {name} are lost")));
+                }
+                continue;
+            };
+            filled.entry(index).or_default().push(target_row..target_row + rows.len());
+            let each = (CHUNK_WEIGHTS / tensor.columns().max(1)).max(1);
+            for start in rows.clone().step_by(each) {
+                let source = start..rows.end.min(start + each);
+                let first = target_row + start - rows.start;
+                let target_rows = first..first + source.len();
+                chunks.push(Chunk { source: Some((tensor, source)), target: index, target_rows });
+            }
+        }
+    }
+    for (&name, &index) in usable.iter().filter(|(name, _)| **name != ROPE_FACTORS) {
+        let rows = file_rows(&pair.file.tensors[index]);
+        let mut ranges = filled.remove(&index).unwrap_or_default();
+        ranges.sort_by_key(|range| range.start);
+        let end = ranges.iter().try_fold(0, |next, range| (range.start == next).then_some(range.end));
+        let padded = name.ends_with("ffn_gate.weight") || name.ends_with("ffn_up.weight");
+        match end {
+            Some(end) if end == rows => {}
+            Some(end) if padded && 0 < end && end < rows => {
+                chunks.push(Chunk { source: None, target: index, target_rows: end..rows });
+            }
+            _ => findings.push(Finding::new(name, "is not filled by the checkpoint, each row once")),
+        }
+    }
+    chunks
+}
+
+fn file_rows(tensor: &StoredTensor) -> usize {
+    tensor.shape.first().map_or(0, |&rows| usize::try_from(rows).unwrap_or(usize::MAX))
+}
+
+impl Chunk<'_> {
+    fn weights(&self) -> u64 {
+        self.source.as_ref().map_or(0, |(tensor, rows)| (rows.len() * tensor.columns()) as u64)
+    }
+
+    fn compare(&self, pair: &Pair) -> Result<Tally> {
+        let stored = &pair.file.tensors[self.target];
+        let at_fault = |e: quant::Error| Error::input(pair.file.path(), &stored.name, e.to_string());
+        let format = stored
+            .format()
+            .ok_or_else(|| Error::input(pair.file.path(), &stored.name, "is of no known format"))?;
+        let columns = match stored.shape.as_slice() {
+            [_, columns] => *columns as usize, // the same as in `file_shapes`
+            _ => 1,
+        };
+        let mut tally = Tally::default();
+        // A vector's values are rows of one: taken together, for block formats need whole blocks.
+        let vector = columns == 1;
+        let (count, columns) =
+            if vector { (1, self.target_rows.len()) } else { (self.target_rows.len(), columns) };
+        let start = if vector { 0 } else { self.target_rows.start };
+        let row_bytes =
+            format.row_bytes(columns).ok_or_else(|| at_fault(quant::Error::Columns { format, columns }))?;
+        let mut bytes = vec![0; row_bytes * count];
+        let offset = if vector {
+            format.row_bytes(self.target_rows.start).unwrap_or_default()
+        } else {
+            row_bytes * start
+        };
+        pair.file.read(stored, offset as u64, &mut bytes)?;
+
+        let Some((tensor, rows)) = &self.source else {
+            let mut weights = vec![0.0; columns];
+            for bytes in bytes.chunks_exact(row_bytes) {
+                quant::dequantize(format, bytes, &mut weights).map_err(at_fault)?;
+                tally.add_padding(&weights);
+            }
+            return Ok(tally);
+        };
+        let mut raw = vec![0; rows.len() * tensor.row_bytes()];
+        pair.checkpoint.read_rows(tensor, rows.start, &mut raw)?;
+        let source_columns = if vector { rows.len() } else { tensor.columns() };
+        let mut source = vec![0.0; source_columns];
+        let mut comparer = Comparer::new(format, pair.importance(), columns);
+        let source_rows = raw.chunks_exact(source_columns * tensor.dtype.bytes());
+        for (row, (raw, bytes)) in source_rows.zip(bytes.chunks_exact(row_bytes)).enumerate() {
+            tensor.dtype.decode(raw, &mut source);
+            comparer.add(start + row, bytes, &source, &mut tally).map_err(at_fault)?;
+        }
+        Ok(tally)
+    }
+}
+
+/// Padding does nothing when, in each layer, what multiplies it is zero on one side.
+fn padding_with_effect(pair: &Pair, tallies: &[Tally]) -> Vec<Finding> {
+    let padding = |layer: usize, part: &str| {
+        let name = format!("blk.{layer}.{part}.weight");
+        let index = pair.file.tensors.iter().position(|tensor| tensor.name == name)?;
+        let tally = tallies.get(index)?;
+        (tally.padding > 0).then_some((name, tally.padding_nonzero))
+    };
+    let mut findings = Vec::new();
+    for layer in 0..pair.config.num_layers {
+        let parts: Vec<_> =
+            ["ffn_gate", "ffn_up", "ffn_down"].iter().filter_map(|p| padding(layer, p)).collect();
+        if !parts.is_empty() && parts.iter().all(|(_, nonzero)| *nonzero > 0) {
+            for (name, nonzero) in parts {
+                findings
+                    .push(Finding::new(name, format!("has {nonzero} weights of padding that are not zero")));
+            }
+        }
+    }
+    findings
+}
+
+impl TensorError {
+    fn new(tensor: &StoredTensor, tally: &Tally) -> TensorError {
+        let relative = tally.error_squares / tally.source_squares;
+        TensorError {
+            name: tensor.name.clone(),
+            layer: layer_of(&tensor.name),
+            format: tensor.format().unwrap_or(Format::F32), // only tensors of known formats are compared
+            bytes: tensor.bytes,
+            weights: tally.weights,
+            outside: tally.outside,
+            largest: tally.largest,
+            largest_use: tally.largest_use,
+            worst: tally.worst,
+            relative_rmse: if tally.error_squares == 0.0 { 0.0 } else { relative.sqrt() },
+            snr_db: (tally.error_squares > 0.0).then(|| -10.0 * relative.log10()),
+        }
+    }
+
+    /// True when every weight is as near to its source as the format allows.
+    pub fn fits(&self) -> bool {
+        self.outside == 0
+    }
+
+    fn finding(&self) -> Option<Finding> {
+        if self.fits() {
+            return None;
+        }
+        let (row, column) = self.worst;
+        let problem = format!(
+            "{} of {} weights are further from their source than {} allows, first of all [{row}, {column}]",
+            self.outside, self.weights, self.format
+        );
+        Some(Finding::new(&self.name, problem))
+    }
+}
+
+fn layer_of(name: &str) -> Option<usize> {
+    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+}
