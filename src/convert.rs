@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gguf::{Metadata, Split, SplitWriter, Value};
 use crate::imatrix::ImportanceMatrix;
 use crate::metadata::Card;
-use crate::model::Model;
+use crate::model::{self, Model};
 use crate::naming::Name;
 use crate::output::Pending;
 use crate::recipe::{FfnPad, FileType, Mix, Overrides, Recipe, padded_ffn};
@@ -16,10 +16,10 @@ use crate::tokenizer::{ChatFormat, Evidence, Tokenizer};
 use crate::{metadata, ollama, pipeline};
 
 /// What the user asks for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// The checkpoint's folder.
-    pub folder: PathBuf,
+    /// What to convert.
+    pub model: model::Request,
     /// One output file each.
     pub types: Vec<FileType>,
     /// The output's name; `{type}` in it stands for the type's name.
@@ -97,8 +97,8 @@ impl Job {
     /// # Errors
     /// When anything in the folder does not fit, or the request contradicts itself.
     pub fn prepare(request: &Request) -> Result<Job> {
-        let mut model = Model::open(&request.folder)?;
-        let mut card = Card::load(&request.folder);
+        let mut model = Model::open(&request.model)?;
+        let mut card = Card::load(&request.model.folder);
         let mut given =
             request.given.metadata.as_deref().map_or(Ok(Metadata::new()), metadata::load_given)?;
         if let Some(name) = &request.given.model_name {
@@ -180,6 +180,7 @@ impl Job {
     ) -> Result<Outputs> {
         let Outputs { writers, modelfiles } = outputs;
         let writers = pipeline::run(&self.work(), writers, options, watch)?;
+        self.model.checkpoint.refuse_changed()?;
         Ok(Outputs { writers, modelfiles })
     }
 
@@ -189,6 +190,7 @@ impl Job {
             plan: &self.model.plan,
             checkpoint: &self.model.checkpoint,
             importance: &self.importance,
+            lora: &self.model.lora,
         }
     }
 

@@ -15,9 +15,12 @@ pub mod cli;
 pub mod config;
 pub mod convert;
 pub mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod gguf;
 pub mod hf;
 pub mod imatrix;
+pub mod lora;
 pub mod metadata;
 pub mod model;
 pub mod modelling;

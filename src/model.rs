@@ -1,14 +1,26 @@
 //! An opened model: everything that a command knows of it before a weight is read.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::GlmConfig;
 use crate::error::Result;
+use crate::lora::{self, Lora};
 use crate::modelling::Modelling;
 use crate::naming::Name;
 use crate::remap::{Plan, Rope, RopeRatio};
-use crate::tokenizer::{self, ChatFormat, Tokenizer};
+use crate::tokenizer::{self, Tokenizer};
+
+/// Which model, and what the user decides about it.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The checkpoint's folder.
+    pub folder: PathBuf,
+    /// What `rope_ratio` multiplies, where the user knows better.
+    pub rope_ratio: Option<RopeRatio>,
+    /// Adapters to merge, in this order.
+    pub lora: Vec<lora::Request>,
+}
 
 /// A checkpoint's folder, read and checked.
 #[derive(Debug)]
@@ -25,6 +37,8 @@ pub struct Model {
     pub plan: Plan,
     /// The vocabulary and where it is from.
     pub tokenizer: Tokenizer,
+    /// What is added to the weights.
+    pub lora: Lora,
     /// The model's name.
     pub name: Name,
 }
@@ -34,15 +48,17 @@ impl Model {
     ///
     /// # Errors
     /// When anything in the folder does not fit.
-    pub fn open(folder: &Path) -> Result<Model> {
+    pub fn open(request: &Request) -> Result<Model> {
+        let folder = &request.folder;
         let config = GlmConfig::load(folder)?;
         let checkpoint = Checkpoint::open(folder)?;
-        let modelling = Modelling::load(folder, &config)?;
+        let tokenizer = tokenizer::load(folder, &config)?;
+        let modelling = Modelling::load(folder, &config, tokenizer.chat, request.rope_ratio)?;
         let rope = Rope::new(&config, modelling.rope_ratio);
         let plan = Plan::new(&config, &rope, &checkpoint)?;
-        let tokenizer = tokenizer::load(folder, &config)?;
-        let name = Name::new(family(tokenizer.chat), &config, plan.parameters());
-        Ok(Model { config, checkpoint, modelling, rope, plan, tokenizer, name })
+        let lora = Lora::open(&request.lora, &checkpoint, &plan)?;
+        let name = Name::new(&config, tokenizer.chat, plan.parameters());
+        Ok(Model { config, checkpoint, modelling, rope, plan, tokenizer, lora, name })
     }
 
     /// What a user should know before trusting anything made of it.
@@ -67,16 +83,7 @@ impl Model {
         if self.config.rope_ratio != 1.0 {
             decisions.push(format!("rope: rope_ratio {} {effect}: {reason}", self.config.rope_ratio));
         }
+        decisions.extend(self.lora.decisions());
         decisions
-    }
-}
-
-/// The family's own spelling of its name.
-fn family(chat: ChatFormat) -> &'static str {
-    match chat {
-        ChatFormat::Roles => "ChatGLM3",
-        ChatFormat::Rounds => "ChatGLM2",
-        ChatFormat::Glm4 => "GLM-4",
-        ChatFormat::Completion | ChatFormat::Own => "ChatGLM",
     }
 }

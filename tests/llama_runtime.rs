@@ -7,56 +7,8 @@ use std::path::Path;
 use llama_runtime::{Attention, Runtime, require_runtime};
 use safetensors::Dtype;
 use support::command::convert;
-use support::{Checkpoint, Dir, forward, read_words, testdata, tiny_tokenizer};
-
-/// Tokens and the logits after each of them.
-struct Expected {
-    tokens: Vec<i32>,
-    logits: Vec<Vec<f32>>,
-}
-
-impl Expected {
-    /// Of a checkpoint in testdata, by the authors' code.
-    fn golden(model: &Path) -> Expected {
-        let tokens = read_words(&model.join("expected_ids.i32"), i32::from_le_bytes);
-        let logits = read_words(&model.join("expected_logits.f32"), f32::from_le_bytes);
-        let rows = logits.chunks_exact(logits.len() / tokens.len());
-        Expected { logits: rows.map(<[f32]>::to_vec).collect(), tokens }
-    }
-
-    /// Of a made-up checkpoint, by the tests' own forward pass.
-    fn computed(model: &Path) -> Expected {
-        let tokens: Vec<i32> = (0..64).map(|i| (i * 397 + 11) % 1024).collect();
-        Expected { logits: forward::Model::read(model).logits(&tokens), tokens }
-    }
-}
-
-/// How far logits are from the expected ones.
-#[derive(Debug)]
-struct Difference {
-    /// The largest, in units of a logit.
-    worst: f32,
-    /// Root mean square, in units of the expected logits' own.
-    relative: f32,
-    /// Share of the positions where another token comes out on top.
-    other_top: f32,
-}
-
-fn difference(runtime: Runtime, gguf: &Path, attention: Attention, expected: &Expected) -> Difference {
-    let model = runtime.load(gguf).expect("llama.cpp loads it");
-    let logits = model.logits(&expected.tokens, attention).expect("llama.cpp runs it");
-    let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>();
-    let top = |row: &[f32]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(id, _)| id);
-    let pairs = || logits.iter().zip(&expected.logits);
-    let errors = || pairs().flat_map(|(a, b)| a.iter().zip(b)).map(|(a, b)| (a - b).abs());
-    let others = pairs().filter(|(a, b)| a.len() != b.len() || top(a) != top(b)).count();
-    assert!(errors().all(|error| error.is_finite()), "{}", gguf.display());
-    Difference {
-        worst: errors().fold(0.0, f32::max),
-        relative: (squares(&mut errors()) / squares(&mut expected.logits.iter().flatten().copied())).sqrt(),
-        other_top: others as f32 / logits.len() as f32,
-    }
-}
+use support::logits::{Expected, difference};
+use support::{Checkpoint, Dir, testdata, tiny_tokenizer};
 
 /// Converts to F32, padded and not, and expects the logits both with F32 arithmetic and as users run it.
 fn check_f32(runtime: Runtime, model: &Path, expected: &Expected) {

@@ -22,8 +22,8 @@ const NAMES: [(Kind, &str, &str); 2] = [
     (Kind::Safetensors, "model.safetensors.index.json", "model.safetensors"),
     (Kind::PyTorch, "pytorch_model.bin.index.json", "pytorch_model.bin"),
 ];
-/// A real index has 21 kB.
-const MAX_BYTES: u64 = 16 << 20;
+/// A real index has 21 kB. In memory, one of tiny names takes 20 times its bytes.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The files of a checkpoint.
 #[derive(Debug)]
@@ -75,6 +75,20 @@ pub(super) fn find(folder: &Path) -> Result<Weights> {
         }
     }
     Err(incomplete.unwrap_or_else(|| no_weights(folder)))
+}
+
+/// The one file of an adapter.
+pub(super) fn adapter(folder: &Path) -> Result<(PathBuf, Kind)> {
+    const NAMES: [(&str, Kind); 2] =
+        [("adapter_model.safetensors", Kind::Safetensors), ("adapter_model.bin", Kind::PyTorch)];
+    let found = NAMES.iter().find(|(name, _)| folder.join(name).is_file());
+    match found {
+        Some(&(name, kind)) => Ok((folder.join(name), kind)),
+        None => {
+            let [(safetensors, _), (pytorch, _)] = NAMES;
+            Err(Error::mismatch(folder, "", "no adapter's weights", format!("{safetensors} or {pytorch}")))
+        }
+    }
 }
 
 fn no_weights(folder: &Path) -> Error {

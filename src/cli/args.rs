@@ -2,6 +2,7 @@
 
 mod export_hf;
 mod llama_cpp;
+mod model;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use crate::recipe::FfnPad;
 pub(super) use export_hf::ExportHf;
 use llama_cpp::{Contents, TensorTypes};
+pub(super) use model::ModelArgs;
 
 /// Converts ChatGLM checkpoints into GGUF files that every llama.cpp program loads as a Llama model.
 #[derive(Debug, Parser)]
@@ -101,9 +103,8 @@ Exit codes: 0 done; 1 --verify found a file wrong; 2 bad usage, bad input or a f
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Convert {
-    /// The folder with config.json, tokenizer.model and the safetensors
-    #[arg(value_name = "MODEL_DIR")]
-    pub(super) folder: PathBuf,
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
 
     /// What to write, Q4_K_M for instance; give it several times to write several files from one reading
     #[arg(short, long = "type", value_name = "NAME", default_value = "Q4_K_M")]

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::args::Convert;
-use super::progress::Progress;
+use super::progress::{Progress, Stop};
 use super::report::{Report, Start, Summary};
 use super::{options, plan, size, verify};
 use crate::convert::{Job, Output, Request};
@@ -18,16 +18,17 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     let started = Instant::now();
     let options = pipeline_options(args)?;
     let job = prepare(args)?;
+    let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
     let outputs = job.create_outputs()?;
     let report = announce(args, &job);
-    let progress = Progress::new(job.work().source_bytes(), &job.model.plan, &report)?;
+    let progress = Progress::new(job.work().source_bytes(), &job.model.plan, &report, &stop);
     let filled = job.fill(outputs, options, &progress)?;
     progress.finish();
     if args.verify {
         for (output, files) in job.outputs.iter().zip(filled.files()) {
             let facts = !args.contents.changes_metadata();
-            let line = verify::check_written(&args.folder, &files, facts, &progress)?;
+            let line = verify::check_written(&args.model.folder, &files, facts, &progress)?;
             report.verified(&output.path, &line);
         }
     }
@@ -51,7 +52,7 @@ fn prepare(args: &Convert) -> Result<Job> {
     let types = args.types.iter().map(|name| name.parse::<FileType>()).collect::<Result<Vec<_>>>()?;
     let split = args.contents.split_max_size.as_deref();
     let request = Request {
-        folder: args.folder.clone(),
+        model: args.model.request()?,
         types,
         output: args.output.clone(),
         force: args.force,

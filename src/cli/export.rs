@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::args::ExportHf;
 use super::options;
-use super::progress::Progress;
+use super::progress::{Progress, Stop};
 use super::report::{Exported, Report, Start};
 use super::size;
 use crate::checkpoint::Dtype;
@@ -15,7 +15,7 @@ use crate::pipeline::{DEFAULT_MEMORY_BYTES, Options};
 pub(super) fn run(args: &ExportHf) -> Result<()> {
     let started = Instant::now();
     let request = Request {
-        folder: args.folder.clone(),
+        model: args.model.request()?,
         output: args.output.clone(),
         dtype: args.dtype.as_deref().map(dtype).transpose()?,
         max_shard_bytes: size::parse("--max-shard-size", &args.max_shard_size, size::TRANSFORMERS)?,
@@ -27,6 +27,7 @@ pub(super) fn run(args: &ExportHf) -> Result<()> {
         backend: quant::Backend::detect(),
     };
     let export = Export::prepare(&request)?;
+    let stop = Stop::on_signals()?;
     let created = export.create()?;
     let report = Report::new(args.json, args.quiet);
     let total = export.work().source_bytes();
@@ -34,7 +35,7 @@ pub(super) fn run(args: &ExportHf) -> Result<()> {
     for warning in export.model.warnings() {
         report.warning(&warning);
     }
-    let progress = Progress::new(total, &export.plan, &report)?;
+    let progress = Progress::new(total, &export.plan, &report, &stop);
     export.run(created, options, &progress)?;
     progress.finish();
     report.exported(&Exported::new(&export, started.elapsed()));

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::checkpoint::Dtype;
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{self, Model};
 use crate::pipeline;
 use crate::remap::{Plan, Source};
 use config::{Config, GenerationConfig};
@@ -28,8 +28,8 @@ use writer::Writer;
 /// What the user asks for.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The checkpoint's folder.
-    pub folder: PathBuf,
+    /// What to export.
+    pub model: model::Request,
     /// The folder to write.
     pub output: PathBuf,
     /// How to store the weights; as the checkpoint does when `None`.
@@ -73,7 +73,7 @@ impl Export {
     /// # Errors
     /// When anything in the folder does not fit, or the request contradicts itself.
     pub fn prepare(request: &Request) -> Result<Export> {
-        let model = Model::open(&request.folder)?;
+        let model = Model::open(&request.model)?;
         let plan = HfPlan::new(&model.plan, &model.config)?;
         let stored = plan.plan.tensors.iter().map(|target| pipeline::source_dtype(target, &model.checkpoint));
         let own = stored.clone().next().unwrap_or(Dtype::F32); // the embedding's
@@ -135,13 +135,19 @@ impl Export {
     ) -> Result<()> {
         let Created { folder, writer } = created;
         let writers = pipeline::run(&self.work(), vec![writer], options, watch)?;
+        self.model.checkpoint.refuse_changed()?;
         writers.into_iter().try_for_each(Writer::finish)?;
         folder.publish()
     }
 
     /// What the pipeline works on.
     pub fn work(&self) -> pipeline::Work<'_> {
-        pipeline::Work { plan: &self.plan, checkpoint: &self.model.checkpoint, importance: &self.importance }
+        pipeline::Work {
+            plan: &self.plan,
+            checkpoint: &self.model.checkpoint,
+            importance: &self.importance,
+            lora: &self.model.lora,
+        }
     }
 
     /// Every file of the folder with its length.

@@ -8,7 +8,7 @@ use quant::{Backend, Format};
 use super::Work;
 use super::chunk::{Chunk, source_dtype, source_tensor};
 use crate::error::{Error, Result};
-use crate::remap::Source;
+use crate::remap::{Source, Target};
 use crate::sink::Shape;
 
 /// Weights that are decoded and quantized at a time: 256 kB as f32, which a core's own cache holds.
@@ -41,7 +41,36 @@ impl<'a> Encoder<'a> {
     pub(super) fn passes(&self, tensor: usize, output: usize) -> bool {
         let target = &self.work.plan.tensors[tensor];
         let shape = self.outputs[output][tensor];
-        shape.columns == target.columns && shape.format == source_dtype(target, self.work.checkpoint).format()
+        !self.merges(target)
+            && shape.columns == target.columns
+            && shape.format == source_dtype(target, self.work.checkpoint).format()
+    }
+
+    /// An adapter changes the tensor's weights.
+    fn merges(&self, target: &Target) -> bool {
+        match &target.source {
+            Source::Rows(spans) => spans.iter().any(|span| self.work.lora.touches(&span.tensor)),
+            Source::Values(_) => false,
+        }
+    }
+
+    /// Adds the adapters to decoded rows of a target, from `first_row` on.
+    fn merge(&self, target: &Target, first_row: usize, weights: &mut [f32]) -> Result<()> {
+        let Source::Rows(spans) = &target.source else { return Ok(()) };
+        let mut rest = weights;
+        let mut span_start = 0; // in rows of the target
+        for span in spans {
+            let span_end = span_start + span.rows.len();
+            let start = first_row.max(span_start);
+            if start < span_end && !rest.is_empty() {
+                let len = rest.len().min((span_end - start) * target.columns);
+                let rows;
+                (rows, rest) = rest.split_at_mut(len);
+                self.work.lora.add(&span.tensor, span.rows.start + start - span_start, rows)?;
+            }
+            span_start = span_end;
+        }
+        Ok(())
     }
 
     /// Quantizes a chunk, and the rows of padding behind a tensor's last, for every output: into `outputs`,
@@ -52,6 +81,7 @@ impl<'a> Encoder<'a> {
         outputs.resize_with(self.outputs.len(), Vec::new);
         outputs.iter_mut().for_each(Vec::clear);
         let encoded: Vec<usize> = (0..outputs.len()).filter(|&i| !self.passes(chunk.tensor, i)).collect();
+        let merges = self.merges(target);
         let group_rows = (GROUP / target.columns).max(1);
         SCRATCH.with_borrow_mut(|[decoded, padded]| {
             for (group, bytes) in input.chunks(group_rows * target.columns * dtype.bytes()).enumerate() {
@@ -62,7 +92,10 @@ impl<'a> Encoder<'a> {
                 }
                 decoded.resize(bytes.len() / dtype.bytes(), 0.0);
                 dtype.decode(bytes, decoded);
-                if !finite {
+                if merges && finite {
+                    self.merge(target, first_row, decoded)?;
+                }
+                if !finite || (merges && decoded.iter().any(|weight| !weight.is_finite())) {
                     return Err(self.not_finite(chunk.tensor, first_row, decoded));
                 }
                 for &output in &encoded {

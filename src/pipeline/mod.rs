@@ -18,6 +18,7 @@ use rayon::ThreadPoolBuilder;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::lora::Lora;
 use crate::remap::Plan;
 use crate::sink::Sink;
 pub(crate) use chunk::source_dtype;
@@ -55,6 +56,8 @@ pub struct Work<'a> {
     pub checkpoint: &'a Checkpoint,
     /// Importance weights of each of the plan's tensors, as wide as its rows in any output.
     pub importance: &'a [Option<Vec<f32>>],
+    /// What is added to the weights.
+    pub lora: &'a Lora,
 }
 
 impl Work<'_> {

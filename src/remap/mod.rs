@@ -1,12 +1,14 @@
-//! The mapping ChatGLM -> Llama, as data: which rows of which source tensors make up each GGUF tensor.
+//! The mapping from a checkpoint to Llama, as data: which rows of which source tensors make up each GGUF tensor.
 //!
 //! Pure: it sees names and shapes, never weights. Shapes are `[out, in]`, row-major, as in the checkpoint;
 //! a vector is a matrix of one column.
 
+mod chatglm;
+mod glm;
 mod rope;
 mod tensors;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::checkpoint::{Checkpoint, Tensor};
@@ -94,8 +96,10 @@ impl Plan {
     /// # Errors
     /// When a tensor is missing, unknown or has another shape than the config says.
     pub fn new(config: &GlmConfig, rope: &Rope, checkpoint: &Checkpoint) -> Result<Plan> {
-        let table = tensors::Table::new(config, checkpoint)?;
-        for (name, shape) in table.sources() {
+        refuse_prefix_encoder(checkpoint)?;
+        let names = tensors::Names::new(config, checkpoint);
+        let plan = Plan { tensors: names.targets(config, rope) };
+        for (name, shape) in plan.sources() {
             let tensor = checkpoint.tensors().get(name).ok_or_else(|| {
                 Error::mismatch(
                     &config.file,
@@ -104,14 +108,32 @@ impl Plan {
                     format!("it with shape {shape:?}"),
                 )
             })?;
-            if tensor.shape != *shape {
+            if tensor.shape != shape {
                 let found = format!("shape {:?}", tensor.shape);
                 return Err(Error::mismatch(checkpoint.path(tensor), name, found, format!("{shape:?}")));
             }
         }
-        let plan = Plan { tensors: table.targets(rope) };
-        plan.check_coverage(checkpoint, &table.dropped())?;
+        plan.check_coverage(checkpoint, names.dropped().as_deref())?;
         Ok(plan)
+    }
+
+    /// The checkpoint tensors that the plan uses, in its order, with the shapes that they must have.
+    fn sources(&self) -> Vec<(&str, Vec<usize>)> {
+        let mut sources: Vec<(&str, Vec<usize>)> = Vec::new();
+        let mut places = BTreeMap::new();
+        for target in &self.tensors {
+            let Source::Rows(spans) = &target.source else { continue };
+            for span in spans {
+                let place = *places.entry(span.tensor.as_str()).or_insert_with(|| {
+                    let shape = if target.role == Role::Vector { vec![0] } else { vec![0, target.columns] };
+                    sources.push((&span.tensor, shape));
+                    sources.len() - 1
+                });
+                let rows = &mut sources[place].1[0];
+                *rows = span.rows.end.max(*rows);
+            }
+        }
+        sources
     }
 
     /// Weights in the model, padding not counted.
@@ -120,7 +142,7 @@ impl Plan {
         self.tensors.iter().filter(own).map(|target| target.rows as u64 * target.columns as u64).sum()
     }
 
-    fn check_coverage(&self, checkpoint: &Checkpoint, dropped: &BTreeSet<String>) -> Result<()> {
+    fn check_coverage(&self, checkpoint: &Checkpoint, dropped: Option<&str>) -> Result<()> {
         let mut used: BTreeMap<&str, Vec<&Range<usize>>> = BTreeMap::new();
         for target in &self.tensors {
             if let Source::Rows(spans) = &target.source {
@@ -139,7 +161,7 @@ impl Plan {
                         return Err(at(format!("rows {ranges:?} used"), "each of its rows used once"));
                     }
                 }
-                None if dropped.contains(name) => {}
+                None if dropped == Some(name) => {}
                 None => {
                     let shape = format!("an unknown tensor of shape {:?}", tensor.shape);
                     return Err(at(shape, "only tensors that the Llama layout has a place for"));
@@ -147,6 +169,19 @@ impl Plan {
             }
         }
         Ok(())
+    }
+}
+
+/// P-Tuning v2 saves its prefix with the model's weights, or alone.
+fn refuse_prefix_encoder(checkpoint: &Checkpoint) -> Result<()> {
+    match checkpoint.tensors().iter().find(|(name, _)| name.contains("prefix_encoder.")) {
+        None => Ok(()),
+        Some((name, tensor)) => Err(Error::mismatch(
+            checkpoint.path(tensor),
+            name,
+            "a trained prefix (P-Tuning v2)",
+            "none: it adds to every layer's keys and values, which the Llama layout has no place for",
+        )),
     }
 }
 

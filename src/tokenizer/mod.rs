@@ -5,6 +5,7 @@ mod sentencepiece;
 mod special;
 pub mod template;
 mod tiktoken;
+mod tokenizer_json;
 
 use std::fmt;
 use std::path::Path;
@@ -61,11 +62,12 @@ pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
         temperature: files.generation.temperature.unwrap_or(0.8),
         top_p: files.generation.top_p.unwrap_or(0.8),
     };
-    let (vocabulary, chat, mut evidence) = if tiktoken::recognise(&files.model) {
-        tiktoken_vocabulary(&files, config)?
-    } else {
-        sentencepiece_vocabulary(&files, config)?
-    };
+    let (vocabulary, chat, mut evidence) =
+        if files.model_file.ends_with("tokenizer.json") || tiktoken::recognise(&files.model) {
+            tiktoken_vocabulary(&files, config)?
+        } else {
+            sentencepiece_vocabulary(&files, config)?
+        };
     evidence.extend(unheld_ends(&vocabulary, &files));
     Ok(Tokenizer { vocabulary, chat, sampling, evidence })
 }
@@ -88,7 +90,11 @@ fn sentencepiece_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> 
 
 /// GLM-4 and its kin come with a template that gives the authors' ids, so it goes through as it is.
 fn tiktoken_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
-    let (mut vocabulary, roles) = tiktoken::vocabulary(files, config)?;
+    let (mut vocabulary, roles) = if files.model_file.ends_with("tokenizer.json") {
+        tokenizer_json::vocabulary(files, config)?
+    } else {
+        tiktoken::vocabulary(files, config)?
+    };
     vocabulary.chat_template = files.config.chat_template.clone();
     let (chat, choice) = match &vocabulary.chat_template {
         Some(template) if template.contains("[gMASK]<sop>") => (ChatFormat::Glm4, "the model's own"),
@@ -179,6 +185,7 @@ mod tests {
     pub fn config() -> GlmConfig {
         GlmConfig {
             file: "config.json".into(),
+            layout: crate::config::Layout::ChatGlm,
             name_or_path: String::new(),
             num_layers: 1,
             hidden_size: 64,
@@ -191,6 +198,8 @@ mod tests {
             padded_vocab_size: 13,
             seq_length: 8192,
             layernorm_epsilon: 1e-5,
+            rotary_dim: 32,
+            rope_base: 10_000.0,
             rope_ratio: 1.0,
             tie_word_embeddings: false,
         }
@@ -200,7 +209,7 @@ mod tests {
     fn what_is_neither_kind_of_vocabulary_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let error = load(dir.path(), &config()).unwrap_err().to_string();
-        assert!(error.contains("tokenizer.model: cannot read: "), "{error}");
+        assert!(error.contains("tokenizer.model: found no such file"), "{error}");
         for bytes in ["{\"model\": {}}", "", "hello world"] {
             std::fs::write(dir.path().join("tokenizer.model"), bytes).unwrap();
             let error = load(dir.path(), &config()).unwrap_err().to_string();

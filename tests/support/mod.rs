@@ -6,6 +6,8 @@ pub mod command;
 pub mod damage;
 pub mod forward;
 pub mod gguf;
+pub mod logits;
+pub mod tokenizers;
 
 use std::fs;
 use std::path::{Path, PathBuf};

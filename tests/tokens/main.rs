@@ -10,7 +10,7 @@ mod spm;
 use std::path::{Path, PathBuf};
 
 use bpe::Bpe;
-use glm2llama::config::GlmConfig;
+use glm2llama::config::{GlmConfig, Layout};
 use glm2llama::tokenizer::{self, ChatFormat, Tokenizer};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
@@ -50,6 +50,7 @@ fn load(vocabulary: &Path, family: &str, config: &GlmConfig) -> Tokenizer {
 fn config(padded_vocab_size: usize, seq_length: usize) -> GlmConfig {
     GlmConfig {
         file: PathBuf::from("config.json"),
+        layout: Layout::ChatGlm,
         name_or_path: String::new(),
         num_layers: 28,
         hidden_size: 4096,
@@ -62,6 +63,8 @@ fn config(padded_vocab_size: usize, seq_length: usize) -> GlmConfig {
         padded_vocab_size,
         seq_length,
         layernorm_epsilon: 1e-5,
+        rotary_dim: 64,
+        rope_base: 10_000.0,
         rope_ratio: 1.0,
         tie_word_embeddings: false,
     }

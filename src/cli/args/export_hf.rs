@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::ModelArgs;
+
 pub(in crate::cli) const EXAMPLES: &str = "Example:
   glm2llama export-hf chatglm3-6b chatglm3-6b-llama
   python -c 'from transformers import AutoModelForCausalLM as M; M.from_pretrained(\"chatglm3-6b-llama\")'
@@ -13,9 +15,8 @@ Exit codes: as for convert.";
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ExportHf {
-    /// The folder with config.json, tokenizer.model and the safetensors
-    #[arg(value_name = "MODEL_DIR")]
-    pub(in crate::cli) folder: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) model: ModelArgs,
 
     /// The folder to write
     #[arg(value_name = "OUT_DIR")]

@@ -1,0 +1,36 @@
+//! What every command takes that opens a model.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::error::Result;
+use crate::lora;
+use crate::model::Request;
+use crate::remap::RopeRatio;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ModelArgs {
+    /// The folder with config.json, the tokenizer, and the weights as safetensors or PyTorch's .bin
+    #[arg(value_name = "MODEL_DIR")]
+    pub(in crate::cli) folder: PathBuf,
+
+    /// What config.json's rope_ratio multiplies, where the checkpoint's own files tell it wrong: the frequency
+    /// base (all models but one), or the positions, which it divides (ChatGLM2-6B-32k)
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(in crate::cli) rope_ratio_applies_to: Option<RopeRatio>,
+
+    /// Merge a LoRA adapter (PEFT's format) into the weights, times SCALE if given; several are added in order
+    #[arg(long, value_name = "ADAPTER_DIR[=SCALE]")]
+    pub(in crate::cli) lora: Vec<String>,
+}
+
+impl ModelArgs {
+    pub(in crate::cli) fn request(&self) -> Result<Request> {
+        Ok(Request {
+            folder: self.folder.clone(),
+            rope_ratio: self.rope_ratio_applies_to,
+            lora: self.lora.iter().map(|text| lora::Request::parse(text)).collect::<Result<_>>()?,
+        })
+    }
+}

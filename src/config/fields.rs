@@ -1,0 +1,113 @@
+//! The fields of `config.json`, read with errors that name file, key, found and expected.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// No model comes near these.
+pub(super) const MAX_HEADS: u64 = 1 << 16;
+pub(super) const MAX_WIDTH: u64 = 1 << 24;
+pub(super) const MAX_LAYERS: u64 = 1 << 12;
+pub(super) const MAX_CONTEXT: u64 = 1 << 31;
+
+/// The object's fields.
+pub(crate) struct Fields<'a> {
+    pub(crate) file: &'a Path,
+    pub(crate) map: &'a Map<String, Value>,
+}
+
+impl Fields<'_> {
+    /// The value, where `null` counts as absent (as Python's `None` does).
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// The value as it stands in the file, shortened.
+    pub(crate) fn text(&self, key: &str) -> String {
+        match self.get(key) {
+            None => "nothing".to_owned(),
+            Some(value) => {
+                let text = value.to_string();
+                if text.len() <= 60 {
+                    text
+                } else {
+                    format!("{}...", text.chars().take(60).collect::<String>())
+                }
+            }
+        }
+    }
+
+    pub(crate) fn wrong(
+        &self,
+        key: &str,
+        found: impl std::fmt::Display,
+        expected: impl std::fmt::Display,
+    ) -> Error {
+        Error::mismatch(self.file, key, found, expected)
+    }
+
+    pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(self.wrong(key, self.text(key), "true or false")),
+        }
+    }
+
+    pub(crate) fn number_or(&self, key: &str, default: f64) -> Result<f64> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => value.as_f64().ok_or_else(|| self.wrong(key, self.text(key), "a number")),
+        }
+    }
+
+    pub(super) fn count_or(&self, key: &str, default: u64) -> Result<u64> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => value.as_u64().ok_or_else(|| self.wrong(key, self.text(key), "a whole number")),
+        }
+    }
+
+    /// A required size, from 1 to `max`.
+    pub(crate) fn size(&self, key: &str, max: u64) -> Result<usize> {
+        self.size_or(key, max, None)
+    }
+
+    /// A size, from 1 to `max`; without a default it must be there.
+    pub(super) fn size_or(&self, key: &str, max: u64, default: Option<usize>) -> Result<usize> {
+        if let (None, Some(default)) = (self.get(key), default) {
+            return Ok(default);
+        }
+        let found = self.get(key).and_then(Value::as_u64).filter(|n| (1..=max).contains(n));
+        found
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or_else(|| self.wrong(key, self.text(key), format_args!("a whole number from 1 to {max}")))
+    }
+
+    /// A number of key heads, which divides that of the query heads.
+    pub(super) fn kv_heads(&self, key: &str, heads: usize, default: Option<usize>) -> Result<usize> {
+        let kv_heads = self.size_or(key, MAX_HEADS, default)?;
+        if heads.is_multiple_of(kv_heads) {
+            return Ok(kv_heads);
+        }
+        let expected = format!("a divisor of num_attention_heads, {heads}");
+        Err(self.wrong(key, kv_heads, expected))
+    }
+
+    /// The epsilon of the norms.
+    pub(super) fn epsilon(&self, key: &str, default: f64) -> Result<f32> {
+        let epsilon = self.number_or(key, default)? as f32; // as every runtime keeps it
+        if epsilon > 0.0 && epsilon < 1.0 {
+            return Ok(epsilon);
+        }
+        Err(self.wrong(key, epsilon, "a small positive number"))
+    }
+
+    /// The names in `architectures`.
+    pub(super) fn classes(&self) -> Vec<&str> {
+        let classes = self.get("architectures").and_then(Value::as_array);
+        classes.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+}

@@ -1,0 +1,179 @@
+//! `config.json` -> the validated facts of one model of the ChatGLM family.
+//!
+//! Every field that changes what the model computes is read here, and refused here when the Llama
+//! layout has no place for it. Nothing is decided by the folder's name.
+
+mod chatglm;
+mod fields;
+mod glm;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+pub(crate) use fields::Fields;
+
+/// Which names a checkpoint gives its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// The authors' own: `transformer.encoder.layers.0...`, one fused projection.
+    ChatGlm,
+    /// That of `GlmForCausalLM` in the transformers library: `model.layers.0...`, three projections.
+    Glm,
+}
+
+/// What the rest of the program needs to know of a model. Field names follow the authors' own format.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GlmConfig {
+    /// Where it was read from, for error messages.
+    pub file: PathBuf,
+    /// The names of its tensors.
+    pub layout: Layout,
+    /// `_name_or_path`, or empty: users rename models, so it is a hint at most.
+    pub name_or_path: String,
+    /// Number of transformer blocks.
+    pub num_layers: usize,
+    /// Width of the residual stream, h.
+    pub hidden_size: usize,
+    /// Width of the feed-forward network, f, unpadded.
+    pub ffn_hidden_size: usize,
+    /// Query heads, n.
+    pub num_attention_heads: usize,
+    /// Key and value heads, g.
+    pub num_kv_heads: usize,
+    /// Query, key and value rows are grouped by head, `[n, 3, d]` (`multi_query_attention: false`).
+    pub qkv_by_head: bool,
+    /// Values of one head, d (`kv_channels`).
+    pub head_dim: usize,
+    /// The fused projection has a bias (`add_qkv_bias`).
+    pub qkv_bias: bool,
+    /// Rows of the embedding and of the output layer (`padded_vocab_size`).
+    pub padded_vocab_size: usize,
+    /// Longest context, in tokens (`seq_length`).
+    pub seq_length: usize,
+    /// The epsilon of every RMS norm.
+    pub layernorm_epsilon: f32,
+    /// How many of a head's values are rotated, as adjacent pairs; the first ones.
+    pub rotary_dim: usize,
+    /// The base of the rotation's frequencies, before any `rope_ratio`.
+    pub rope_base: f64,
+    /// `rope_ratio`, 1 when absent.
+    pub rope_ratio: f64,
+    /// The embedding serves as the output layer too.
+    pub tie_word_embeddings: bool,
+}
+
+/// A ChatGLM config has 2 kB: far more is not one, and is not read. Parsed, JSON takes up to 16 times its bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
+impl GlmConfig {
+    /// Reads `config.json` in the checkpoint's folder.
+    ///
+    /// # Errors
+    /// When it is absent, not a ChatGLM config, or has a field that the Llama layout cannot express.
+    pub fn load(folder: &Path) -> Result<GlmConfig> {
+        let file = folder.join("config.json");
+        let text = match read_capped(&file, MAX_BYTES)? {
+            Some(text) => text,
+            None => return Err(missing(folder, &file)),
+        };
+        let value: Value = serde_json::from_slice(&text)
+            .map_err(|e| Error::input(&file, "", format!("is not valid JSON: {e}")))?;
+        match value {
+            Value::Object(map) => parse(&Fields { file: &file, map: &map }),
+            _ => Err(Error::input(&file, "", "expected a JSON object")),
+        }
+    }
+}
+
+fn missing(folder: &Path, file: &Path) -> Error {
+    if !folder.exists() {
+        Error::input(folder, "", "no such folder, expected one with a ChatGLM checkpoint")
+    } else if !folder.is_dir() {
+        Error::input(folder, "", "found a file, expected the folder of a ChatGLM checkpoint")
+    } else {
+        Error::input(file, "", "not found, expected the folder of a ChatGLM checkpoint")
+    }
+}
+
+/// Reads a whole small file; `None` when there is none, an error when it is over `max` bytes.
+///
+/// Only regular files are opened: a named pipe that nobody writes to would be waited for without end.
+pub(crate) fn read_capped(file: &Path, max: u64) -> Result<Option<Vec<u8>>> {
+    let length = match fs::metadata(file) {
+        Ok(found) if found.is_file() => found.len(),
+        Ok(_) => return Err(Error::mismatch(file, "", "no regular file", "one")),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(e) => return Err(Error::io(file, "read")(e)),
+    };
+    let opened = fs::File::open(file).map_err(Error::io(file, "open"))?;
+    let mut bytes = Vec::with_capacity(length.min(max) as usize + 1); // at most the cap; one more to see the end
+    opened.take(max + 1).read_to_end(&mut bytes).map_err(Error::io(file, "read"))?;
+    if bytes.len() as u64 > max {
+        return Err(Error::mismatch(file, "", format!("over {max} bytes"), "a small file"));
+    }
+    Ok(Some(bytes))
+}
+
+/// Tells the formats apart by what the config says of itself.
+fn parse(fields: &Fields) -> Result<GlmConfig> {
+    let model_type = fields.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    let classes = fields.classes();
+    let any = |is: IsKind| is(model_type) || classes.iter().any(|class| is(class));
+    for (other, why) in OTHERS {
+        if any(other) {
+            let (key, found) = match model_type {
+                "" => ("architectures", fields.text("architectures")),
+                _ => ("model_type", fields.text("model_type")),
+            };
+            return Err(fields.wrong(key, found, format_args!("a model that Llama can express: {why}")));
+        }
+    }
+    if fields.get("quantization_config").is_some() {
+        return Err(fields.wrong("quantization_config", "one", QUANTIZED));
+    }
+    match model_type {
+        "chatglm" => chatglm::parse(fields),
+        "" if classes.iter().any(|class| class.starts_with("ChatGLM")) => chatglm::parse(fields),
+        "glm" | "" if classes.contains(&"GlmForCausalLM") => glm::parse(fields),
+        "glm" => Err(fields.wrong("architectures", fields.text("architectures"), "GlmForCausalLM")),
+        _ => Err(fields.wrong("model_type", fields.text("model_type"), "\"chatglm\" or \"glm\"")),
+    }
+}
+
+/// Whether a type or class of this name belongs to a kind.
+type IsKind = fn(&str) -> bool;
+
+/// Relatives that are told by the name of their type or class, and what of them Llama has no place for.
+const OTHERS: [(IsKind, &str); 3] = [
+    (is_moe, "its layers choose between several networks (mixture of experts)"),
+    (is_vision, "its image encoder has no place in the Llama layout"),
+    (is_glm4, "its layers have two more norms (post_self_attn_layernorm, post_mlp_layernorm)"),
+];
+
+fn is_moe(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.contains("glm") && name.contains("moe")
+}
+
+/// `glm4v` and `Glm4vForConditionalGeneration`, `glm46v` and the like.
+fn is_vision(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let version = name.strip_prefix("glm").map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+    version.is_some_and(|rest| rest.starts_with('v'))
+}
+
+fn is_glm4(name: &str) -> bool {
+    name == "glm4" || name.starts_with("Glm4")
+}
+
+/// What is expected instead of a checkpoint of integers.
+const QUANTIZED: &str =
+    "none: the weights were quantized already; convert the original float checkpoint instead";

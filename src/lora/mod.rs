@@ -1,0 +1,241 @@
+//! LoRA adapters in the PEFT library's format, merged into the weights on their way through the pipeline.
+//!
+//! An adapter is matched with the checkpoint before a weight is read: every tensor of it must have a place. The
+//! factors of a matrix are read when its rows come by and dropped soon after, so the memory in use is that of a few
+//! pairs of factors, whatever the adapter's size.
+
+mod config;
+mod factors;
+mod names;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::checkpoint::{Checkpoint, Tensor};
+use crate::error::{Error, Result};
+use crate::remap::{Plan, Source};
+use config::AdapterConfig;
+use factors::{Factors, Pair};
+use names::Part;
+
+/// What `--lora` asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The adapter's folder.
+    pub folder: PathBuf,
+    /// A factor besides the adapter's own.
+    pub scale: f64,
+}
+
+impl Request {
+    /// Reads `DIR` or `DIR=SCALE`.
+    ///
+    /// # Errors
+    /// When there is no folder's name in it.
+    pub fn parse(text: &str) -> Result<Request> {
+        let scaled = text.rsplit_once('=').and_then(|(folder, scale)| {
+            let scale = scale.parse().ok().filter(|scale: &f64| scale.is_finite())?;
+            Some((folder, scale))
+        });
+        let (folder, scale) = scaled.unwrap_or((text, 1.0));
+        if folder.is_empty() {
+            return Err(Error::Usage(format!(
+                "--lora: found `{text}`, expected ADAPTER_DIR or ADAPTER_DIR=SCALE"
+            )));
+        }
+        Ok(Request { folder: PathBuf::from(folder), scale })
+    }
+}
+
+/// The adapters of a run, in the order in which they are added; none in most runs.
+#[derive(Debug, Default)]
+pub struct Lora {
+    adapters: Vec<Adapter>,
+    /// Checkpoint tensor -> what is added to it, in order.
+    terms: BTreeMap<String, Vec<Term>>,
+    recent: Mutex<VecDeque<(Place, Arc<Factors>)>>,
+}
+
+#[derive(Debug)]
+struct Adapter {
+    folder: PathBuf,
+    weights: Checkpoint,
+}
+
+#[derive(Debug)]
+struct Term {
+    adapter: usize,
+    pair: Pair,
+}
+
+/// A term's own number: its tensor's place among all, and its own among the tensor's.
+type Place = (String, usize);
+
+/// Pairs of factors kept: workers are at most at a few matrices at the same time.
+const RECENT: usize = 4;
+
+impl Lora {
+    /// Opens the adapters and finds the checkpoint tensor of every one of their matrices.
+    ///
+    /// # Errors
+    /// When an adapter is damaged, is more than LoRA, or does not fit the checkpoint.
+    pub fn open(requests: &[Request], base: &Checkpoint, plan: &Plan) -> Result<Lora> {
+        let used = used_tensors(plan);
+        let mut lora = Lora::default();
+        for request in requests {
+            let config = AdapterConfig::load(&request.folder)?;
+            let weights = Checkpoint::open_adapter(&request.folder)?;
+            let adapter = Adapter { folder: request.folder.clone(), weights };
+            for (tensor, pair) in adapter.pairs(base, &used, &config, request.scale)? {
+                lora.terms.entry(tensor).or_default().push(Term { adapter: lora.adapters.len(), pair });
+            }
+            lora.adapters.push(adapter);
+        }
+        Ok(lora)
+    }
+
+    /// Something is added to this tensor of the checkpoint.
+    pub fn touches(&self, tensor: &str) -> bool {
+        self.terms.contains_key(tensor)
+    }
+
+    /// Adds what is to be added to whole rows of a tensor, from `first_row` on.
+    ///
+    /// # Errors
+    /// When an adapter's file cannot be read.
+    pub fn add(&self, tensor: &str, first_row: usize, rows: &mut [f32]) -> Result<()> {
+        for (number, term) in self.terms.get(tensor).into_iter().flatten().enumerate() {
+            self.factors((tensor.to_owned(), number), term)?.add(first_row, rows);
+        }
+        Ok(())
+    }
+
+    /// The factors of a term, read by whoever comes first. What is kept holds no state, so a poisoned lock is none.
+    fn factors(&self, place: Place, term: &Term) -> Result<Arc<Factors>> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, factors)) = recent.iter().find(|(known, _)| *known == place) {
+            return Ok(Arc::clone(factors));
+        }
+        let factors = Arc::new(term.pair.read(&self.adapters[term.adapter].weights)?);
+        recent.truncate(RECENT - 1);
+        recent.push_front((place, Arc::clone(&factors)));
+        Ok(factors)
+    }
+
+    /// One line an adapter, for the report.
+    pub fn decisions(&self) -> Vec<String> {
+        let line = |(number, adapter): (usize, &Adapter)| {
+            let own = || self.terms.values().flatten().filter(move |term| term.adapter == number);
+            let values: BTreeSet<String> =
+                own().map(|term| format!("rank {} times {}", term.pair.rank(), term.pair.scale)).collect();
+            let mut line = format!("lora: {}: {} matrices", adapter.folder.display(), own().count());
+            for value in values.iter().take(3) {
+                let _ = write!(line, ", {value}"); // a String takes whatever comes
+            }
+            line + if values.len() > 3 { ", and others" } else { "" }
+        };
+        self.adapters.iter().enumerate().map(line).collect()
+    }
+}
+
+/// The checkpoint's matrices that the Llama model is made of.
+fn used_tensors(plan: &Plan) -> BTreeSet<&str> {
+    let spans = plan.tensors.iter().filter_map(|target| match &target.source {
+        Source::Rows(spans) => Some(spans),
+        Source::Values(_) => None,
+    });
+    spans.flatten().map(|span| span.tensor.as_str()).collect()
+}
+
+impl Adapter {
+    /// Every matrix of the adapter with the checkpoint's tensor that it adds to.
+    fn pairs(
+        &self,
+        base: &Checkpoint,
+        used: &BTreeSet<&str>,
+        config: &AdapterConfig,
+        scale: f64,
+    ) -> Result<BTreeMap<String, Pair>> {
+        // By module: [A, B].
+        let mut halves: BTreeMap<(&str, bool), [Option<&Tensor>; 2]> = BTreeMap::new();
+        for (name, tensor) in self.weights.tensors() {
+            let path = self.weights.path(tensor);
+            let (module, part) = names::split(name).map_err(|problem| Error::input(path, name, problem))?;
+            match part {
+                Part::A { embedding } => halves.entry((module, embedding)).or_default()[0] = Some(tensor),
+                Part::B { embedding } => halves.entry((module, embedding)).or_default()[1] = Some(tensor),
+                Part::Whole => self.require_unchanged(name, tensor, module, base)?,
+            }
+        }
+        let mut pairs = BTreeMap::new();
+        for ((module, embedding), [a, b]) in halves {
+            let Some((a, b)) = a.zip(b) else {
+                let path = a.or(b).map_or(self.folder.as_path(), |half| self.weights.path(half));
+                let missing = if a.is_none() { "A" } else { "B" };
+                return Err(Error::mismatch(path, module, format!("no factor {missing}"), "both, A and B"));
+            };
+            let path = self.weights.path(a);
+            let wrong = |found: String, expected: String| Error::mismatch(path, module, found, expected);
+            let tensor = names::in_checkpoint(module, base).filter(|name| used.contains(name.as_str()));
+            let tensor = tensor.ok_or_else(|| {
+                wrong(
+                    "a matrix that the model does not have".to_owned(),
+                    "an adapter of this model".to_owned(),
+                )
+            })?;
+            if a.shape.len() != 2 || b.shape.len() != 2 || a.rows() != b.columns() {
+                let found = format!("factors of shapes {:?} and {:?}", a.shape, b.shape);
+                return Err(wrong(found, "[rank, in] and [out, rank]".to_owned()));
+            }
+            let own = config.scale(module, a.rows())?;
+            let pair = Pair { a: a.clone(), b: b.clone(), embedding, scale: (own * scale) as f32 };
+            let shape = base.tensors().get(&tensor).map(|base| base.shape.as_slice()).unwrap_or_default();
+            if pair.shape() != shape {
+                return Err(wrong(
+                    format!("factors of a matrix of shape {:?}", pair.shape()),
+                    format!("{shape:?}"),
+                ));
+            }
+            if pairs.insert(tensor, pair).is_some() {
+                return Err(wrong("a second pair of factors".to_owned(), "one for each matrix".to_owned()));
+            }
+        }
+        if pairs.is_empty() {
+            return Err(Error::mismatch(&self.folder, "", "no factors", "an adapter with some"));
+        }
+        Ok(pairs)
+    }
+
+    /// PEFT saves the whole embedding beside the factors when the embedding is among its targets.
+    fn require_unchanged(&self, name: &str, tensor: &Tensor, module: &str, base: &Checkpoint) -> Result<()> {
+        let path = self.weights.path(tensor);
+        let own = names::in_checkpoint(module, base).and_then(|name| base.tensors().get(&name));
+        let Some(own) = own.filter(|own| own.shape == tensor.shape) else {
+            let found = format!("a whole tensor of shape {:?}", tensor.shape);
+            return Err(Error::mismatch(
+                path,
+                name,
+                found,
+                "factors, or a copy of the checkpoint's own tensor",
+            ));
+        };
+        for row in 0..tensor.rows() {
+            if row_values(&self.weights, tensor, row)? != row_values(base, own, row)? {
+                let expected =
+                    "the checkpoint's own tensor: it was trained as a whole, which is more than LoRA";
+                return Err(Error::mismatch(path, name, format!("other values in row {row}"), expected));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn row_values(checkpoint: &Checkpoint, tensor: &Tensor, row: usize) -> Result<Vec<f32>> {
+    let mut bytes = vec![0; tensor.row_bytes()];
+    checkpoint.read_rows(tensor, row, &mut bytes)?;
+    let mut values = vec![0.0; tensor.columns()];
+    tensor.dtype.decode(&bytes, &mut values);
+    Ok(values)
+}

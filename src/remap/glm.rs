@@ -1,0 +1,52 @@
+//! The layout of `GlmForCausalLM` in the transformers library: three projections, gate and up in one tensor.
+//!
+//! Heads are rotated in the same adjacent pairs as in the authors' own layout, so rows keep their order.
+
+use std::ops::Range;
+
+use super::Span;
+use super::tensors::{Part, Slot, whole};
+use crate::config::GlmConfig;
+
+pub(super) struct Names<'a> {
+    config: &'a GlmConfig,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn new(config: &'a GlmConfig) -> Names<'a> {
+        Names { config }
+    }
+
+    /// Where the embedding serves as output layer, a stored output layer is the same tensor once more, and
+    /// transformers ignores it.
+    pub(super) fn dropped(&self) -> Option<String> {
+        self.config.tie_word_embeddings.then(|| "lm_head.weight".to_owned())
+    }
+
+    pub(super) fn spans(&self, layer: usize, slot: Slot) -> Vec<Span> {
+        let c = self.config;
+        let (h, f, v) = (c.hidden_size, c.ffn_hidden_size, c.padded_vocab_size);
+        let block = |name: &str| format!("model.layers.{layer}.{name}");
+        let projection = |part: Part, kind: &str| match part {
+            Part::Query => {
+                whole(block(&format!("self_attn.q_proj.{kind}")), c.num_attention_heads * c.head_dim)
+            }
+            Part::Key => whole(block(&format!("self_attn.k_proj.{kind}")), c.num_kv_heads * c.head_dim),
+            Part::Value => whole(block(&format!("self_attn.v_proj.{kind}")), c.num_kv_heads * c.head_dim),
+        };
+        let gate_up = |rows: Range<usize>| vec![Span { tensor: block("mlp.gate_up_proj.weight"), rows }];
+        match slot {
+            Slot::Embedding => whole("model.embed_tokens.weight".to_owned(), v),
+            Slot::FinalNorm => whole("model.norm.weight".to_owned(), h),
+            Slot::Output => whole("lm_head.weight".to_owned(), v),
+            Slot::AttnNorm => whole(block("input_layernorm.weight"), h),
+            Slot::Weight(part) => projection(part, "weight"),
+            Slot::Bias(part) => projection(part, "bias"),
+            Slot::AttnOutput => whole(block("self_attn.o_proj.weight"), h),
+            Slot::FfnNorm => whole(block("post_attention_layernorm.weight"), h),
+            Slot::Gate => gate_up(0..f),
+            Slot::Up => gate_up(f..2 * f),
+            Slot::Down => whole(block("mlp.down_proj.weight"), h),
+        }
+    }
+}
