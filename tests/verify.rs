@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use glm2llama::convert::{Job, Request};
 use glm2llama::recipe::FfnPad;
 use glm2llama::verify::{DEFAULT_TEXT, Pair, Unwatched, Verdict, source_logits};
-use glm2llama::{pipeline, remap};
+use glm2llama::{model, pipeline, remap};
 use safetensors::Dtype;
 use serde::Deserialize;
 use support::command::convert;
@@ -29,9 +29,15 @@ fn judge(model: &Path, gguf: &Path) -> (Verdict, glm2llama::verify::Function) {
 
 #[test]
 fn the_source_side_computes_the_authors_logits() {
-    let golden = |name: &str| shared(&format!("golden/models/{name}"));
-    let models = [Some(tiny()), Some(testdata("models/tiny-chatglm3-32k"))];
-    for model in models.into_iter().chain([golden("tiny-chatglm2-32k"), golden("tiny-glm4-chat")]).flatten() {
+    for name in [
+        "tiny-chatglm3",
+        "tiny-chatglm3-32k",
+        "tiny-chatglm2-32k",
+        "tiny-glm4-chat",
+        "tiny-glm4-hf",
+        "tiny-glm-edge",
+    ] {
+        let model = testdata("models").join(name);
         let tokens = read_words(&model.join("expected_ids.i32"), u32::from_le_bytes);
         let expected = read_words(&model.join("expected_logits.f32"), f32::from_le_bytes);
         let found = source_logits(&model, &tokens, &Unwatched).expect("it runs");
@@ -332,7 +338,7 @@ fn a_conversion_checks_itself_before_the_file_has_its_name() {
     std::fs::remove_file(&gguf).expect("deleted");
 
     let request = Request {
-        folder: tiny(),
+        model: model::Request { folder: tiny(), ..model::Request::default() },
         types: vec!["Q4_K_M".parse().expect("a type")],
         output: Some(gguf.clone()),
         force: false,
@@ -441,7 +447,8 @@ fn json_tells_all_there_is() {
     assert!(matches!(events.last(), Some(Event::Verdict { same: true, .. })));
     // Nothing of `remap` is used, but both must speak of the same model.
     let Some(Event::Verdict { weights_compared, .. }) = events.last() else { panic!("a verdict") };
-    let model = glm2llama::model::Model::open(&tiny()).expect("a model");
+    let model =
+        model::Model::open(&model::Request { folder: tiny(), ..model::Request::default() }).expect("a model");
     let plan: &remap::Plan = &model.plan;
     assert_eq!(*weights_compared, plan.parameters());
 }
