@@ -16,7 +16,7 @@ use crate::tokenizer::{ChatFormat, Evidence, Tokenizer};
 use crate::{metadata, ollama, pipeline};
 
 /// What the user asks for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Request {
     /// What to convert.
     pub model: model::Request,
@@ -180,6 +180,7 @@ impl Job {
     ) -> Result<Outputs> {
         let Outputs { writers, modelfiles } = outputs;
         let writers = pipeline::run(&self.work(), writers, options, watch)?;
+        self.model.checkpoint.refuse_changed()?;
         Ok(Outputs { writers, modelfiles })
     }
 

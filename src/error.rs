@@ -14,7 +14,7 @@ pub enum Error {
     #[error("{}", one_line(.0))]
     Usage(String),
     /// A file is not what it should be.
-    #[error("{}: {}{}", one_line(.file.display()), item_prefix(.item), one_line(.problem))]
+    #[error("{}: {}{}", one_line(.file.display()), item_prefix(.item), shortened(.problem, 600))]
     Input {
         /// The file at fault.
         file: PathBuf,
@@ -79,7 +79,7 @@ impl Error {
 }
 
 fn item_prefix(item: &str) -> String {
-    if item.is_empty() { String::new() } else { format!("{}: ", one_line(item)) }
+    if item.is_empty() { String::new() } else { format!("{}: ", shortened(item, 160)) }
 }
 
 /// Names come from files that strangers made: no line break or terminal code of theirs is printed.
@@ -89,6 +89,14 @@ pub(crate) fn one_line(text: impl fmt::Display) -> String {
         return text;
     }
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// A name may also be as long as the file that it comes from.
+fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => one_line(text),
+        Some((end, _)) => one_line(&text[..end]) + "...",
+    }
 }
 
 #[cfg(test)]

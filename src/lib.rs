@@ -15,6 +15,8 @@ pub mod cli;
 pub mod config;
 pub mod convert;
 pub mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod gguf;
 pub mod hf;
 pub mod imatrix;

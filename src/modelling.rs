@@ -10,7 +10,7 @@ use crate::remap::RopeRatio;
 use crate::tokenizer::ChatFormat;
 
 const FILE: &str = "modeling_chatglm.py";
-const MAX_BYTES: u64 = 4 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 /// What was found out, with the reason for it in words.
 #[derive(Clone, Debug, PartialEq)]

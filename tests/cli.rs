@@ -3,9 +3,6 @@
 mod support;
 
 use std::fs;
-use std::io::Read;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
@@ -112,35 +109,4 @@ fn a_fallback_is_warned_of() {
         .arg(out.join("m.gguf"))
         .succeed();
     assert!(run.stderr.contains("warning: ") && run.stderr.contains("instead of Q4_K"), "{}", run.stderr);
-}
-
-/// SIGINT in the middle: exit code 130, and nothing is left.
-#[test]
-fn ctrl_c_leaves_nothing() {
-    let (model, out) = (Dir::new(), Dir::new());
-    // Large enough for seconds of scalar quantizing, so that the signal comes in the middle.
-    let shape = Checkpoint { hidden: 1024, ffn: 8192, vocab: 4096, layers: 4, ..Checkpoint::tiny() };
-    shape.write(model.path(), &tiny_tokenizer()).expect("written");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_glm2llama"))
-        .arg("convert")
-        .arg(model.path())
-        .args(["--backend", "scalar", "--threads", "1", "--type", "Q4_K_M", "--output"])
-        .arg(out.join("m.gguf"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let started = Instant::now();
-    while out.names().len() < 2 && started.elapsed() < Duration::from_secs(30) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    assert_eq!(out.names().len(), 2, "two temporary files");
-    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
-    assert!(interrupt.success());
-    let status = child.wait().expect("it ends");
-    let mut stderr = String::new();
-    child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("UTF-8");
-    assert_eq!(status.code(), Some(130), "{stderr}");
-    assert!(stderr.ends_with("glm2llama: interrupted, nothing was written\n"), "{stderr}");
-    assert_eq!(out.names(), [""; 0]);
 }

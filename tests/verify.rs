@@ -5,8 +5,7 @@ mod support;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-use glm2llama::convert::{Given, Job, Request};
-use glm2llama::recipe::{FfnPad, Overrides};
+use glm2llama::convert::{Job, Request};
 use glm2llama::verify::{DEFAULT_TEXT, Pair, Unwatched, Verdict, source_logits};
 use glm2llama::{model, pipeline, remap};
 use safetensors::Dtype;
@@ -341,14 +340,7 @@ fn a_conversion_checks_itself_before_the_file_has_its_name() {
         model: model::Request { folder: tiny(), ..model::Request::default() },
         types: vec!["Q4_K_M".parse().expect("a type")],
         output: Some(gguf.clone()),
-        force: false,
-        pad: FfnPad::Auto,
-        modelfile: false,
-        imatrix: None,
-        overrides: Overrides::default(),
-        given: Given::default(),
-        vocab_only: false,
-        split_max_bytes: None,
+        ..Request::default()
     };
     let job = Job::prepare(&request).expect("a job");
     let options = pipeline::Options {

@@ -10,12 +10,17 @@ mod safetensors;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::error::{Error, Result};
 pub use dtype::Dtype;
 use index::Kind;
+
+/// A model of 40 layers has 286.
+const MAX_TENSORS: usize = 1 << 14;
 
 /// An opened checkpoint folder.
 #[derive(Debug)]
@@ -28,6 +33,15 @@ pub struct Checkpoint {
 struct Shard {
     path: PathBuf,
     file: File,
+    /// Length and time of the last change, when it was opened.
+    state: (u64, SystemTime),
+}
+
+impl Shard {
+    fn state(path: &Path, file: &File) -> Result<(u64, SystemTime)> {
+        let metadata = file.metadata().map_err(Error::io(path, "read"))?;
+        Ok((metadata.len(), metadata.modified().map_err(Error::io(path, "read"))?))
+    }
 }
 
 /// Where a tensor lies and what it is.
@@ -55,12 +69,31 @@ struct Entry {
 
 impl Entry {
     /// Refuses what is neither a vector nor a matrix: a ChatGLM model has nothing else.
-    fn new(path: &Path, name: String, dtype: Dtype, shape: Vec<usize>, offset: u64) -> Result<Entry> {
+    fn check_shape(path: &Path, name: &str, shape: &[usize]) -> Result<()> {
         if shape.is_empty() || shape.len() > 2 || shape.contains(&0) {
-            return Err(Error::mismatch(path, name, format!("shape {shape:?}"), "a vector or a matrix"));
+            let found = if shape.len() > 8 {
+                format!("{} dimensions", shape.len())
+            } else {
+                format!("shape {shape:?}")
+            };
+            return Err(Error::mismatch(path, name, found, "a vector or a matrix"));
         }
-        Ok(Entry { name, dtype, shape, offset })
+        Ok(())
     }
+}
+
+fn changed(path: &Path, found: &str) -> Error {
+    Error::mismatch(
+        path,
+        "",
+        found,
+        "the file as it was at the start: run again when the download is complete",
+    )
+}
+
+/// What a clone without Git LFS leaves in the place of a large file.
+fn lfs_pointer(path: &Path) -> Error {
+    Error::mismatch(path, "", "a Git LFS pointer", "the file itself (fetch it with `git lfs pull`)")
 }
 
 impl Tensor {
@@ -111,6 +144,7 @@ impl Checkpoint {
 
     fn add_shard(&mut self, path: PathBuf, kind: Kind) -> Result<()> {
         let file = File::open(&path).map_err(Error::io(&path, "open"))?;
+        let state = Shard::state(&path, &file)?;
         let entries = match kind {
             Kind::Safetensors => safetensors::read_header(&path, &file)?,
             Kind::PyTorch => pytorch::read_header(&path, &file)?,
@@ -127,9 +161,13 @@ impl Checkpoint {
                 let expected = format!("it only in {}", earlier.display());
                 return Err(Error::mismatch(&path, entry.name, "it again", expected));
             }
+            if self.tensors.len() == MAX_TENSORS {
+                let found = format!("more than {MAX_TENSORS} tensors");
+                return Err(Error::mismatch(&path, "", found, "the few hundred of a ChatGLM model"));
+            }
             self.tensors.insert(entry.name, tensor);
         }
-        self.shards.push(Shard { path, file });
+        self.shards.push(Shard { path, file, state });
         Ok(())
     }
 
@@ -177,6 +215,24 @@ impl Checkpoint {
     pub fn read_rows(&self, tensor: &Tensor, first_row: usize, out: &mut [u8]) -> Result<()> {
         let shard = &self.shards[tensor.shard];
         let offset = tensor.offset + first_row as u64 * tensor.row_bytes() as u64;
-        shard.file.read_exact_at(out, offset).map_err(Error::io(&shard.path, "read"))
+        shard.file.read_exact_at(out, offset).map_err(|e| match e.kind() {
+            ErrorKind::UnexpectedEof => {
+                changed(&shard.path, &format!("it ends before byte {}", offset + out.len() as u64))
+            }
+            _ => Error::io(&shard.path, "read")(e),
+        })
+    }
+
+    /// Refuses files that were written to since they were opened: what was read may be of two versions.
+    ///
+    /// # Errors
+    /// When a file has another length or time of its last change than at first.
+    pub fn refuse_changed(&self) -> Result<()> {
+        for Shard { path, file, state } in &self.shards {
+            if Shard::state(path, file)? != *state {
+                return Err(changed(path, "it was changed while it was read"));
+            }
+        }
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::args::Convert;
-use super::progress::Progress;
+use super::progress::{Progress, Stop};
 use super::report::{Report, Start, Summary};
 use super::{options, plan, size, verify};
 use crate::convert::{Job, Output, Request};
@@ -18,10 +18,11 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     let started = Instant::now();
     let options = pipeline_options(args)?;
     let job = prepare(args)?;
+    let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
     let outputs = job.create_outputs()?;
     let report = announce(args, &job);
-    let progress = Progress::new(job.work().source_bytes(), &job.model.plan, &report)?;
+    let progress = Progress::new(job.work().source_bytes(), &job.model.plan, &report, &stop);
     let filled = job.fill(outputs, options, &progress)?;
     progress.finish();
     if args.verify {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::args::ExportHf;
 use super::options;
-use super::progress::Progress;
+use super::progress::{Progress, Stop};
 use super::report::{Exported, Report, Start};
 use super::size;
 use crate::checkpoint::Dtype;
@@ -27,6 +27,7 @@ pub(super) fn run(args: &ExportHf) -> Result<()> {
         backend: quant::Backend::detect(),
     };
     let export = Export::prepare(&request)?;
+    let stop = Stop::on_signals()?;
     let created = export.create()?;
     let report = Report::new(args.json, args.quiet);
     let total = export.work().source_bytes();
@@ -34,7 +35,7 @@ pub(super) fn run(args: &ExportHf) -> Result<()> {
     for warning in export.model.warnings() {
         report.warning(&warning);
     }
-    let progress = Progress::new(total, &export.plan, &report)?;
+    let progress = Progress::new(total, &export.plan, &report, &stop);
     export.run(created, options, &progress)?;
     progress.finish();
     report.exported(&Exported::new(&export, started.elapsed()));

@@ -16,6 +16,20 @@ use crate::remap::Plan;
 /// Time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
+/// Whether the user wants the run to stop.
+pub(super) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Catches Ctrl-C, SIGTERM and SIGHUP from now on: to be called before the first file is made.
+    pub(super) fn on_signals() -> Result<Stop> {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stopped);
+        ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+            .map_err(|e| Error::Usage(format!("cannot catch Ctrl-C: {e}")))?;
+        Ok(Stop(stopped))
+    }
+}
+
 pub(super) struct Progress<'a> {
     report: &'a Report,
     plan: &'a Plan,
@@ -29,12 +43,8 @@ pub(super) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    /// Starts the clock, and catches Ctrl-C and SIGTERM from now on.
-    pub(super) fn new(total_bytes: u64, plan: &'a Plan, report: &'a Report) -> Result<Progress<'a>> {
-        let stopped = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stopped);
-        ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
-            .map_err(|e| Error::Usage(format!("cannot catch Ctrl-C: {e}")))?;
+    /// Starts the clock.
+    pub(super) fn new(total_bytes: u64, plan: &'a Plan, report: &'a Report, stop: &Stop) -> Progress<'a> {
         let bar = (report.is_text() && std::io::stderr().is_terminal()).then(|| {
             let template = "{bar:24} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
             let style =
@@ -42,7 +52,8 @@ impl<'a> Progress<'a> {
             ProgressBar::new(total_bytes).with_style(style.progress_chars("=> "))
         });
         let now = Instant::now();
-        Ok(Progress { report, plan, total_bytes, started: now, bar, last_line: Mutex::new(now), stopped })
+        let stopped = Arc::clone(&stop.0);
+        Progress { report, plan, total_bytes, started: now, bar, last_line: Mutex::new(now), stopped }
     }
 
     pub(super) fn finish(&self) {

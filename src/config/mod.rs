@@ -68,8 +68,8 @@ pub struct GlmConfig {
     pub tie_word_embeddings: bool,
 }
 
-/// A ChatGLM config has 2 kB: far more is not one, and is not read.
-const MAX_BYTES: u64 = 4 << 20;
+/// A ChatGLM config has 2 kB: far more is not one, and is not read. Parsed, JSON takes up to 16 times its bytes.
+const MAX_BYTES: u64 = 1 << 20;
 
 impl GlmConfig {
     /// Reads `config.json` in the checkpoint's folder.
@@ -102,15 +102,19 @@ fn missing(folder: &Path, file: &Path) -> Error {
 }
 
 /// Reads a whole small file; `None` when there is none, an error when it is over `max` bytes.
+///
+/// Only regular files are opened: a named pipe that nobody writes to would be waited for without end.
 pub(crate) fn read_capped(file: &Path, max: u64) -> Result<Option<Vec<u8>>> {
-    let opened = match fs::File::open(file) {
-        Ok(opened) => opened,
+    let length = match fs::metadata(file) {
+        Ok(found) if found.is_file() => found.len(),
+        Ok(_) => return Err(Error::mismatch(file, "", "no regular file", "one")),
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
-        Err(e) => return Err(Error::io(file, "open")(e)),
+        Err(e) => return Err(Error::io(file, "read")(e)),
     };
-    let mut bytes = Vec::new();
+    let opened = fs::File::open(file).map_err(Error::io(file, "open"))?;
+    let mut bytes = Vec::with_capacity(length.min(max) as usize + 1); // at most the cap; one more to see the end
     opened.take(max + 1).read_to_end(&mut bytes).map_err(Error::io(file, "read"))?;
     if bytes.len() as u64 > max {
         return Err(Error::mismatch(file, "", format!("over {max} bytes"), "a small file"));

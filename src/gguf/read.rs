@@ -4,7 +4,7 @@
 //! Our own, and not the library's reader: that one refuses version 2 and keys with hyphens, and lets gaps
 //! between tensors and alignments that ggml refuses pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt;
@@ -23,14 +23,13 @@ const MAX_DIMENSIONS: u32 = 4;
 const MAX_NESTING: u32 = 2;
 /// ggml takes powers of two; more than this only wastes the file.
 const MAX_ALIGNMENT: u32 = 1 << 20;
-/// Metadata of the largest vocabularies takes about 10 MB.
-const MAX_HEAD_BYTES: u64 = 256 << 20;
-/// The largest vocabularies have 300,000 tokens and 500,000 merges. In memory a value takes up to 32 times the
-/// bytes that it has in the file, so the bytes alone are no bound.
-const MAX_ARRAY_VALUES: u64 = 4 << 20;
-/// Likewise for tensors and keys: no model has as many.
-const MAX_TENSORS: u64 = 1 << 18;
-const MAX_KEYS: u64 = 1 << 16;
+/// What a head may take in memory, where a value takes up to 32 times the bytes that it has in the file. The
+/// largest vocabularies of all, 262,144 tokens and 514,906 merges, take 46 MB.
+const MAX_MEMORY: u64 = 48 << 20;
+/// In memory, roughly: a short string's own allocation, a key or a tensor with all that belongs to it.
+const LEAST_STRING: u64 = 32;
+const KEY_MEMORY: u64 = 128;
+const TENSOR_MEMORY: u64 = 256;
 
 /// An opened GGUF file: its head in memory, its tensors on disk.
 #[derive(Debug)]
@@ -98,22 +97,20 @@ impl GgufFile {
             return Err(Error::mismatch(path, "", "no regular file", "a GGUF file"));
         }
         let total_bytes = metadata.len();
-        let left = total_bytes.min(MAX_HEAD_BYTES);
         let mut head = Head {
             path,
             reader: BufReader::new(&file),
-            left,
-            start: left,
-            array_values: MAX_ARRAY_VALUES,
+            left: total_bytes,
+            memory: MAX_MEMORY,
             item: String::new(),
         };
         let version = head.version()?;
-        let tensor_count = head.count(8 + 4 + 8 + 4 + 8, MAX_TENSORS, "tensor count")?;
-        let key_count = head.count(8 + 4 + 1, MAX_KEYS, "metadata count")?;
+        let tensor_count = head.count(8 + 4 + 8 + 4 + 8, TENSOR_MEMORY, "tensor count")?;
+        let key_count = head.count(8 + 4 + 1, KEY_MEMORY, "metadata count")?;
         let metadata = head.metadata(key_count)?;
         let alignment = head.alignment(&metadata)?;
         let infos = (0..tensor_count).map(|_| head.tensor_info()).collect::<Result<Vec<_>>>()?;
-        let data_start = (head.start - head.left).next_multiple_of(alignment);
+        let data_start = (total_bytes - head.left).next_multiple_of(alignment);
         let tensors = place(path, infos, data_start, alignment, total_bytes)?;
         Ok(GgufFile { parts: vec![(path.to_owned(), file)], version, metadata, tensors, total_bytes })
     }
@@ -149,12 +146,12 @@ fn place(
     alignment: u64,
     total_bytes: u64,
 ) -> Result<Vec<StoredTensor>> {
-    let mut names = BTreeMap::new();
+    let mut names = HashSet::with_capacity(tensors.len());
+    if let Some(tensor) = tensors.iter().find(|tensor| !names.insert(tensor.name.as_str())) {
+        return Err(Error::mismatch(path, &tensor.name, "it twice", "each tensor once"));
+    }
     let mut expected = 0u64;
-    for (i, tensor) in tensors.iter_mut().enumerate() {
-        if names.insert(tensor.name.clone(), i).is_some() {
-            return Err(Error::mismatch(path, &tensor.name, "it twice", "each tensor once"));
-        }
+    for tensor in &mut tensors {
         if tensor.offset != expected {
             let found = format!("offset {}", tensor.offset);
             return Err(Error::mismatch(
@@ -185,9 +182,8 @@ struct Head<'a> {
     path: &'a Path,
     reader: BufReader<&'a File>,
     left: u64,
-    start: u64,
-    /// How many more values arrays may have, all together.
-    array_values: u64,
+    /// What may still be taken in memory.
+    memory: u64,
     /// The key or tensor that is being read, for messages.
     item: String,
 }
@@ -221,18 +217,28 @@ impl Head<'_> {
         Ok(bytes)
     }
 
-    /// A number of things that take at least `least` bytes each, so that it cannot exceed what is left.
-    fn count(&mut self, least: u64, most: u64, what: &str) -> Result<u64> {
+    /// A number of things that take at least `least` bytes each in the file, so that it cannot exceed what is
+    /// left, and `memory` bytes in memory, which are counted at once.
+    fn count(&mut self, least: u64, memory: u64, what: &str) -> Result<u64> {
         let count = self.u64()?;
-        let most = most.min(self.left / least);
+        let most = self.left / least;
         if count > most {
             return Err(self.wrong(format!("{what} {count}"), format!("at most {most} in this file")));
         }
+        self.charge(count.saturating_mul(memory))?;
         Ok(count)
     }
 
+    fn charge(&mut self, bytes: u64) -> Result<()> {
+        self.memory = self.memory.checked_sub(bytes).ok_or_else(|| {
+            self.wrong(format!("a head that takes over {MAX_MEMORY} bytes of memory"), "a model's")
+        })?;
+        Ok(())
+    }
+
     fn string(&mut self) -> Result<String> {
-        let length = self.count(1, MAX_HEAD_BYTES, "string length")?;
+        let length = self.count(1, 1, "string length")?;
+        self.charge(LEAST_STRING.saturating_sub(length))?;
         self.take(length)?;
         let mut bytes = vec![0; length as usize]; // no more than what is left
         self.reader.read_exact(&mut bytes).map_err(Error::io(self.path, "read"))?;
@@ -291,28 +297,31 @@ impl Head<'_> {
 
     fn array(&mut self, depth: u32) -> Result<Value> {
         let kind = self.u32()?;
-        let least = match kind {
-            0 | 1 | 7 => 1,
-            2 | 3 => 2,
-            4..=6 => 4,
-            9 => 12,
-            _ => 8,
+        let (least, memory) = match kind {
+            0 | 1 | 7 => (1, size_of::<Value>()),
+            2 | 3 => (2, size_of::<Value>()),
+            4 => (4, size_of::<Value>()),
+            5 | 6 => (4, 4),
+            8 => (8, size_of::<String>()),
+            9 => (12, size_of::<Value>()),
+            _ => (8, size_of::<Value>()),
         };
-        let count = self.count(least, self.array_values, "array length")?;
-        self.array_values -= count;
-        // Grown as it is read, so that a false count takes no memory.
+        let count = self.count(least, memory as u64, "array length")?;
         match kind {
-            5 => (0..count)
-                .map(|_| Ok(i32::from_le_bytes(self.bytes()?)))
-                .collect::<Result<_>>()
-                .map(Value::I32s),
-            6 => (0..count)
-                .map(|_| Ok(f32::from_le_bytes(self.bytes()?)))
-                .collect::<Result<_>>()
-                .map(Value::F32s),
-            8 => (0..count).map(|_| self.string()).collect::<Result<_>>().map(Value::Strings),
-            _ => (0..count).map(|_| self.value(kind, depth)).collect::<Result<_>>().map(Value::Array),
+            5 => self.values(count, |head| Ok(i32::from_le_bytes(head.bytes()?))).map(Value::I32s),
+            6 => self.values(count, |head| Ok(f32::from_le_bytes(head.bytes()?))).map(Value::F32s),
+            8 => self.values(count, Head::string).map(Value::Strings),
+            _ => self.values(count, |head| head.value(kind, depth)).map(Value::Array),
         }
+    }
+
+    /// Allocated at once, as the count has been charged: growing would take up to twice as much.
+    fn values<T>(&mut self, count: u64, mut read: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+        let mut values = Vec::with_capacity(count as usize); // MAX_MEMORY at most
+        for _ in 0..count {
+            values.push(read(self)?);
+        }
+        Ok(values)
     }
 
     fn alignment(&self, metadata: &BTreeMap<String, Value>) -> Result<u64> {

@@ -4,14 +4,12 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use tempfile::TempDir;
 
 use super::config::ARCHITECTURE;
 use crate::config::read_capped;
 use crate::error::{Error, Result};
-use crate::output::{Pending, folder_of};
+use crate::output::{Kind, Pending, Temporary, folder_of};
 
 /// What an export writes, and all that it may replace.
 const OWN_FILES: [&str; 5] = [
@@ -26,7 +24,7 @@ const OWN_FILES: [&str; 5] = [
 #[derive(Debug)]
 pub(super) struct Folder {
     target: PathBuf,
-    temporary: TempDir,
+    temporary: Temporary,
     replace: bool,
 }
 
@@ -37,12 +35,7 @@ impl Folder {
             return Err(Error::mismatch(target, "", "no name", "the name of the folder to write"));
         }
         check_target(target, replace)?;
-        let temporary = tempfile::Builder::new()
-            .prefix(".glm2llama-")
-            .suffix(".tmp")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777)) // less the umask, as for any new folder
-            .tempdir_in(folder_of(target))
-            .map_err(Error::io(target, "create"))?;
+        let temporary = Temporary::create(target, Kind::Folder)?;
         Ok(Folder { target: target.to_owned(), temporary, replace })
     }
 
@@ -52,29 +45,28 @@ impl Folder {
     }
 
     /// Gives the complete folder its name.
-    pub(super) fn publish(self) -> Result<()> {
+    pub(super) fn publish(mut self) -> Result<()> {
         let named = Error::io(&self.target, "name");
         sync(self.temporary.path());
         let exists = self.target.symlink_metadata().is_ok();
         if exists {
             check_target(&self.target, self.replace)?; // it may have changed since
             // The old one takes the temporary's name, and goes with it.
-            match renameat_with(CWD, self.temporary.path(), CWD, &self.target, RenameFlags::EXCHANGE) {
+            match self.temporary.exchange(&self.target) {
                 Ok(()) => {}
                 Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                     let aside = tempfile::tempdir_in(folder_of(&self.target)).map_err(named)?;
-                    let replace = |from: &Path, to: &Path| {
-                        fs::rename(from, to).map_err(Error::io(&self.target, "replace"))
-                    };
-                    replace(&self.target, &aside.path().join("old"))?;
-                    replace(self.temporary.path(), &self.target)?;
-                    let _ = self.temporary.keep();
+                    let old = aside.path().join("old");
+                    fs::rename(&self.target, &old).map_err(Error::io(&self.target, "replace"))?;
+                    self.temporary.rename(&self.target, false).map_err(|e| {
+                        let _ = fs::rename(&old, &self.target); // as it was
+                        Error::io(&self.target, "name")(e)
+                    })?;
                 }
                 Err(e) => return Err(named(e.into())),
             }
         } else {
-            fs::rename(self.temporary.path(), &self.target).map_err(named)?;
-            let _ = self.temporary.keep(); // its name is gone: there is nothing to delete
+            self.temporary.rename(&self.target, false).map_err(named)?;
         }
         sync(folder_of(&self.target));
         Ok(())

@@ -135,6 +135,7 @@ impl Export {
     ) -> Result<()> {
         let Created { folder, writer } = created;
         let writers = pipeline::run(&self.work(), vec![writer], options, watch)?;
+        self.model.checkpoint.refuse_changed()?;
         writers.into_iter().try_for_each(Writer::finish)?;
         folder.publish()
     }

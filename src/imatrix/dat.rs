@@ -9,8 +9,10 @@ use super::ImportanceMatrix;
 use crate::config::read_capped;
 use crate::error::{Error, Result};
 
-/// That of a 6B model has 4 MB.
-const MAX_BYTES: u64 = 256 << 20;
+/// That of a 6B model has 4 MB, that of a 9B model 6 MB.
+const MAX_BYTES: u64 = 16 << 20;
+/// A model has 7 matrices a layer.
+const MAX_ENTRIES: usize = 1 << 14;
 
 pub(super) fn load(file: &Path) -> Result<ImportanceMatrix> {
     let Some(bytes) = read_capped(file, MAX_BYTES)? else {
@@ -18,8 +20,9 @@ pub(super) fn load(file: &Path) -> Result<ImportanceMatrix> {
     };
     let mut rest = Rest { file, bytes: &bytes };
     let count = rest.count("entries")?;
-    if count == 0 {
-        return Err(Error::mismatch(file, "", "no entries", "an importance matrix"));
+    if count == 0 || count > MAX_ENTRIES {
+        let expected = format!("an importance matrix: 1 to {MAX_ENTRIES}");
+        return Err(Error::mismatch(file, "", format!("{count} entries"), expected));
     }
     let mut entries = BTreeMap::new();
     for _ in 0..count {

@@ -10,14 +10,21 @@ use crate::checkpoint::Dtype;
 use crate::error::{Error, Result};
 use crate::gguf::{GgufFile, StoredTensor, Value};
 
-/// More columns than any model has.
-const MAX_COLUMNS: u64 = 1 << 24;
+/// More columns than any model has, and more values than any matrix: that of a 9B model has 1.4 million.
+const MAX_COLUMNS: u64 = 1 << 18;
+const MAX_VALUES: u64 = 1 << 21;
 
 pub(super) fn load(path: &Path) -> Result<ImportanceMatrix> {
     let file = GgufFile::open(path)?;
     let mut entries = BTreeMap::new();
+    let mut values = 0;
     for sums in &file.tensors {
         let Some(name) = sums.name.strip_suffix(".in_sum2") else { continue };
+        values += sums.weights().min(MAX_VALUES);
+        if values > MAX_VALUES {
+            let found = format!("over {MAX_VALUES} values");
+            return Err(Error::mismatch(path, "", found, "an importance matrix of a ChatGLM model"));
+        }
         let counts = format!("{name}.counts");
         let counts = file
             .tensor(&counts)

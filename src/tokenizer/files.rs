@@ -1,18 +1,17 @@
 //! The small files beside the weights that say something about the tokenizer. Reads them; decides nothing.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use crate::config::read_capped;
 use crate::error::{Error, Result};
 
-/// The real vocabularies have 1 and 2.6 MB.
-const LARGEST_MODEL: u64 = 64 << 20;
-/// Configurations and the authors' Python file have at most a few hundred kB.
-const LARGEST_TEXT: u64 = 16 << 20;
+/// The real vocabularies have 1 and 2.6 MB; in memory, one takes up to 20 times its bytes.
+const LARGEST_MODEL: u64 = 4 << 20;
+/// Configurations and the authors' Python file have a few kB; parsed, JSON takes up to 16 times its bytes.
+const LARGEST_TEXT: u64 = 1 << 20;
 
 /// What a model's folder holds on its tokenizer.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +71,9 @@ impl Files {
         if !model_file.exists() && fast.exists() {
             model_file = fast;
         }
-        let model = read_capped(&model_file, LARGEST_MODEL)?;
+        let model = read_capped(&model_file, LARGEST_MODEL)?.ok_or_else(|| {
+            Error::mismatch(&model_file, "", "no such file", "the tokenizer's vocabulary: download it too")
+        })?;
         if model.starts_with(b"version https://git-lfs") {
             let expected = "the file itself (fetch it with `git lfs pull`)";
             return Err(Error::mismatch(&model_file, "", "a Git LFS pointer", expected));
@@ -189,22 +190,7 @@ fn kind(value: &Value) -> &'static str {
 
 fn optional(dir: &Path, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>> {
     let file = dir.join(name);
-    match read_capped(&file, LARGEST_TEXT) {
-        Ok(bytes) => Ok(Some((file, bytes))),
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// The limit holds for what is read, not for what the file system says: a pipe has no length.
-fn read_capped(path: &Path, largest: u64) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(Error::io(path, "read"))?;
-    let mut bytes = Vec::new();
-    file.take(largest + 1).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length <= largest) {
-        return Ok(bytes);
-    }
-    Err(Error::mismatch(path, "", "a larger file", format!("at most {} MiB", largest >> 20)))
+    Ok(read_capped(&file, LARGEST_TEXT)?.map(|bytes| (file, bytes)))
 }
 
 #[cfg(test)]
@@ -258,8 +244,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokenizer.model");
         std::fs::write(&path, b"12345").unwrap();
-        assert_eq!(read_capped(&path, 5).unwrap(), b"12345");
-        assert!(read_capped(&path, 4).unwrap_err().to_string().contains("found a larger file"));
+        assert_eq!(read_capped(&path, 5).unwrap().unwrap(), b"12345");
+        assert!(read_capped(&path, 4).unwrap_err().to_string().contains("found over 4 bytes"));
         std::fs::write(&path, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n").unwrap();
         assert!(Files::read(dir.path()).unwrap_err().to_string().contains("Git LFS pointer"));
     }

@@ -92,9 +92,7 @@ pub(super) fn parse(file: &Path, bytes: &[u8], padded_vocab_size: usize) -> Resu
     if count == 0 {
         return Err(Error::mismatch(file, "pieces", "none", "a SentencePiece vocabulary"));
     }
-    if count > padded_vocab_size {
-        return Err(special::too_large(file, count, padded_vocab_size));
-    }
+    special::check_size(file, count, padded_vocab_size)?;
     let proto = ModelProto::decode(bytes).map_err(not_a_model)?;
     let trainer = proto.trainer_spec.unwrap_or_default();
     check_training(file, &trainer)?;

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 /// special token would turn into it.
 pub(super) const SCORE: f32 = -1e9;
 
-/// Far above any real vocabulary; a padding that long is a slip in config.json.
-const LARGEST_VOCABULARY: usize = 4 << 20;
+/// Real vocabularies have up to 151,552 tokens. More would take too much memory before they can be refused.
+const LARGEST_VOCABULARY: usize = 1 << 18;
 
 /// Which special tokens a model of the family has, in the order of their ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,13 +145,7 @@ pub(super) fn pad(
     file: &Path,
     padded_vocab_size: usize,
 ) -> Result<()> {
-    if vocabulary.tokens.len() > padded_vocab_size {
-        return Err(too_large(file, vocabulary.tokens.len(), padded_vocab_size));
-    }
-    if padded_vocab_size > LARGEST_VOCABULARY {
-        let found = format!("padded_vocab_size {padded_vocab_size}");
-        return Err(Error::mismatch(file, "tokens", found, format!("at most {LARGEST_VOCABULARY}")));
-    }
+    check_size(file, vocabulary.tokens.len(), padded_vocab_size)?;
     while vocabulary.tokens.len() < padded_vocab_size {
         let id = next_id(vocabulary);
         let (text, kind) = match added.get(&id) {
@@ -175,15 +169,22 @@ pub(super) fn pad(
     }
 }
 
-/// More tokens than the embedding has rows.
-pub(super) fn too_large(file: &Path, found: usize, padded_vocab_size: usize) -> Error {
-    let expected = format!("at most padded_vocab_size {padded_vocab_size}");
-    Error::mismatch(
-        file,
-        "tokens",
-        format!("a vocabulary larger than padded_vocab_size: {found} tokens"),
-        expected,
-    )
+/// Refuses more tokens than the embedding has rows, and more than any real vocabulary has.
+pub(super) fn check_size(file: &Path, found: usize, padded_vocab_size: usize) -> Result<()> {
+    if found > padded_vocab_size {
+        let found = format!("a vocabulary larger than padded_vocab_size: {found} tokens");
+        return Err(Error::mismatch(
+            file,
+            "tokens",
+            found,
+            format!("at most padded_vocab_size {padded_vocab_size}"),
+        ));
+    }
+    if padded_vocab_size > LARGEST_VOCABULARY {
+        let found = format!("padded_vocab_size {padded_vocab_size}");
+        return Err(Error::mismatch(file, "tokens", found, format!("at most {LARGEST_VOCABULARY}")));
+    }
+    Ok(())
 }
 
 /// Never saturates: no vocabulary gets longer than `LARGEST_VOCABULARY`.
@@ -304,7 +305,7 @@ mod tests {
         let small = GlmConfig { padded_vocab_size: 10, ..config() };
         assert!(refused(&files(), &small).contains("a vocabulary larger than padded_vocab_size: 11 tokens"));
         let huge = GlmConfig { padded_vocab_size: usize::MAX, ..config() };
-        assert!(refused(&files(), &huge).contains("expected at most 4194304"));
+        assert!(refused(&files(), &huge).contains("expected at most 262144"));
 
         let mut other = files();
         other.config.file = PathBuf::from("tokenizer_config.json");

@@ -11,8 +11,12 @@ use super::{Evidence, TokenType, Vocabulary, special};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 
-/// The longest real token has 512 bytes; the time that merges take grows with the square.
+/// The longest real token has 512 bytes.
 const LONGEST_TOKEN: usize = 512;
+/// The time that merges take grows with the square of a token's length: 13 million for GLM-4's tokens together.
+const MOST_WORK: usize = 1 << 26;
+/// Bytes of all merges; GLM-4's have 2 MB. Only tokens that lower ranks do not lead to have more merges than one.
+const MOST_MERGE_BYTES: usize = 8 << 20;
 
 /// The special tokens of GLM-4, in the order in which the authors' tokenization_chatglm.py adds them.
 const NAMES: [&str; 14] = [
@@ -52,7 +56,10 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
         pre: "llama-bpe",
         tokens: tokens.iter().map(|token| spell(token)).collect(),
         types: vec![TokenType::Normal; tokens.len()],
-        merges: merges(&tokens).into_iter().map(|(a, b)| format!("{} {}", spell(a), spell(b))).collect(),
+        merges: merges(file, &tokens)?
+            .into_iter()
+            .map(|(a, b)| format!("{} {}", spell(a), spell(b)))
+            .collect(),
         ..Vocabulary::default()
     };
 
@@ -98,9 +105,7 @@ pub(super) fn name_ends(vocabulary: &mut Vocabulary) -> Option<()> {
 fn parse(file: &Path, bytes: &[u8], padded_vocab_size: usize) -> Result<Vec<Vec<u8>>> {
     let text = std::str::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not text"))?;
     let lines = text.lines().filter(|line| !line.is_empty()).count();
-    if lines > padded_vocab_size {
-        return Err(special::too_large(file, lines, padded_vocab_size));
-    }
+    special::check_size(file, lines, padded_vocab_size)?;
     let mut tokens = vec![Vec::new(); lines];
     for (number, line) in (1u32..).zip(text.lines()).filter(|(_, line)| !line.is_empty()) {
         let item = || format!("line {number}");
@@ -176,10 +181,24 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The merges, best first, each of two tokens.
-fn merges(tokens: &[Vec<u8>]) -> Vec<(&[u8], &[u8])> {
+fn merges<'a>(file: &Path, tokens: &'a [Vec<u8>]) -> Result<Vec<(&'a [u8], &'a [u8])>> {
+    let work: usize = tokens.iter().map(|token| token.len().pow(2)).sum(); // each at most LONGEST_TOKEN
+    if work > MOST_WORK {
+        return Err(Error::mismatch(file, "", "too many long tokens", "words and parts of words"));
+    }
+    let mut bytes = 0;
     let ranks: HashMap<&[u8], usize> = tokens.iter().map(Vec::as_slice).zip(0..).collect();
     let mut merges = Vec::with_capacity(tokens.len());
     for (rank, token) in tokens.iter().enumerate().filter(|(_, token)| token.len() > 1) {
+        if bytes > MOST_MERGE_BYTES {
+            return Err(Error::mismatch(
+                file,
+                "",
+                "too many ways to join its tokens",
+                "a vocabulary by tiktoken",
+            ));
+        }
+        bytes += token.len();
         if let Some(split) = last_split(token, rank, &ranks) {
             merges.push(token.split_at(split));
             continue;
@@ -188,9 +207,11 @@ fn merges(tokens: &[Vec<u8>]) -> Vec<(&[u8], &[u8])> {
         // tiktoken reaches these through parts of higher rank, so any two parts may be what it joins.
         let known = |part: &[u8]| ranks.contains_key(part);
         let splits = (1..token.len()).map(|split| token.split_at(split));
+        let before = merges.len();
         merges.extend(splits.filter(|(left, right)| known(left) && known(right)));
+        bytes += (merges.len() - before) * token.len();
     }
-    merges
+    Ok(merges)
 }
 
 /// Where the two parts meet that are left of `token` when all lower ranks have been joined; nothing if more are left.
@@ -283,11 +304,11 @@ mod tests {
         // ab, abc, cd, then bcd (b and cd): each is joined from two lower ones.
         let tokens = parsed(&lines(&["YWI=", "YWJj", "Y2Q=", "YmNk"])).unwrap();
         let pairs: Vec<(&[u8], &[u8])> = vec![(b"a", b"b"), (b"ab", b"c"), (b"c", b"d"), (b"b", b"cd")];
-        assert_eq!(merges(&tokens), pairs);
+        assert_eq!(merges(Path::new("tokenizer.model"), &tokens).unwrap(), pairs);
         // xyz comes before any two of its letters do: only through the later yz can it be joined.
         let tokens = parsed(&lines(&["eHl6", "eXo="])).unwrap();
         let pairs: Vec<(&[u8], &[u8])> = vec![(b"x", b"yz"), (b"y", b"z")];
-        assert_eq!(merges(&tokens), pairs);
+        assert_eq!(merges(Path::new("tokenizer.model"), &tokens).unwrap(), pairs);
     }
 
     #[test]

@@ -70,9 +70,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
     if !cuts_as_glm4(&pre_tokenizer) {
         return Err(wrong("pre_tokenizer", short(&pre_tokenizer), "GLM-4's, which llama.cpp knows by name"));
     }
-    if model.vocab.len() > config.padded_vocab_size {
-        return Err(special::too_large(file, model.vocab.len(), config.padded_vocab_size));
-    }
+    special::check_size(file, model.vocab.len(), config.padded_vocab_size)?;
 
     let mut tokens = vec![None; model.vocab.len()];
     for (token, id) in model.vocab {

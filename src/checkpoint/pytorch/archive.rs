@@ -9,7 +9,9 @@ use rawzip::{CompressionMethod, RECOMMENDED_BUFFER_SIZE, ZipArchive};
 use crate::error::{Error, Result};
 
 /// A real shard has one entry a tensor and a few more.
-const MAX_ENTRIES: u64 = 1 << 16;
+const MAX_ENTRIES: u64 = 1 << 14;
+/// Names are the archive's own followed by `data.pkl` or `data/281`, for instance.
+const MAX_NAME: usize = 512;
 
 /// Where an entry's bytes lie in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,10 @@ pub(super) fn read(path: &Path, file: &File) -> Result<BTreeMap<String, Place>> 
     while let Some(entry) = entries.next_entry().map_err(damaged)? {
         count += 1;
         let raw = entry.file_path();
+        if raw.as_ref().len() > MAX_NAME {
+            let found = format!("an entry's name of {} bytes", raw.as_ref().len());
+            return Err(Error::mismatch(path, "", found, format!("at most {MAX_NAME}")));
+        }
         let full = std::str::from_utf8(raw.as_ref())
             .map_err(|_| Error::mismatch(path, "", "an entry's name that is no text", "UTF-8"))?;
         let Some((top, name)) = full.split_once('/') else {

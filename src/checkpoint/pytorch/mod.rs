@@ -22,7 +22,7 @@ use archive::Place;
 use pickle::Saved;
 
 /// The pickle of a real shard of 40 layers has 40 kB.
-const MAX_PICKLE: u64 = 4 << 20;
+const MAX_PICKLE: u64 = 1 << 20;
 const PICKLE: &str = "data.pkl";
 /// How a file starts that PyTorch before 1.6 wrote: a pickled magic number.
 const LEGACY: [u8; 4] = [0x80, 2, 0x8a, 0x0a];
@@ -33,6 +33,9 @@ pub(super) fn read_header(path: &Path, file: &File) -> Result<Vec<Entry>> {
     let length = file.metadata().map_err(Error::io(path, "read"))?.len();
     if length >= 4 {
         file.read_exact_at(&mut start, 0).map_err(Error::io(path, "read"))?;
+    }
+    if start == *b"vers" {
+        return Err(super::lfs_pointer(path));
     }
     if start == LEGACY {
         let expected = "a newer one: load it with PyTorch and torch.save it again, or save it as safetensors";
@@ -125,5 +128,6 @@ fn entry(path: &Path, places: &BTreeMap<String, Place>, name: &str, saved: &Save
         let found = format!("shape {:?} from value {}", saved.shape, saved.offset);
         return Err(wrong(found, format!("at most the {} values of {storage}", saved.storage_len)));
     }
-    Entry::new(path, name.to_owned(), dtype, shape, place.offset + saved.offset * width)
+    Entry::check_shape(path, name, &shape)?;
+    Ok(Entry { name: name.to_owned(), dtype, shape, offset: place.offset + saved.offset * width })
 }

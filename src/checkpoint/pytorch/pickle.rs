@@ -5,12 +5,14 @@
 //! refused. Values live in one list and refer to each other by place, so nothing is ever copied or followed
 //! deeper than asked: neither a "memo bomb" nor nesting costs more than the pickle's own length.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::opcode as op;
 
 /// Values that one pickle may build; a real shard of 40 layers builds some 8,000.
-const MAX_VALUES: usize = 1 << 18;
+const MAX_VALUES: usize = 1 << 16;
+/// PyTorch has tensors of more dimensions; no checkpoint has. A tuple can be used again and again for 2 bytes.
+const MAX_DIMENSIONS: usize = 8;
 
 /// What is wrong with a pickle: the thing at fault, or nothing, and the problem.
 pub(super) type Refusal = (String, String);
@@ -38,9 +40,13 @@ pub(super) fn tensors(pickle: &[u8]) -> Result<Vec<(&str, Saved<'_>)>> {
     let Value::Dict(entries) = &machine.values[top] else {
         return wrong("", machine.values[top].kind(), "a dictionary of tensors");
     };
-    let mut tensors = Vec::with_capacity(entries.len());
+    let mut names = HashSet::new();
+    let mut tensors = Vec::new();
     for (key, value) in entries {
         match (&machine.values[*key], &machine.values[*value]) {
+            (Value::Text(name), Value::Tensor(_)) if !names.insert(*name) => {
+                return wrong(name, "it twice", "each tensor once");
+            }
             (Value::Text(name), Value::Tensor(saved)) => tensors.push((*name, (**saved).clone())),
             (Value::Text(name), other) => return wrong(name, other.kind(), "a tensor"),
             (other, _) => return wrong("", format_args!("{} as a key", other.kind()), "a tensor's name"),
@@ -257,6 +263,9 @@ impl<'a> Machine<'a> {
     }
 
     fn sizes(&self, places: &[Place]) -> Result<Vec<u64>> {
+        if places.len() > MAX_DIMENSIONS {
+            return wrong("", format_args!("{} dimensions", places.len()), "a vector or a matrix");
+        }
         let size = |&place: &Place| match self.values[place] {
             Value::Int(size) => u64::try_from(size).or_else(|_| wrong("", size, "a size")),
             ref other => wrong("", other.kind(), "a size"),

@@ -288,8 +288,8 @@ fn archives_that_torch_save_does_not_write_are_refused() {
             "byteorder: found big, expected little",
         ),
         (
-            zip(&[("m/data.pkl", &vec![0; (4 << 20) + 1], STORE)]),
-            "data.pkl: found 4194305 bytes, expected at most 4194304",
+            zip(&[("m/data.pkl", &vec![0; (1 << 20) + 1], STORE)]),
+            "data.pkl: found 1048577 bytes, expected at most 1048576",
         ),
     ];
     for (bytes, expected) in cases {
@@ -300,8 +300,7 @@ fn archives_that_torch_save_does_not_write_are_refused() {
         "found the file format of PyTorch before 1.6, expected a newer one: load it with PyTorch and torch.save it \
          again, or save it as safetensors",
     );
-    for bytes in [&b""[..], b"abc", b"version https://git-lfs.github.com/spec/v1", &Pickle::of(&GOOD)[..300]]
-    {
+    for bytes in [&b""[..], b"abc", &Pickle::of(&GOOD)[..300]] {
         assert!(read(bytes).unwrap_err().starts_with("m.bin: is no PyTorch file: "));
     }
 }
@@ -310,18 +309,18 @@ fn archives_that_torch_save_does_not_write_are_refused() {
 #[test]
 fn bombs_cost_no_more_than_their_length() {
     let mut doubling = Pickle::new().op(op::EMPTY_TUPLE);
-    for _ in 0..100_000 {
+    for _ in 0..60_000 {
         doubling.0.extend([op::BINPUT, 0, op::BINGET, 0, op::TUPLE2]);
     }
     refused(&file(&doubling.op(op::STOP)), "data.pkl: found a tuple, expected a dictionary of tensors");
 
     let mut deep = Pickle::new().op(op::EMPTY_TUPLE);
-    deep.0.extend([op::TUPLE1; 200_000]);
+    deep.0.extend([op::TUPLE1; 60_000]);
     refused(&file(&deep.op(op::STOP)), "data.pkl: found a tuple, expected a dictionary of tensors");
 
     let mut many = Pickle::new();
     many.0.extend([op::EMPTY_DICT; 300_000]);
-    refused(&file(&many), "data.pkl: found over 262144 values, expected the few of a dictionary of tensors");
+    refused(&file(&many), "data.pkl: found over 65536 values, expected the few of a dictionary of tensors");
 
     // A dictionary that is its own value.
     let mut own = Pickle::new().op(op::EMPTY_DICT);

@@ -1,18 +1,19 @@
 //! A file in the making: a temporary beside its target, which takes the name only when it is whole.
 
+mod temporary;
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
 use crate::error::{Error, Result};
+pub(crate) use temporary::{Kind, Temporary};
 
 /// An unfinished file. Dropping it deletes what was written; [`Pending::publish`] gives it its name.
 #[derive(Debug)]
 pub struct Pending {
     target: PathBuf,
-    temporary: NamedTempFile,
+    temporary: Temporary,
     replace: bool,
 }
 
@@ -20,20 +21,16 @@ impl Pending {
     /// Creates the temporary file beside `target`, which stays as it is until [`Pending::publish`].
     ///
     /// # Errors
-    /// When the target is a folder, exists and may not be replaced, or its folder is not writable.
+    /// When the target is a folder, exists and may not be replaced, is being written by another run, or its folder
+    /// is not writable.
     pub fn create(target: &Path, replace: bool) -> Result<Pending> {
         if target.is_dir() {
             return Err(Error::mismatch(target, "", "a folder", "the name of the file to write"));
         }
         if target.symlink_metadata().is_ok() && !replace {
-            return Err(Error::input(target, "", "exists already: give --force to replace it"));
+            return Err(exists(target));
         }
-        let temporary = tempfile::Builder::new()
-            .prefix(".glm2llama-")
-            .suffix(".tmp")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)) // less the umask, as for any new file
-            .tempfile_in(folder_of(target))
-            .map_err(Error::io(target, "write"))?;
+        let temporary = Temporary::create(target, Kind::File)?;
         Ok(Pending { target: target.to_owned(), temporary, replace })
     }
 
@@ -46,7 +43,7 @@ impl Pending {
         use rustix::io::Errno;
         let target = &self.target;
         let free = free_bytes(target).unwrap_or(0); // asked first: a failed reservation may have taken a part
-        match fallocate(self.temporary.as_file(), FallocateFlags::empty(), 0, bytes) {
+        match fallocate(self.temporary.file(), FallocateFlags::empty(), 0, bytes) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()), // the file system cannot reserve
             Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Err(Error::mismatch(
                 target,
@@ -73,7 +70,15 @@ impl Pending {
     /// # Errors
     /// When the system cannot write.
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
-        self.temporary.write_all(bytes).map_err(Error::io(&self.target, "write"))
+        self.temporary.file().write_all(bytes).map_err(Error::io(&self.target, "write"))
+    }
+
+    /// Waits until the complete file is on the disk.
+    ///
+    /// # Errors
+    /// When the system cannot sync.
+    pub fn sync(&self) -> Result<()> {
+        self.temporary.file().sync_all().map_err(Error::io(&self.target, "sync"))
     }
 
     /// Syncs the complete file and gives it its name.
@@ -81,19 +86,21 @@ impl Pending {
     /// # Errors
     /// When the system cannot sync or rename; the target is then as it was.
     pub fn publish(self) -> Result<()> {
-        self.temporary.as_file().sync_all().map_err(Error::io(&self.target, "sync"))?;
-        let renamed = if self.replace {
-            self.temporary.persist(&self.target)
-        } else {
-            self.temporary.persist_noclobber(&self.target)
-        };
-        renamed.map_err(|e| Error::io(&self.target, "name")(e.error))?;
+        self.sync()?;
+        self.temporary.rename(&self.target, self.replace).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => exists(&self.target),
+            _ => Error::io(&self.target, "name")(e),
+        })?;
         // The rename itself must survive a power cut; a folder that cannot be synced is no reason to fail.
         if let Ok(folder) = File::open(folder_of(&self.target)) {
             let _ = folder.sync_all();
         }
         Ok(())
     }
+}
+
+fn exists(target: &Path) -> Error {
+    Error::input(target, "", "exists already: give --force to replace it")
 }
 
 /// What is free on the disk of a file to be, where the system tells.

@@ -1,0 +1,181 @@
+//! The temporary that an output is made in: `.glm2llama-NAME.tmp`, beside the NAME that it is to take.
+//!
+//! The name says whose it is, so that what a killed run left behind is found by the next run to the same target,
+//! and deleted before it takes its disk space a second time. A run holds a lock on its temporary, which the
+//! system drops with the process: what is locked belongs to a run that is at work, and is left alone.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use super::folder_of;
+use crate::error::{Error, Result};
+
+/// A temporary file or folder of our own, locked. Dropping it deletes it.
+#[derive(Debug)]
+pub(crate) struct Temporary {
+    path: PathBuf,
+    /// Open for its lock; a file is also written through it.
+    file: File,
+    kind: Kind,
+    /// It has got its own name, and is nothing to delete any more.
+    named: bool,
+    /// It has exchanged names with the old target, which is to be deleted.
+    exchanged: bool,
+}
+
+/// What a temporary is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Folder,
+}
+
+impl Temporary {
+    /// Makes the temporary of `target`, in place of what a killed run may have left.
+    ///
+    /// # Errors
+    /// When the folder is not writable, or another run is at work on the same target.
+    pub(crate) fn create(target: &Path, kind: Kind) -> Result<Temporary> {
+        let path = folder_of(target).join(name(target));
+        // Another run may delete between any two steps; more than a few times in a row it will not.
+        for _ in 0..100 {
+            match kind.make(&path) {
+                Ok(file) => {
+                    // Whoever found it before it was locked may have taken it for dead. Where the file system
+                    // knows no locks, nobody takes it.
+                    if !matches!(lock(&file), Ok(false)) && is_at(&file, &path) {
+                        return Ok(Temporary { path, file, kind, named: false, exchanged: false });
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => remove_dead(&path, target)?,
+                Err(e) => return Err(Error::io(target, "write")(e)),
+            }
+        }
+        Err(in_use(target, &path))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives it the target's name; where `replace` is false, only if nothing has that name.
+    pub(crate) fn rename(mut self, target: &Path, replace: bool) -> io::Result<()> {
+        if replace {
+            fs::rename(&self.path, target)?;
+        } else {
+            match renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE) {
+                Ok(()) => {}
+                // A file system that cannot do it at once: a second name, which must be new, and the first away.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if self.kind == Kind::File => {
+                    fs::hard_link(&self.path, target)?;
+                    fs::remove_file(&self.path)?;
+                }
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(&self.path, target)?,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        self.named = true;
+        Ok(())
+    }
+
+    /// Exchanges its name with that of a target that exists, which is then deleted.
+    pub(crate) fn exchange(&mut self, target: &Path) -> rustix::io::Result<()> {
+        renameat_with(CWD, &self.path, CWD, target, RenameFlags::EXCHANGE)?;
+        self.exchanged = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.named && (self.exchanged || is_at(&self.file, &self.path)) {
+            let _ = self.kind.remove(&self.path);
+        }
+    }
+}
+
+impl Kind {
+    fn make(self, path: &Path) -> io::Result<File> {
+        match self {
+            // Less the umask, as for any new file or folder.
+            Kind::File => OpenOptions::new().write(true).create_new(true).mode(0o666).open(path),
+            Kind::Folder => {
+                DirBuilder::new().mode(0o777).create(path)?;
+                File::open(path)
+            }
+        }
+    }
+
+    fn remove(self, path: &Path) -> io::Result<()> {
+        match self {
+            Kind::File => fs::remove_file(path),
+            Kind::Folder => fs::remove_dir_all(path),
+        }
+    }
+}
+
+/// Deletes what lies at `path` if no run holds it.
+fn remove_dead(path: &Path, target: &Path) -> Result<()> {
+    let kind = match path.symlink_metadata() {
+        Ok(found) if found.is_file() => Kind::File,
+        Ok(found) if found.is_dir() => Kind::Folder,
+        Ok(_) => return Err(Error::mismatch(path, "", "neither file nor folder", "nothing: remove it")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io(path, "read")(e)),
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io(path, "open")(e)),
+    };
+    match lock(&file) {
+        Ok(true) if is_at(&file, path) => {
+            kind.remove(path).map_err(Error::io(path, "remove what a killed run left, "))
+        }
+        Ok(true) => Ok(()), // gone meanwhile: try again
+        Ok(false) | Err(_) => Err(in_use(target, path)),
+    }
+}
+
+/// Locks it for this process; false where another has it.
+fn lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |found: fs::Metadata| (found.dev(), found.ino());
+    file.metadata().is_ok_and(|open| path.symlink_metadata().is_ok_and(|at| identity(open) == identity(at)))
+}
+
+fn in_use(target: &Path, path: &Path) -> Error {
+    let problem = format!(
+        "another run is writing it: wait for that, or choose another name (its temporary is {})",
+        path.display()
+    );
+    Error::input(target, "", problem)
+}
+
+/// Long names are cut: a temporary's may be no longer than 255 bytes either.
+fn name(target: &Path) -> String {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let mut end = name.len().min(200);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!(".glm2llama-{}.tmp", &name[..end])
+}

@@ -1,0 +1,133 @@
+//! Runs that are disturbed from outside.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::process::Command;
+
+use crate::support::{Cmd, Dir};
+use crate::{slow, start, tiny, undisturbed};
+
+const TEMPORARY: &str = ".glm2llama-m.gguf.tmp";
+
+#[test]
+fn signals_leave_nothing() {
+    let model = slow();
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let out = Dir::new();
+        let run = start(model.path(), out.path(), &[]);
+        run.signal(signal);
+        let (code, stderr) = run.end();
+        assert_eq!((code, stderr.as_str()), (Some(130), "glm2llama: interrupted, nothing was written\n"));
+        assert_eq!(out.names(), [""; 0]);
+    }
+}
+
+#[test]
+fn what_a_killed_run_leaves_is_replaced_by_the_next() {
+    let (model, out) = (slow(), Dir::new());
+    fs::write(out.join("m.gguf"), "precious").unwrap();
+    let run = start(model.path(), out.path(), &["--force"]);
+    run.signal("-KILL");
+    assert_eq!(run.end().0, None);
+    assert_eq!(out.names(), [TEMPORARY, "m.gguf"]);
+    assert_eq!(fs::read(out.join("m.gguf")).unwrap(), b"precious");
+
+    let model = tiny();
+    let next =
+        Cmd::new("convert").arg(model.path()).args(&["--quiet", "--no-modelfile", "--force", "--output"]);
+    next.arg(out.join("m.gguf")).succeed();
+    assert_eq!(out.names(), ["m.gguf"]);
+    assert!(fs::read(out.join("m.gguf")).unwrap() == undisturbed(model.path()));
+}
+
+#[test]
+fn a_killed_exports_folder_is_replaced_too() {
+    let (model, out) = (tiny(), Dir::new());
+    let left = out.join(".glm2llama-hf.tmp");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("model.safetensors"), "half").unwrap();
+    Cmd::new("export-hf").arg(model.path()).arg(out.join("hf")).args(&["--quiet"]).succeed();
+    assert_eq!(out.names(), ["hf"]);
+}
+
+#[test]
+fn a_second_run_to_the_same_output_is_refused_and_the_first_not_disturbed() {
+    let (model, other, out) = (slow(), tiny(), Dir::new());
+    let first = start(model.path(), out.path(), &[]);
+    for force in [&[][..], &["--force"]] {
+        let second = Cmd::new("convert").arg(other.path()).args(&["--quiet", "--no-modelfile"]).args(force);
+        let refused = second.arg("--output").arg(out.join("m.gguf")).exit_with(2);
+        assert!(refused.stderr.contains("m.gguf: another run is writing it"), "{}", refused.stderr);
+    }
+    assert_eq!(first.end(), (Some(0), String::new()));
+    assert_eq!(out.names(), ["m.gguf"]);
+    assert!(fs::read(out.join("m.gguf")).unwrap() == undisturbed(model.path()));
+}
+
+/// The name is taken while the run is at work.
+#[test]
+fn an_output_that_appears_meanwhile_is_kept() {
+    let (model, out) = (slow(), Dir::new());
+    let run = start(model.path(), out.path(), &[]);
+    fs::write(out.join("m.gguf"), "precious").unwrap();
+    let (code, stderr) = run.end();
+    assert_eq!(code, Some(2));
+    assert!(stderr.ends_with("m.gguf: exists already: give --force to replace it\n"), "{stderr}");
+    assert_eq!(out.names(), ["m.gguf"]);
+    assert_eq!(fs::read(out.join("m.gguf")).unwrap(), b"precious");
+}
+
+#[test]
+fn an_output_folder_that_disappears() {
+    let (model, out) = (slow(), Dir::new());
+    let folder = out.join("folder");
+    fs::create_dir(&folder).unwrap();
+    let run = start(model.path(), &folder, &[]);
+    fs::remove_dir_all(&folder).unwrap();
+    let (code, stderr) = run.end();
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("m.gguf: cannot name: No such file or directory"), "{stderr}");
+    assert_eq!(out.names(), [""; 0]);
+}
+
+#[test]
+fn a_shard_that_shrinks_or_changes_meanwhile() {
+    for shrinks in [true, false] {
+        let (model, out) = (slow(), Dir::new());
+        let run = start(model.path(), out.path(), &[]);
+        let file = File::options().write(true).open(model.join("model.safetensors")).unwrap();
+        if shrinks {
+            file.set_len(1_000_000).unwrap();
+        } else {
+            (&file).write_all(b"\x01").unwrap(); // in the header: no weight differs
+        }
+        let (code, stderr) = run.end();
+        assert_eq!(code, Some(2), "{stderr}");
+        let reason = if shrinks { "it ends" } else { "changed while it was read" };
+        assert!(stderr.contains("model.safetensors: ") && stderr.contains(reason), "{stderr}");
+        assert_eq!(out.names(), [""; 0]);
+    }
+}
+
+/// The space that was reserved is given back and taken by another: a disk that is full in the middle.
+#[test]
+fn a_disk_that_fills_in_the_middle() {
+    let (model, disk) = (slow(), Dir::new());
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=96m", "tmpfs"]).arg(disk.path()).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: may not mount a small file system");
+        return;
+    }
+    let run = start(model.path(), disk.path(), &[]);
+    File::options().write(true).open(disk.join(TEMPORARY)).unwrap().set_len(0).unwrap();
+    let mut other = File::create(disk.join("other")).unwrap();
+    while other.write_all(&[1; 4096]).is_ok() {}
+    let (code, stderr) = run.end();
+    drop(other);
+    let left = disk.names();
+    let _ = Command::new("umount").arg(disk.path()).status();
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("m.gguf: cannot write: No space left on device"), "{stderr}");
+    assert_eq!(left, ["other"]);
+}

@@ -1,0 +1,165 @@
+//! Shard indexes, and what stands where a shard should.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use crate::{Case, refuse, refuse_folders, repeated};
+
+const INDEX: &str = "model.safetensors.index.json";
+
+fn index(shard: &str) -> Vec<u8> {
+    format!(r#"{{"weight_map": {{"t": "{shard}"}}}}"#).into_bytes()
+}
+
+#[test]
+fn texts() {
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (
+            index("../model.safetensors"),
+            "model.safetensors.index.json: t: found `../model.safetensors`, expected the name of a file in the same folder",
+        ),
+        (
+            index("/etc/passwd"),
+            "model.safetensors.index.json: t: found `/etc/passwd`, expected the name of a file in the same folder",
+        ),
+        (
+            index("a/b.safetensors"),
+            "model.safetensors.index.json: t: found `a/b.safetensors`, expected the name of a file in the same folder",
+        ),
+        (
+            index(r"..\\model.safetensors"),
+            "model.safetensors.index.json: t: found `..\\model.safetensors`, expected the name of a file in the same folder",
+        ),
+        (
+            index(".."),
+            "model.safetensors.index.json: t: found `..`, expected the name of a file in the same folder",
+        ),
+        (
+            index("."),
+            "model.safetensors.index.json: t: found `.`, expected the name of a file in the same folder",
+        ),
+        (
+            index(""),
+            "model.safetensors.index.json: t: found ``, expected the name of a file in the same folder",
+        ),
+        (
+            index(r"a\u0000b"),
+            "model.safetensors.index.json: t: found `a\\u{0}b`, expected the name of a file in the same folder",
+        ),
+        (
+            index(r"\u001b[2J\n/"),
+            "model.safetensors.index.json: t: found `\\u{1b}[2J\\n/`, expected the name of a file in the same folder",
+        ),
+        (
+            index(&("a".repeat(5000) + "/")),
+            "model.safetensors.index.json: t: found `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...",
+        ),
+        (
+            b"{}".to_vec(),
+            "model.safetensors.index.json: is no shard index: missing field `weight_map` at line 1 column 2",
+        ),
+        (
+            b"[]".to_vec(),
+            "model.safetensors.index.json: is no shard index: invalid length 0, expected struct Document with 1 element at line 1 column 2",
+        ),
+        (
+            br#"{"weight_map": []}"#.to_vec(),
+            "model.safetensors.index.json: is no shard index: invalid type: sequence, expected an object at line 1 column 15",
+        ),
+        (
+            br#"{"weight_map": {}}"#.to_vec(),
+            "model.safetensors.index.json: weight_map: found no tensors, expected every tensor's shard",
+        ),
+        (
+            br#"{"weight_map": {"t": 1}}"#.to_vec(),
+            "model.safetensors.index.json: is no shard index: invalid type: integer `1`, expected a string at line 1 column 22",
+        ),
+        (
+            br#"{"weight_map": {"t": "a", "t": "b"}}"#.to_vec(),
+            "model.safetensors.index.json: is no shard index: `t` stands in it twice at line 1 column 29",
+        ),
+        (
+            b"{\"weight_map\": {\"t\": \"\xff\"}}".to_vec(),
+            "model.safetensors.index.json: is no shard index: invalid unicode code point at line 1 column 23",
+        ),
+        (
+            repeated("{\"weight_map\": ", "[", 1_000_000, ""),
+            "model.safetensors.index.json: is no shard index: invalid type: sequence, expected an object at line 1 column 15",
+        ),
+        (
+            repeated("{\"x\": ", "[", 1_000_000, ""),
+            "model.safetensors.index.json: is no shard index: EOF while parsing a list at line 1 column 1000006",
+        ),
+        (
+            repeated("{\"weight_map\": {\"t\": \"", "a", 1 << 20, "\"}}"),
+            "model.safetensors.index.json: found over 1048576 bytes, expected a small file",
+        ),
+    ];
+    refuse(cases.into_iter().map(|(bytes, line)| -> Case { (INDEX, bytes, line) }).collect());
+}
+
+/// The folder's index names `shard`, which is made by `make`.
+fn with_shard(folder: &Path, make: impl Fn(&Path)) {
+    fs::remove_file(folder.join("model.safetensors")).expect("removed");
+    fs::write(folder.join(INDEX), index("shard")).expect("written");
+    make(&folder.join("shard"));
+}
+
+fn fifo(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status().expect("mkfifo");
+    assert!(made.success());
+}
+
+#[test]
+fn what_is_no_regular_file() {
+    refuse_folders(&[
+        (
+            |folder| with_shard(folder, |shard| fs::create_dir(shard).unwrap()),
+            "model.safetensors.index.json: shard: found no such file, expected every shard in the folder",
+        ),
+        (
+            |folder| with_shard(folder, |shard| symlink("nowhere", shard).unwrap()),
+            "model.safetensors.index.json: shard: found no such file, expected every shard in the folder",
+        ),
+        (
+            |folder| with_shard(folder, |shard| symlink("shard", shard).unwrap()),
+            "model.safetensors.index.json: shard: found no such file, expected every shard in the folder",
+        ),
+        (
+            |folder| with_shard(folder, |shard| symlink("/dev/zero", shard).unwrap()),
+            "model.safetensors.index.json: shard: found no such file, expected every shard in the folder",
+        ),
+        (
+            |folder| with_shard(folder, fifo),
+            "model.safetensors.index.json: shard: found no such file, expected every shard in the folder",
+        ),
+        (
+            |folder| in_place_of(folder, "config.json", fifo),
+            "config.json: found no regular file, expected one",
+        ),
+        (
+            |folder| in_place_of(folder, "config.json", |file| symlink("/dev/zero", file).unwrap()),
+            "config.json: found no regular file, expected one",
+        ),
+        (
+            |folder| in_place_of(folder, "config.json", |file| fs::create_dir(file).unwrap()),
+            "config.json: found no regular file, expected one",
+        ),
+        (
+            |folder| in_place_of(folder, "tokenizer.model", fifo),
+            "tokenizer.model: found no regular file, expected one",
+        ),
+        (
+            |folder| in_place_of(folder, "tokenizer_config.json", fifo),
+            "tokenizer_config.json: found no regular file, expected one",
+        ),
+    ]);
+}
+
+fn in_place_of(folder: &Path, name: &str, make: impl Fn(&Path)) {
+    let file = folder.join(name);
+    fs::remove_file(&file).expect("removed");
+    make(&file);
+}

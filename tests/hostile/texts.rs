@@ -1,0 +1,141 @@
+//! `config.json` and the tokenizer's JSON.
+
+use serde_json::{Value, json};
+
+use crate::support::Checkpoint;
+use crate::{Case, refuse, repeated};
+
+/// A good config with one field changed.
+fn config(key: &str, value: Value) -> Vec<u8> {
+    let mut config = Checkpoint::tiny().config();
+    config[key] = value;
+    config.to_string().into_bytes()
+}
+
+#[test]
+fn configs() {
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (vec![], "config.json: is not valid JSON: EOF while parsing a value at line 1 column 0"),
+        (b"\xff\xfe{\0}\0".to_vec(), "config.json: is not valid JSON: expected value at line 1 column 1"),
+        (b"[]".to_vec(), "config.json: expected a JSON object"),
+        (
+            b"{\"model_type\": NaN}".to_vec(),
+            "config.json: is not valid JSON: expected value at line 1 column 16",
+        ),
+        (
+            repeated("", "[", 1_000_000, ""),
+            "config.json: is not valid JSON: recursion limit exceeded at line 1 column 128",
+        ),
+        (
+            repeated("", "{\"a\":", 100_000, ""),
+            "config.json: is not valid JSON: recursion limit exceeded at line 1 column 636",
+        ),
+        (repeated("[0", ",0", 524_000, "]"), "config.json: expected a JSON object"),
+        (repeated("\"", " ", 1 << 20, "\""), "config.json: found over 1048576 bytes, expected a small file"),
+        (
+            config("num_layers", json!(u64::MAX)),
+            "config.json: num_layers: found 18446744073709551615, expected a whole number from 1 to 4096",
+        ),
+        (
+            config("num_layers", json!(0)),
+            "config.json: num_layers: found 0, expected a whole number from 1 to 4096",
+        ),
+        (
+            config("num_layers", json!(-1)),
+            "config.json: num_layers: found -1, expected a whole number from 1 to 4096",
+        ),
+        (
+            config("num_layers", json!(1.5)),
+            "config.json: num_layers: found 1.5, expected a whole number from 1 to 4096",
+        ),
+        (
+            config("num_layers", json!(4096)),
+            "config.json: transformer.encoder.layers.2.input_layernorm.weight: found no such tensor in the checkpoint, expected it with shape [256]",
+        ),
+        (
+            config("hidden_size", json!(1u64 << 32)),
+            "config.json: hidden_size: found 4294967296, expected a whole number from 1 to 16777216",
+        ),
+        (
+            config("kv_channels", json!(65536)),
+            "model.safetensors: transformer.encoder.layers.0.self_attention.query_key_value.weight: found shape [384, 256], expected [786432, 256]",
+        ),
+        (
+            config("num_attention_heads", json!(7)),
+            "config.json: multi_query_group_num: found 2, expected a divisor of num_attention_heads, 7",
+        ),
+        (
+            config("padded_vocab_size", json!(1u64 << 24)),
+            "model.safetensors: transformer.embedding.word_embeddings.weight: found shape [1024, 256], expected [16777216, 256]",
+        ),
+        (
+            config("layernorm_epsilon", json!(1e300)),
+            "config.json: layernorm_epsilon: found inf, expected a small positive number",
+        ),
+        (
+            config("rope_ratio", json!(0)),
+            "config.json: rope_ratio: found 0, expected a number from 0.001 to 1e9",
+        ),
+        (
+            config("rope_ratio", json!("a".repeat(100_000))),
+            "config.json: rope_ratio: found \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..., expected a number",
+        ),
+    ];
+    refuse(cases.into_iter().map(|(bytes, line)| -> Case { ("config.json", bytes, line) }).collect());
+}
+
+#[test]
+fn tokenizer_configs() {
+    let text = |json: Value| json.to_string().into_bytes();
+    let token = |id: &str| json!({"added_tokens_decoder": {id: {"content": "x"}}}).to_string().into_bytes();
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (b"{".to_vec(), "tokenizer_config.json: is not JSON: EOF while parsing an object at line 1 column 1"),
+        (
+            repeated("", "[", 1_000_000, ""),
+            "tokenizer_config.json: is not JSON: recursion limit exceeded at line 1 column 128",
+        ),
+        (
+            repeated("{\"chat_template\": \"", " ", 1 << 20, "\"}"),
+            "tokenizer_config.json: found over 1048576 bytes, expected a small file",
+        ),
+        (
+            text(json!({"chat_template": 1})),
+            "tokenizer_config.json: chat_template: found a number, expected a text, or a list with one named \"default\"",
+        ),
+        (
+            text(json!({"added_tokens_decoder": []})),
+            "tokenizer_config.json: added_tokens_decoder: found a list, expected an object",
+        ),
+        (
+            token("-1"),
+            "tokenizer_config.json: added_tokens_decoder.-1: found an object, expected a token id with its `content`",
+        ),
+        (
+            token("4294967296"),
+            "tokenizer_config.json: added_tokens_decoder.4294967296: found an object, expected a token id with its `content`",
+        ),
+        (token("900"), "tokenizer_config.json: added_tokens_decoder.900: found \"x\", expected [MASK]"),
+    ];
+    refuse(
+        cases.into_iter().map(|(bytes, line)| -> Case { ("tokenizer_config.json", bytes, line) }).collect(),
+    );
+    let generation = |text: &str| text.as_bytes().to_vec();
+    refuse(vec![
+        (
+            "generation_config.json",
+            generation(r#"{"temperature": 1e400}"#),
+            "generation_config.json: is not JSON: number out of range at line 1 column 21",
+        ),
+        (
+            "generation_config.json",
+            generation(r#"{"eos_token_id": [2, -1]}"#),
+            "generation_config.json: eos_token_id: found -1, expected a token id or a list of them",
+        ),
+        (
+            "generation_config.json",
+            generation(r#"{"top_p": "NaN"}"#),
+            "generation_config.json: top_p: found \"NaN\", expected a number from 0 to 1",
+        ),
+        ("chat_template.jinja", b"\xff".to_vec(), "chat_template.jinja: is not UTF-8 text"),
+    ]);
+}

@@ -1,0 +1,121 @@
+//! SentencePiece models and tiktoken's lines.
+
+use std::fs;
+
+use crate::support::tiny_tokenizer;
+use crate::{Case, refuse, repeated};
+
+/// The good model and one more piece, of these protobuf fields.
+fn piece(fields: &[u8]) -> Vec<u8> {
+    [&fs::read(tiny_tokenizer()).expect("read")[..], &[0x0a, fields.len() as u8], fields].concat()
+}
+
+fn scored(score: f32) -> Vec<u8> {
+    piece(&[b"\x0a\x01\x01\x15".as_slice(), &score.to_le_bytes()].concat())
+}
+
+#[test]
+fn sentencepiece() {
+    let good = fs::read(tiny_tokenizer()).expect("read");
+    refuse(named(vec![
+        (vec![], "tokenizer.model: pieces: found none, expected a SentencePiece vocabulary"),
+        (
+            b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff".to_vec(),
+            "tokenizer.model: is not a SentencePiece model: failed to decode Protobuf message: invalid varint",
+        ),
+        (
+            b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01".to_vec(),
+            "tokenizer.model: is not a SentencePiece model: failed to decode Protobuf message: buffer underflow",
+        ),
+        (
+            good[..good.len() / 2].to_vec(),
+            "tokenizer.model: is not a SentencePiece model: failed to decode Protobuf message: invalid varint",
+        ),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n".to_vec(),
+            "tokenizer.model: found a Git LFS pointer, expected the file itself (fetch it with `git lfs pull`)",
+        ),
+        // Groups within groups, which protobuf had once.
+        (
+            vec![0x0b; 4 << 20],
+            "tokenizer.model: is not a SentencePiece model: failed to decode Protobuf message: recursion limit reached",
+        ),
+        // Pieces without any text: 2 bytes each in the file.
+        (
+            b"\x0a\0".repeat(2 << 20),
+            "tokenizer.model: tokens: found a vocabulary larger than padded_vocab_size: 2097152 tokens, expected at most padded_vocab_size 1024",
+        ),
+        (vec![0; (4 << 20) + 1], "tokenizer.model: found over 4194304 bytes, expected a small file"),
+        (piece(b""), "tokenizer.model: pieces[900]: found an empty piece, expected some text"),
+        (
+            piece(b"\x0a\x05<unk>"),
+            "tokenizer.model: pieces[900]: found \"<unk>\" again, as in pieces[0], expected a text of its own",
+        ),
+        (
+            piece(b"\x0a\x01\xff"),
+            "tokenizer.model: is not a SentencePiece model: failed to decode Protobuf message: PieceProto.piece: ModelProto.pieces: invalid string value: data is not UTF-8 encoded",
+        ),
+        (
+            piece(b"\x0a\x01\x01\x18\x05"),
+            "tokenizer.model: pieces[900]: found type 5, expected type 1, 2, 3, 4 or 6",
+        ),
+        (
+            piece(b"\x0a\x01\x01\x18\xff\xff\xff\xff\x0f"),
+            "tokenizer.model: pieces[900]: found type -1, expected type 1, 2, 3, 4 or 6",
+        ),
+        (scored(f32::NAN), "tokenizer.model: pieces[900]: found score NaN, expected a score above -1e9"),
+        (scored(f32::INFINITY), "tokenizer.model: pieces[900]: found score inf, expected a score above -1e9"),
+        (
+            scored(-1e30),
+            "tokenizer.model: pieces[900]: found score -1000000000000000000000000000000, expected a score above -1e9",
+        ),
+    ]));
+}
+
+/// All bytes as tiktoken's first 256 lines, then `more`.
+fn ranks(more: &str) -> Vec<u8> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digit = |six: u8| char::from(DIGITS[usize::from(six)]);
+    let line = |byte: u8| format!("{}{}== {byte}\n", digit(byte >> 2), digit(byte << 4 & 63));
+    ((0..=u8::MAX).map(line).collect::<String>() + more).into_bytes()
+}
+
+#[test]
+fn tiktoken() {
+    let long = |i: usize| format!("{}{:04} {}\n", "YWJj".repeat(169), i % 10_000, 256 + i);
+    let bomb = |count| (0..count).map(long).collect::<String>();
+    refuse(named(vec![
+        (
+            ranks("YWI= 18446744073709551616\n"),
+            "tokenizer.model: line 257: found something else, expected a token in base64 and its rank",
+        ),
+        (
+            ranks("YWI= 18446744073709551615\n"),
+            "tokenizer.model: line 257: found rank 18446744073709551615, expected ranks below 257, the number of lines",
+        ),
+        (ranks("YWI= 7\n"), "tokenizer.model: line 257: found rank 7 again, expected each rank once"),
+        (
+            ranks("?? 256\n"),
+            "tokenizer.model: line 257: found something else, expected a token in base64 and its rank",
+        ),
+        ([ranks(""), b"\xff\n".to_vec()].concat(), "tokenizer.model: is not text"),
+        (
+            ranks(&format!("{} 256\n", "YWJj".repeat(1000))),
+            "tokenizer.model: line 257: found 3000 bytes, expected 1 to 512",
+        ),
+        (ranks(&bomb(700)), "tokenizer.model: found too many long tokens, expected words and parts of words"),
+        (
+            ranks(&bomb(4000)),
+            "tokenizer.model: tokens: found a vocabulary larger than padded_vocab_size: 4256 tokens, expected at most padded_vocab_size 1024",
+        ),
+        (b"IQ== 0\n".to_vec(), "tokenizer.model: found no token for byte 0x00, expected all 256 of them"),
+        (
+            repeated("IQ== 0\n", "IQ== 0\n", 100_000, ""),
+            "tokenizer.model: tokens: found a vocabulary larger than padded_vocab_size: 100001 tokens, expected at most padded_vocab_size 1024",
+        ),
+    ]));
+}
+
+fn named(cases: Vec<(Vec<u8>, &'static str)>) -> Vec<Case> {
+    cases.into_iter().map(|(bytes, line)| ("tokenizer.model", bytes, line)).collect()
+}
