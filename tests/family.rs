@@ -41,7 +41,7 @@ fn every_golden_checkpoint_converts_and_llama_cpp_gives_its_logits() {
     for (name, basename) in GOLDEN {
         let (model, out) = (golden(name), Dir::new());
         let gguf = out.join("model.gguf");
-        convert(model.path(), "F32", &gguf, &[]);
+        convert(model.path(), "F32", &gguf, &["--verify"]);
         let expected = Expected::golden(model.path());
         // Measured: up to 1e-5 and 3e-3.
         let exact = difference(runtime, &gguf, Attention::F32, &expected);

@@ -88,6 +88,10 @@ fn tensors_that_do_not_fit_the_config() {
         |m: &Path| edit_json(&m.join("config.json"), |config| config["ffn_hidden_size"] = 161.into());
     refused(hidden, &["dense_h_to_4h.weight", "found shape [320, 256]", "expected [322, 256]"]);
     refused(|m| edit(m, "F16", "I16"), &["I16 values", "F16, BF16 or F32"]);
+    refused(
+        |m| edit(m, "rotary_pos_emb.inv_freq", "prefix_encoder.weight"),
+        &["prefix_encoder.weight: found a trained prefix (P-Tuning v2)", "the Llama layout has no place for"],
+    );
     // The second layer's tensor, named like the first's.
     refused(|m| edit(m, QKV, &QKV.replace('1', "0")), &["stands in it twice"]);
 }

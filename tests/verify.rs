@@ -6,9 +6,8 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use glm2llama::convert::{Job, Request};
-use glm2llama::model;
 use glm2llama::verify::{DEFAULT_TEXT, Pair, Unwatched, Verdict, source_logits};
-use glm2llama::{pipeline, remap};
+use glm2llama::{model, pipeline, remap};
 use safetensors::Dtype;
 use serde::Deserialize;
 use support::command::convert;
@@ -29,9 +28,15 @@ fn judge(model: &Path, gguf: &Path) -> (Verdict, glm2llama::verify::Function) {
 
 #[test]
 fn the_source_side_computes_the_authors_logits() {
-    let golden = |name: &str| shared(&format!("golden/models/{name}"));
-    let models = [Some(tiny()), Some(testdata("models/tiny-chatglm3-32k"))];
-    for model in models.into_iter().chain([golden("tiny-chatglm2-32k"), golden("tiny-glm4-chat")]).flatten() {
+    for name in [
+        "tiny-chatglm3",
+        "tiny-chatglm3-32k",
+        "tiny-chatglm2-32k",
+        "tiny-glm4-chat",
+        "tiny-glm4-hf",
+        "tiny-glm-edge",
+    ] {
+        let model = testdata("models").join(name);
         let tokens = read_words(&model.join("expected_ids.i32"), u32::from_le_bytes);
         let expected = read_words(&model.join("expected_logits.f32"), f32::from_le_bytes);
         let found = source_logits(&model, &tokens, &Unwatched).expect("it runs");

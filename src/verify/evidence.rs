@@ -11,8 +11,10 @@ const MAX_BYTES: u64 = 4 << 20;
 /// What the files tell.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Evidence {
-    /// Multiplies the base of 10,000.
-    base_ratio: f64,
+    /// The base of the model's own rotation.
+    base: f64,
+    /// How many of a head's values it rotates.
+    rotated: usize,
     /// Divides the positions.
     position_ratio: f64,
     /// The role tokens of ChatGLM3 (true) or none (false), where some file says so.
@@ -31,17 +33,16 @@ impl Evidence {
         Ok(judge(config, &modelling, &tokenization, &tokenizer_config))
     }
 
-    /// The base of ChatGLM's own rotation.
-    pub(super) fn rope_base(&self) -> f64 {
-        10_000.0 * self.base_ratio
+    /// The base with which Llama, which rotates all `d` values of a head, turns the same pairs as fast.
+    pub(super) fn llama_base(&self, d: usize) -> f64 {
+        self.base.powf(d as f64 / self.rotated as f64)
     }
 
-    /// The angle by which pair `i` of a head of `d` values turns from one position to the next; none when it
-    /// does not: only the first half of a head is rotated.
-    pub(super) fn rotation_speed(&self, i: usize, d: usize) -> Option<f64> {
-        let rotated = d / 2;
-        (2 * i < rotated)
-            .then(|| self.rope_base().powf(-2.0 * i as f64 / rotated as f64) / self.position_ratio)
+    /// The angle by which pair `i` of a head turns from one position to the next; none when it
+    /// does not: only the first values of a head are rotated.
+    pub(super) fn rotation_speed(&self, i: usize) -> Option<f64> {
+        (2 * i < self.rotated)
+            .then(|| self.base.powf(-2.0 * i as f64 / self.rotated as f64) / self.position_ratio)
     }
 }
 
@@ -51,10 +52,6 @@ fn judge(config: &GlmConfig, modelling: &str, tokenization: &str, tokenizer_conf
     let name = config.name_or_path.to_lowercase();
     let divides = modelling.contains("/self.rope_ratio") || modelling.contains("/rope_ratio");
     let multiplies = modelling.contains("*self.rope_ratio") || modelling.contains("*rope_ratio");
-    let by_position = divides || (!multiplies && name.contains("chatglm2"));
-    let (base_ratio, position_ratio) =
-        if by_position { (1.0, config.rope_ratio) } else { (config.rope_ratio, 1.0) };
-
     let roles = if tokenization.contains("sMASK") {
         Some(tokenization.contains("<|observation|>"))
     } else if tokenizer_config.contains("<|user|>") || tokenizer_config.contains("<|{{") {
@@ -66,7 +63,12 @@ fn judge(config: &GlmConfig, modelling: &str, tokenization: &str, tokenizer_conf
     } else {
         None
     };
-    Evidence { base_ratio, position_ratio, roles }
+    // Without roles it is a ChatGLM2, of which one has a ratio.
+    let by_position = divides || (!multiplies && (name.contains("chatglm2") || roles == Some(false)));
+    let (base_ratio, position_ratio) =
+        if by_position { (1.0, config.rope_ratio) } else { (config.rope_ratio, 1.0) };
+    let base = config.rope_base * base_ratio;
+    Evidence { base, rotated: config.rotary_dim, position_ratio, roles }
 }
 
 #[cfg(test)]
@@ -78,12 +80,15 @@ mod tests {
     fn the_ratio_scales_the_base_but_for_chatglm2() {
         let config = GlmConfig { rope_ratio: 16.0, name_or_path: String::new(), ..chatglm3_config() };
         let base = judge(&config, "", "", "");
-        assert_eq!((base.rope_base(), base.rotation_speed(0, 128)), (160_000.0, Some(1.0)));
-        assert_eq!(base.rotation_speed(32, 128), None);
+        assert_eq!((base.base, base.rotation_speed(0)), (160_000.0, Some(1.0)));
+        assert_eq!(base.rotation_speed(32), None);
         let named = GlmConfig { name_or_path: "THUDM/chatglm2-6b-32k".into(), ..config };
         let positions = judge(&named, "", "", "");
-        assert_eq!((positions.rope_base(), positions.rotation_speed(0, 128)), (10_000.0, Some(1.0 / 16.0)));
-        assert_eq!(judge(&named, "base = base * self.rope_ratio", "", "").rope_base(), 160_000.0);
+        assert_eq!((positions.base, positions.rotation_speed(0)), (10_000.0, Some(1.0 / 16.0)));
+        assert_eq!(judge(&named, "base = base * self.rope_ratio", "", "").base, 160_000.0);
+        let whole = GlmConfig { rotary_dim: 128, rope_base: 5e6, rope_ratio: 1.0, ..chatglm3_config() };
+        assert_eq!(judge(&whole, "", "", "").llama_base(128), 5e6);
+        assert_eq!(base.llama_base(128), 160_000f64.powi(2));
     }
 
     #[test]

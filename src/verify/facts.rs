@@ -114,7 +114,7 @@ fn rotation(pair: &Pair, evidence: &Evidence, facts: &mut Facts) -> Result<()> {
         Some(base) if base > 1.0 => base,
         found => {
             let found = found.map_or("absent or no number".to_owned(), |base| base.to_string());
-            facts.wrong(key, found, evidence.rope_base().powi(2));
+            facts.wrong(key, found, evidence.llama_base(d));
             return Ok(());
         }
     };
@@ -126,7 +126,7 @@ fn rotation(pair: &Pair, evidence: &Evidence, facts: &mut Facts) -> Result<()> {
     let speed = |i: usize| base.powf(-2.0 * i as f64 / d as f64) / f64::from(factors[i]);
     let mut wrong_speed = None;
     for (i, factor) in factors.iter().enumerate() {
-        match evidence.rotation_speed(i, d) {
+        match evidence.rotation_speed(i) {
             Some(expected) if (speed(i) / expected - 1.0).abs() <= ROPE_TOLERANCE => {}
             Some(expected) => {
                 wrong_speed.get_or_insert((i, speed(i), expected));
@@ -142,13 +142,13 @@ fn rotation(pair: &Pair, evidence: &Evidence, facts: &mut Facts) -> Result<()> {
     if let Some((pair, found, expected)) = wrong_speed {
         // Pair 0 turns by 1 / factor whatever the base is: it tells the two apart.
         let factor_wrong = evidence
-            .rotation_speed(0, d)
+            .rotation_speed(0)
             .is_some_and(|expected| (speed(0) / expected - 1.0).abs() > ROPE_TOLERANCE);
         let subject = if factor_wrong { ROPE_FACTORS } else { key };
         let problem = format!(
             "turns pair {pair} of a head by {found:.6e} a position, ChatGLM by {expected:.6e}: \
              found a base of {base}, expected {}",
-            evidence.rope_base().powi(2)
+            evidence.llama_base(d)
         );
         facts.findings.push(Finding::new(subject, problem));
     }

@@ -1,5 +1,5 @@
-//! ChatGLM by its authors' own rules, from the checkpoint, in f32: fused projections, half of each head
-//! rotated, the feed-forward network as wide as it is.
+//! The model by its authors' own rules, from the checkpoint, in f32: projections as they are stored, the first
+//! values of each head rotated, the feed-forward network as wide as it is.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use super::math::{
     vector,
 };
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::config::GlmConfig;
+use crate::config::{GlmConfig, Layout};
 use crate::error::{Error, Result};
 
 /// The source model.
@@ -22,7 +22,7 @@ pub(super) struct Glm<'a> {
     checkpoint: &'a Checkpoint,
     /// What stands before every tensor's name.
     prefix: &'static str,
-    /// How fast the pairs of a head turn: a quarter of its values.
+    /// How fast the pairs of a head turn, as far as they do.
     speeds: Vec<f64>,
 }
 
@@ -30,13 +30,29 @@ impl<'a> Glm<'a> {
     pub(super) fn new(config: &'a GlmConfig, checkpoint: &'a Checkpoint, evidence: &Evidence) -> Glm<'a> {
         let prefixed = checkpoint.tensors().keys().any(|name| name.starts_with("transformer."));
         let d = config.head_dim;
-        let speeds = (0..d / 2).map_while(|i| evidence.rotation_speed(i, d)).collect();
+        let speeds = (0..d / 2).map_while(|i| evidence.rotation_speed(i)).collect();
         Glm { config, checkpoint, prefix: if prefixed { "transformer." } else { "" }, speeds }
+    }
+
+    /// The checkpoint's name of a tensor, by the authors' one.
+    fn name(&self, authors: &str) -> String {
+        match (self.config.layout, authors) {
+            (Layout::ChatGlm, _) => format!("{}{authors}", self.prefix),
+            (Layout::Glm, "embedding.word_embeddings.weight") => "model.embed_tokens.weight".to_owned(),
+            (Layout::Glm, "encoder.final_layernorm.weight") => "model.norm.weight".to_owned(),
+            (Layout::Glm, "output_layer.weight") => "lm_head.weight".to_owned(),
+            (Layout::Glm, block) => block
+                .replace("encoder.layers.", "model.layers.")
+                .replace("self_attention.dense.", "self_attn.o_proj.")
+                .replace("self_attention.", "self_attn.")
+                .replace("mlp.dense_h_to_4h.", "mlp.gate_up_proj.")
+                .replace("mlp.dense_4h_to_h.", "mlp.down_proj."),
+        }
     }
 
     /// A tensor that must be there, with so many rows and columns.
     fn tensor(&self, name: &str, rows: usize, columns: usize) -> Result<Weights<'a>> {
-        let name = format!("{}{name}", self.prefix);
+        let name = self.name(name);
         let tensor = self.checkpoint.tensors().get(&name).ok_or_else(|| {
             Error::mismatch(&self.config.file, &name, "no such tensor", "it in the checkpoint")
         })?;
@@ -61,12 +77,19 @@ impl<'a> Glm<'a> {
         let c = self.config;
         let (n, g, d, h) = (c.num_attention_heads, c.num_kv_heads, c.head_dim, c.hidden_size);
         let name = |part: &str| format!("{block}.self_attention.{part}");
-        let rows = (n + 2 * g) * d;
-        let mut fused = linear(&self.tensor(&name("query_key_value.weight"), rows, h)?, x)?;
-        if c.qkv_bias {
-            add_bias(&mut fused, &vector(&self.tensor(&name("query_key_value.bias"), rows, 1)?)?);
-        }
-        let (mut q, mut k, v) = self.take_apart(&fused);
+        let projected = |part: &str, rows: usize| {
+            let mut projected = linear(&self.tensor(&name(&format!("{part}.weight")), rows, h)?, x)?;
+            if c.qkv_bias {
+                add_bias(&mut projected, &vector(&self.tensor(&name(&format!("{part}.bias")), rows, 1)?)?);
+            }
+            Ok::<Activations, Error>(projected)
+        };
+        let (mut q, mut k, v) = match c.layout {
+            Layout::ChatGlm => self.take_apart(&projected("query_key_value", (n + 2 * g) * d)?),
+            Layout::Glm => {
+                (projected("q_proj", n * d)?, projected("k_proj", g * d)?, projected("v_proj", g * d)?)
+            }
+        };
         rotate_pairs(&mut q, d, &self.speeds);
         rotate_pairs(&mut k, d, &self.speeds);
         let mixed = attention(&q, &k, &v, n, g);

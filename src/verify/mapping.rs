@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::config::GlmConfig;
+use crate::config::{GlmConfig, Layout};
 
 /// Consecutive rows of a checkpoint tensor that stand together in one tensor of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,9 +35,16 @@ pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// The place of a tensor with so many rows.
 pub(super) fn place(config: &GlmConfig, name: &str, rows: usize) -> Place {
+    match config.layout {
+        Layout::ChatGlm => authors_place(config, name, rows),
+        Layout::Glm => transformers_place(config, name, rows),
+    }
+}
+
+/// In the authors' own format.
+fn authors_place(config: &GlmConfig, name: &str, rows: usize) -> Place {
     let name = name.strip_prefix("transformer.").unwrap_or(name);
-    let whole =
-        |target: &str| Place::Rows(vec![Run { rows: 0..rows, target: target.to_owned(), target_row: 0 }]);
+    let whole = |target: &str| whole(rows, target);
     match name {
         "embedding.word_embeddings.weight" => return whole("token_embd.weight"),
         "encoder.final_layernorm.weight" => return whole("output_norm.weight"),
@@ -55,10 +62,7 @@ pub(super) fn place(config: &GlmConfig, name: &str, rows: usize) -> Place {
         "post_attention_layernorm.weight" => whole(&block("ffn_norm.weight")),
         "self_attention.dense.weight" => whole(&block("attn_output.weight")),
         "mlp.dense_4h_to_h.weight" => whole(&block("ffn_down.weight")),
-        "mlp.dense_h_to_4h.weight" => row_by_row(rows, |row| {
-            let half = config.ffn_hidden_size;
-            if row < half { (block("ffn_gate.weight"), row) } else { (block("ffn_up.weight"), row - half) }
-        }),
+        "mlp.dense_h_to_4h.weight" => gate_and_up(config, layer, rows),
         "self_attention.query_key_value.weight" | "self_attention.query_key_value.bias" => {
             let kind = part.rsplit('.').next().unwrap_or_default();
             row_by_row(rows, |row| {
@@ -68,6 +72,48 @@ pub(super) fn place(config: &GlmConfig, name: &str, rows: usize) -> Place {
         }
         _ => Place::Unknown,
     }
+}
+
+/// In the format of transformers' `GlmForCausalLM`.
+fn transformers_place(config: &GlmConfig, name: &str, rows: usize) -> Place {
+    match name {
+        "model.embed_tokens.weight" => return whole(rows, "token_embd.weight"),
+        "model.norm.weight" => return whole(rows, "output_norm.weight"),
+        "lm_head.weight" if config.tie_word_embeddings => return Place::Nowhere,
+        "lm_head.weight" => return whole(rows, "output.weight"),
+        _ => {}
+    }
+    let Some((layer, part)) = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')) else {
+        return Place::Unknown;
+    };
+    let target = match part {
+        "mlp.gate_up_proj.weight" => return gate_and_up(config, layer, rows),
+        "input_layernorm.weight" => "attn_norm.weight",
+        "post_attention_layernorm.weight" => "ffn_norm.weight",
+        "self_attn.q_proj.weight" => "attn_q.weight",
+        "self_attn.q_proj.bias" => "attn_q.bias",
+        "self_attn.k_proj.weight" => "attn_k.weight",
+        "self_attn.k_proj.bias" => "attn_k.bias",
+        "self_attn.v_proj.weight" => "attn_v.weight",
+        "self_attn.v_proj.bias" => "attn_v.bias",
+        "self_attn.o_proj.weight" => "attn_output.weight",
+        "mlp.down_proj.weight" => "ffn_down.weight",
+        _ => return Place::Unknown,
+    };
+    whole(rows, &format!("blk.{layer}.{target}"))
+}
+
+fn whole(rows: usize, target: &str) -> Place {
+    Place::Rows(vec![Run { rows: 0..rows, target: target.to_owned(), target_row: 0 }])
+}
+
+/// The gate's rows stand before those that it gates.
+fn gate_and_up(config: &GlmConfig, layer: &str, rows: usize) -> Place {
+    let half = config.ffn_hidden_size;
+    row_by_row(rows, |row| match row < half {
+        true => (format!("blk.{layer}.ffn_gate.weight"), row),
+        false => (format!("blk.{layer}.ffn_up.weight"), row - half),
+    })
 }
 
 /// Row `row` of the fused projection is which row of q, k or v.
