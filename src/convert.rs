@@ -168,20 +168,20 @@ impl Job {
         Ok(created)
     }
 
-    /// Fills the outputs and gives them their names; nothing is left of any when one fails.
+    /// Fills the outputs, which keep their temporary names; nothing is left of any when one fails.
     ///
     /// # Errors
     /// When an output cannot be written, a weight is damaged, or the user stops the run.
-    pub fn run(
+    pub fn fill(
         &self,
         outputs: Outputs,
         options: pipeline::Options,
         watch: &dyn pipeline::Watch,
-    ) -> Result<()> {
-        let writers = pipeline::run(&self.work(), outputs.writers, options, watch)?;
+    ) -> Result<Outputs> {
+        let Outputs { writers, modelfiles } = outputs;
+        let writers = pipeline::run(&self.work(), writers, options, watch)?;
         self.model.checkpoint.refuse_changed()?;
-        writers.into_iter().try_for_each(SplitWriter::finish)?;
-        outputs.modelfiles.into_iter().try_for_each(Pending::publish)
+        Ok(Outputs { writers, modelfiles })
     }
 
     /// What the pipeline works on.
@@ -215,6 +215,22 @@ impl Job {
             None => Ok(()),
             Some(fallbacks) => Err(Error::Usage(format!("{fallbacks} (--strict)"))),
         }
+    }
+}
+
+impl Outputs {
+    /// For each output, the names that its files will have, and where they are until then.
+    pub fn files(&self) -> impl Iterator<Item = Vec<(&Path, &Path)>> {
+        self.writers.iter().map(SplitWriter::files)
+    }
+
+    /// Gives the files their names.
+    ///
+    /// # Errors
+    /// When a file is not full, or the system cannot sync or rename.
+    pub fn publish(self) -> Result<()> {
+        self.writers.into_iter().try_for_each(SplitWriter::finish)?;
+        self.modelfiles.into_iter().try_for_each(Pending::publish)
     }
 }
 

@@ -33,6 +33,14 @@ pub enum Error {
         /// The system's word on it.
         source: io::Error,
     },
+    /// A file was written, but is not what it should be, and was deleted.
+    #[error("{}: deleted: {}", one_line(.file.display()), one_line(.problem))]
+    Refuted {
+        /// The file that would have been.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The user stopped the run.
     #[error("interrupted, nothing was written")]
     Interrupted,
@@ -63,6 +71,7 @@ impl Error {
     /// The program's exit code for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Error::Refuted { .. } => 1,
             Error::Interrupted => 130, // 128 + SIGINT, as shells report it
             _ => 2,
         }

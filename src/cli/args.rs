@@ -69,6 +69,10 @@ pub(super) struct Verify {
     #[arg(long, value_name = "X")]
     pub(super) max_kld: Option<f64>,
 
+    /// Write a page to look at, complete in itself; an existing file is replaced
+    #[arg(long, value_name = "FILE.html")]
+    pub(super) report: Option<PathBuf>,
+
     /// Print JSON lines instead of text
     #[arg(long)]
     pub(super) json: bool,
@@ -94,7 +98,7 @@ const EXAMPLES: &str = "Examples:
   glm2llama convert chatglm3-6b --type Q4_K_M --type Q8_0
   glm2llama convert my-finetune --type Q5_K_M --output my-finetune.gguf
 
-Exit codes: 0 done; 2 bad usage, bad input or a failed read or write, and no output file is left;
+Exit codes: 0 done; 1 --verify found a file wrong; 2 bad usage, bad input or a failed read or write, and no output file is left;
 130 interrupted, likewise.";
 
 #[derive(Debug, ClapArgs)]
@@ -132,6 +136,11 @@ pub(super) struct Convert {
 
     #[command(flatten)]
     pub(super) contents: Contents,
+
+    /// Compare every weight of what was written with the checkpoint, before it gets its name; a file that is
+    /// wrong is deleted, and the exit code is 1
+    #[arg(long, conflicts_with = "vocab_only")]
+    pub(super) verify: bool,
 
     /// Refuse when a tensor would fall back to another format than the type names
     #[arg(long)]

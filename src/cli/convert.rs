@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::args::Convert;
 use super::progress::{Progress, Stop};
 use super::report::{Report, Start, Summary};
-use super::{options, plan, size};
+use super::{options, plan, size, verify};
 use crate::convert::{Job, Output, Request};
 use crate::error::{Error, Result};
 use crate::pipeline::Options;
@@ -23,8 +23,16 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     let outputs = job.create_outputs()?;
     let report = announce(args, &job);
     let progress = Progress::new(job.work().source_bytes(), &job.model.plan, &report, &stop);
-    job.run(outputs, options, &progress)?;
+    let filled = job.fill(outputs, options, &progress)?;
     progress.finish();
+    if args.verify {
+        for (output, files) in job.outputs.iter().zip(filled.files()) {
+            let facts = !args.contents.changes_metadata();
+            let line = verify::check_written(&args.model.folder, &files, facts, &progress)?;
+            report.verified(&output.path, &line);
+        }
+    }
+    filled.publish()?;
     report.summary(&Summary::new(&job, started.elapsed()));
     Ok(())
 }

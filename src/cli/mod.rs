@@ -5,6 +5,7 @@ mod convert;
 mod export;
 mod inspect;
 mod options;
+mod page;
 mod plan;
 mod print;
 mod progress;

@@ -1,7 +1,7 @@
 //! What is printed: text for people, JSON lines for programs. Results go to stdout, the rest to stderr.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -32,6 +32,10 @@ enum Event<'a> {
         bytes: u64,
         total_bytes: u64,
         seconds: f64,
+    },
+    Verified {
+        file: &'a Path,
+        verdict: &'a str,
     },
     Summary(&'a Summary),
     #[serde(rename = "summary")]
@@ -128,6 +132,15 @@ impl Report {
         match self {
             Report::Text => note(&format!("warning: {message}")),
             Report::Json => json(&Event::Warning { message }),
+            Report::Quiet => {}
+        }
+    }
+
+    /// `--verify` found a file right.
+    pub(super) fn verified(self, file: &Path, line: &str) {
+        match self {
+            Report::Text => out(&format!("{}: {line}", file.display())),
+            Report::Json => json(&Event::Verified { file, verdict: line }),
             Report::Quiet => {}
         }
     }

@@ -1,7 +1,7 @@
 //! `glm2llama verify`.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -9,11 +9,16 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::Verify;
+use super::page;
 use super::print::note;
+use super::progress::Progress;
 use super::verify_report::{Outcome, print};
 use crate::config::read_capped;
 use crate::error::{Error, Result};
-use crate::verify::{DEFAULT_TEXT, Function, Pair, Verdict, Watch, Weights};
+use crate::gguf::GgufFile;
+use crate::output::Pending;
+use crate::pipeline;
+use crate::verify::{DEFAULT_TEXT, Facts, Function, Pair, Verdict, Watch, Weights};
 
 /// A page has 3 kB; only its first tokens are used.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
@@ -46,8 +51,42 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
         weights_took,
         took: started.elapsed(),
     };
+    if let Some(file) = &args.report {
+        let mut page = Pending::create(file, true)?;
+        page.write_all(page::render(&outcome).as_bytes())?;
+        page.publish()?;
+    }
     print(&outcome, args.json);
     Ok(ExitCode::from(u8::from(!verdict.same)))
+}
+
+/// `convert --verify`: the files of an output against their checkpoint, all but running them; returns the
+/// verdict. `facts`: the metadata is the model's own, and no words of the user stand in it.
+pub(super) fn check_written(
+    folder: &Path,
+    files: &[(&Path, &Path)],
+    facts: bool,
+    progress: &Progress,
+) -> Result<String> {
+    let temporaries: Vec<PathBuf> = files.iter().map(|(_, temporary)| temporary.to_path_buf()).collect();
+    let pair = Pair::of(folder, GgufFile::open_parts(&temporaries)?)?;
+    let facts = if facts { pair.facts()? } else { Facts::default() };
+    let weights = pair.weights(&Stoppable(progress))?;
+    let verdict = Verdict::new(&weights, &facts, None, None);
+    if verdict.same {
+        return Ok(verdict.line);
+    }
+    let file = files.first().map_or(folder, |(target, _)| target).to_owned();
+    Err(Error::Refuted { file, problem: verdict.line })
+}
+
+/// Ctrl-C ends a conversion's check too.
+struct Stoppable<'a>(&'a Progress<'a>);
+
+impl Watch for Stoppable<'_> {
+    fn advanced(&self, _: &'static str, _: u64, _: u64) -> Result<()> {
+        if pipeline::Watch::stopped(self.0) { Err(Error::Interrupted) } else { Ok(()) }
+    }
 }
 
 /// Runs both models; a file that cannot be run is no obstacle when its weights tell already that it is wrong.

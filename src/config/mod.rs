@@ -148,8 +148,11 @@ fn parse(fields: &Fields) -> Result<GlmConfig> {
     }
 }
 
+/// How a relative is told, and what keeps it out.
+type Relative = (fn(&str) -> bool, &'static str);
+
 /// Relatives that are told by the name of their type or class, and what of them Llama has no place for.
-const OTHERS: [(fn(&str) -> bool, &str); 3] = [
+const OTHERS: [Relative; 3] = [
     (is_moe, "its layers choose between several networks (mixture of experts)"),
     (is_vision, "its image encoder has no place in the Llama layout"),
     (is_glm4, "its layers have two more norms (post_self_attn_layernorm, post_mlp_layernorm)"),

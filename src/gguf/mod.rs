@@ -1,6 +1,7 @@
 //! The GGUF file: the only place that knows its bytes, and where `[out, in]` shapes are turned around.
 
 mod layout;
+mod parts;
 mod read;
 mod split;
 mod write;

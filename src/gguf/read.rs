@@ -34,8 +34,8 @@ const TENSOR_MEMORY: u64 = 256;
 /// An opened GGUF file: its head in memory, its tensors on disk.
 #[derive(Debug)]
 pub struct GgufFile {
-    path: PathBuf,
-    file: File,
+    /// The files, one as a rule; see [`super::parts`].
+    pub(super) parts: Vec<(PathBuf, File)>,
     /// The format's version, 2 or 3.
     pub version: u32,
     /// The metadata, by key.
@@ -59,6 +59,8 @@ pub struct StoredTensor {
     pub offset: u64,
     /// Its length.
     pub bytes: u64,
+    /// Which of the model's files holds it.
+    pub(super) part: usize,
 }
 
 impl StoredTensor {
@@ -110,12 +112,12 @@ impl GgufFile {
         let infos = (0..tensor_count).map(|_| head.tensor_info()).collect::<Result<Vec<_>>>()?;
         let data_start = (total_bytes - head.left).next_multiple_of(alignment);
         let tensors = place(path, infos, data_start, alignment, total_bytes)?;
-        Ok(GgufFile { path: path.to_owned(), file, version, metadata, tensors, total_bytes })
+        Ok(GgufFile { parts: vec![(path.to_owned(), file)], version, metadata, tensors, total_bytes })
     }
 
-    /// The file's name.
+    /// The file's name; of several, the first one's.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.parts.first().map_or(Path::new(""), |(path, _)| path)
     }
 
     /// The tensor of that name.
@@ -128,7 +130,11 @@ impl GgufFile {
     /// # Errors
     /// When the file cannot be read that far.
     pub fn read(&self, tensor: &StoredTensor, start: u64, out: &mut [u8]) -> Result<()> {
-        self.file.read_exact_at(out, tensor.offset + start).map_err(Error::io(&self.path, "read"))
+        let (path, file) = self
+            .parts
+            .get(tensor.part)
+            .ok_or_else(|| Error::input(self.path(), &tensor.name, "is of another model"))?;
+        file.read_exact_at(out, tensor.offset + start).map_err(Error::io(path, "read"))
     }
 }
 
@@ -342,7 +348,7 @@ impl Head<'_> {
             self.wrong(format!("shape {shape:?} of type {ggml_type}"), "whole blocks of a known type")
         })?;
         shape.reverse(); // GGUF counts dimensions from the innermost
-        Ok(StoredTensor { name, shape, ggml_type, offset, bytes })
+        Ok(StoredTensor { name, shape, ggml_type, offset, bytes, part: 0 })
     }
 }
 

@@ -135,6 +135,11 @@ impl SplitWriter {
         Ok(SplitWriter { writers: writers.collect::<Result<_>>()?, current: 0, start: 0 })
     }
 
+    /// The names that the files will have, and where they are until then.
+    pub fn files(&self) -> Vec<(&Path, &Path)> {
+        self.writers.iter().map(|writer| (writer.target(), writer.temporary())).collect()
+    }
+
     /// Gives the files their names, once all of them are whole.
     ///
     /// # Errors

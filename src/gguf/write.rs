@@ -30,6 +30,16 @@ impl Writer {
         Ok(Writer { file, layout, current: 0, written: 0 })
     }
 
+    /// The name it will have.
+    pub fn target(&self) -> &Path {
+        self.file.target()
+    }
+
+    /// Where its bytes are until then.
+    pub fn temporary(&self) -> &Path {
+        self.file.temporary()
+    }
+
     /// Syncs the complete file and gives it its name.
     ///
     /// # Errors

@@ -60,6 +60,11 @@ impl Pending {
         &self.target
     }
 
+    /// Where its bytes are until then.
+    pub fn temporary(&self) -> &Path {
+        self.temporary.path()
+    }
+
     /// Appends bytes.
     ///
     /// # Errors

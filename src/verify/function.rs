@@ -86,7 +86,7 @@ pub fn source_logits(folder: &Path, tokens: &[u32], watch: &dyn Watch) -> Result
 /// # Errors
 /// When the file is no llama model, cannot be read, or has no such tokens.
 pub fn file_logits(file: &Path, tokens: &[u32], watch: &dyn Watch) -> Result<Vec<f32>> {
-    let file = crate::gguf::GgufFile::open(file)?;
+    let file = crate::gguf::GgufFile::open_model(file)?;
     super::decoder::all_logits(&Llama::new(&file)?, tokens, watch)
 }
 

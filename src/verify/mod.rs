@@ -17,6 +17,8 @@ mod llama;
 mod mapping;
 mod math;
 mod pieces;
+mod rank_vocabulary;
+mod ranks;
 mod template;
 mod verdict;
 mod vocabulary;
@@ -32,6 +34,7 @@ pub use divergence::Position;
 use evidence::Evidence;
 pub use function::{Function, file_logits, source_logits};
 use pieces::Pieces;
+use ranks::Ranks;
 pub use verdict::Verdict;
 pub use weights::{TensorError, Weights};
 
@@ -94,7 +97,18 @@ pub struct Pair {
     /// The file to judge.
     pub file: GgufFile,
     evidence: Evidence,
-    pieces: Option<Pieces>,
+    words: Words,
+}
+
+/// The checkpoint's vocabulary.
+#[derive(Debug)]
+enum Words {
+    /// ChatGLM2 and 3.
+    Pieces(Pieces),
+    /// GLM-4.
+    Ranks(Ranks),
+    /// There is no file of it.
+    None,
 }
 
 impl Pair {
@@ -103,15 +117,25 @@ impl Pair {
     /// # Errors
     /// When one cannot be read, or the file is of another architecture: then there is nothing to compare.
     pub fn open(folder: &Path, file: &Path) -> Result<Pair> {
+        Pair::of(folder, GgufFile::open_model(file)?)
+    }
+
+    /// Of a file, or several, opened already.
+    ///
+    /// # Errors
+    /// As for [`Pair::open`].
+    pub fn of(folder: &Path, file: GgufFile) -> Result<Pair> {
         let config = GlmConfig::load(folder)?;
         let checkpoint = Checkpoint::open(folder)?;
         let evidence = Evidence::read(folder, &config)?;
-        let pieces = Pieces::read(folder)?;
-        let file = GgufFile::open(file)?;
+        let words = match Pieces::read(folder)? {
+            Some(pieces) => Words::Pieces(pieces),
+            None => Ranks::read(folder)?.map_or(Words::None, Words::Ranks),
+        };
         let key = "general.architecture";
         let found = match file.metadata.get(key) {
             Some(Value::String(name)) if name == "llama" => {
-                return Ok(Pair { folder: folder.to_owned(), config, checkpoint, file, evidence, pieces });
+                return Ok(Pair { folder: folder.to_owned(), config, checkpoint, file, evidence, words });
             }
             Some(Value::String(name)) => name.as_str(),
             _ => "nothing",
@@ -136,11 +160,16 @@ impl Pair {
     pub fn facts(&self) -> Result<Facts> {
         let mut facts = Facts::default();
         facts.checked = facts::check(self, &self.evidence, &mut facts.findings)?;
-        if let Some(pieces) = &self.pieces {
-            let roles = vocabulary::check(self, &self.folder, pieces, &self.evidence, &mut facts.findings)?;
-            template::check(self, roles, &mut facts.findings);
-            facts.tokens = Some(self.config.padded_vocab_size);
+        match &self.words {
+            Words::Pieces(pieces) => {
+                let roles =
+                    vocabulary::check(self, &self.folder, pieces, &self.evidence, &mut facts.findings)?;
+                template::check(self, roles, &mut facts.findings);
+            }
+            Words::Ranks(ranks) => rank_vocabulary::check(self, &self.folder, ranks, &mut facts.findings)?,
+            Words::None => return Ok(facts),
         }
+        facts.tokens = Some(self.config.padded_vocab_size);
         Ok(facts)
     }
 
@@ -157,10 +186,7 @@ impl Pair {
     /// # Errors
     /// When one of the two cannot be run.
     pub fn function(&self, text: &str, most: usize, watch: &dyn Watch) -> Result<Function> {
-        let (tokens, prefix) = match &self.pieces {
-            Some(pieces) => (encode::encode(pieces, text, most), encode::PREFIX_LEN),
-            None => (scattered_tokens(self.config.padded_vocab_size, most), 0),
-        };
+        let (tokens, prefix) = self.encode(text, most)?;
         let vocabulary = self.config.padded_vocab_size;
         if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
             let file = self.folder.join("tokenizer.model");
@@ -172,12 +198,34 @@ impl Pair {
             ));
         }
         let mut function = function::run(self, &self.evidence, &tokens, prefix, watch)?;
-        let text_of = |&token: &u32| match &self.pieces {
-            Some(pieces) => pieces.text(token),
-            None => format!("<{token}>"),
+        let text_of = |&token: &u32| match &self.words {
+            Words::Pieces(pieces) => pieces.text(token),
+            Words::Ranks(ranks) => ranks.text(token),
+            Words::None => format!("<{token}>"),
         };
         function.texts = tokens.iter().map(text_of).collect();
         Ok(function)
+    }
+
+    /// At most so many tokens of a text, and how many of them are the prefix of every prompt.
+    fn encode(&self, text: &str, most: usize) -> Result<(Vec<u32>, usize)> {
+        Ok(match &self.words {
+            Words::Pieces(pieces) => (encode::encode(pieces, text, most), encode::PREFIX_LEN),
+            Words::Ranks(ranks) => {
+                let specials = rank_vocabulary::specials(&self.folder, ranks)?;
+                let named = |name: &str| specials.iter().find(|(_, text)| *text == name);
+                let prefix =
+                    ["[gMASK]", "<sop>"].iter().filter_map(|name| u32::try_from(*named(name)?.0).ok());
+                let mut tokens: Vec<u32> = prefix.collect();
+                let prefix = tokens.len();
+                // A token holds a few characters.
+                let sample: String = text.chars().take(most.saturating_mul(32)).collect();
+                tokens.extend(ranks.encode(&sample));
+                tokens.truncate(most);
+                (tokens, prefix)
+            }
+            Words::None => (scattered_tokens(self.config.padded_vocab_size, most), 0),
+        })
     }
 }
 

@@ -58,7 +58,11 @@ impl Pieces {
     pub(super) fn text(&self, token: u32) -> String {
         match self.pieces.get(token as usize) {
             Some(piece) => piece.text.replace('▁', " "),
-            None => format!("<{token}>"),
+            None => match token as usize - self.pieces.len() {
+                1 => "[gMASK]".to_owned(),
+                3 => "sop".to_owned(),
+                _ => format!("<{token}>"),
+            },
         }
     }
 

@@ -11,10 +11,12 @@ use crate::config::read_capped;
 use crate::error::Result;
 use crate::gguf::{GgufFile, Value};
 
-const KEY: &str = "tokenizer.ggml";
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
+pub(super) const KEY: &str = "tokenizer.ggml";
+pub(super) const CONTROL: i32 = 3;
+pub(super) const USER_DEFINED: i32 = 4;
+pub(super) const UNUSED: i32 = 5;
+/// A real tokenizer_config.json has 6 kB.
+const MAX_JSON_BYTES: u64 = 16 << 20;
 /// What the authors' tokenizer puts after the pieces, in the order of the ids.
 const MASKS: [&str; 5] = ["[MASK]", "[gMASK]", "[sMASK]", "sop", "eop"];
 const ROLES: [&str; 4] = ["<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"];
@@ -28,8 +30,8 @@ pub(super) fn check(
     findings: &mut Vec<Finding>,
 ) -> Result<bool> {
     let file = &pair.file;
-    expect_text(file, "model", "llama", findings);
-    expect_text(file, "pre", "default", findings);
+    expect_text(file, "model", &["llama"], findings);
+    expect_text(file, "pre", &["default"], findings);
     for (name, expected) in [("add_bos_token", false), ("add_eos_token", false), ("add_space_prefix", true)] {
         let found = file.metadata.get(&format!("{KEY}.{name}"));
         if found != Some(&Value::Bool(expected)) {
@@ -162,9 +164,8 @@ fn spells(found: &str, name: &str) -> bool {
 }
 
 /// The tokens that fine-tuning added, by id.
-fn added_tokens(folder: &Path) -> Result<BTreeMap<usize, String>> {
-    let bytes = read_capped(&folder.join("tokenizer_config.json"), 16 << 20)?.unwrap_or_default();
-    let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+pub(super) fn added_tokens(folder: &Path) -> Result<BTreeMap<usize, String>> {
+    let json = tokenizer_config(folder)?;
     let entries = json.get("added_tokens_decoder").and_then(serde_json::Value::as_object);
     let named = entries
         .into_iter()
@@ -188,20 +189,40 @@ fn check_ids(file: &GgufFile, pieces: &Pieces, roles: bool, findings: &mut Vec<F
         ("eom", role("<|observation|>")),
     ];
     for (name, expected) in expected {
-        let key = format!("{KEY}.{name}_token_id");
-        let found = unsigned(file, &key);
-        if found != expected.map(u64::from) {
-            let text = |id: Option<u64>| id.map_or("absent".to_owned(), |id| id.to_string());
-            let problem = format!("is {}, expected {}", text(found), text(expected.map(u64::from)));
-            findings.push(Finding::new(key, problem));
-        }
+        check_id(file, name, expected, findings);
     }
 }
 
-fn expect_text(file: &GgufFile, name: &str, expected: &str, findings: &mut Vec<Finding>) {
+/// One of the special ids, which must be absent when none is expected.
+pub(super) fn check_id(file: &GgufFile, name: &str, expected: Option<u32>, findings: &mut Vec<Finding>) {
+    let key = format!("{KEY}.{name}_token_id");
+    let (found, expected) = (unsigned(file, &key), expected.map(u64::from));
+    if found != expected {
+        let text = |id: Option<u64>| id.map_or("absent".to_owned(), |id| id.to_string());
+        findings.push(Finding::new(key, format!("is {}, expected {}", text(found), text(expected))));
+    }
+}
+
+/// The chat template that comes with the model.
+pub(super) fn template_of(folder: &Path) -> Result<Option<String>> {
+    if let Some(bytes) = read_capped(&folder.join("chat_template.jinja"), MAX_JSON_BYTES)? {
+        return Ok(String::from_utf8(bytes).ok());
+    }
+    let template = tokenizer_config(folder)?.get("chat_template").cloned().unwrap_or_default();
+    let default = template.as_array().and_then(|list| list.iter().find(|entry| entry["name"] == "default"));
+    Ok(default.map_or(&template, |entry| &entry["template"]).as_str().map(str::to_owned))
+}
+
+fn tokenizer_config(folder: &Path) -> Result<serde_json::Value> {
+    let bytes = read_capped(&folder.join("tokenizer_config.json"), MAX_JSON_BYTES)?.unwrap_or_default();
+    Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+/// One of some texts.
+pub(super) fn expect_text(file: &GgufFile, name: &str, expected: &[&str], findings: &mut Vec<Finding>) {
     let key = format!("{KEY}.{name}");
     match file.metadata.get(&key) {
-        Some(Value::String(found)) if found == expected => {}
+        Some(Value::String(found)) if expected.contains(&found.as_str()) => {}
         Some(Value::String(found)) => {
             findings.push(Finding::new(key, format!("is {found:?}, expected {expected:?}")));
         }

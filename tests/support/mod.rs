@@ -3,6 +3,7 @@
 
 pub mod checkpoint;
 pub mod command;
+pub mod damage;
 pub mod forward;
 pub mod gguf;
 pub mod logits;

@@ -74,6 +74,11 @@ impl TensorTypes {
 }
 
 impl Contents {
+    /// What the model computes, or how it is talked to, may be said otherwise than by the checkpoint.
+    pub(in crate::cli) fn changes_metadata(&self) -> bool {
+        !self.override_kv.is_empty() || self.chat_template.is_some()
+    }
+
     pub(in crate::cli) fn given(&self) -> Given {
         Given {
             model_name: self.model_name.clone(),

@@ -1,0 +1,144 @@
+//! GLM-4's `tokenizer.model`, a token in base64 and its rank in each line, read a second time; and text into
+//! its ids.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::config::read_capped;
+use crate::error::{Error, Result};
+
+/// The real vocabulary has 2.6 MB.
+const MAX_BYTES: u64 = 64 << 20;
+/// Longer runs of letters are cut: merging takes time with the square of it.
+const LONGEST_WORD: usize = 64;
+
+/// The tokens' bytes, by rank.
+#[derive(Debug)]
+pub(super) struct Ranks {
+    pub tokens: Vec<Vec<u8>>,
+}
+
+impl Ranks {
+    /// Reads the folder's `tokenizer.model`; none when it has none.
+    pub(super) fn read(folder: &Path) -> Result<Option<Ranks>> {
+        let file = folder.join("tokenizer.model");
+        let Some(bytes) = read_capped(&file, MAX_BYTES)? else { return Ok(None) };
+        let text = std::str::from_utf8(&bytes).map_err(|_| Error::input(&file, "", "is not text"))?;
+        let mut tokens = Vec::new();
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            let token = line.split_once(' ').and_then(|(token, rank)| {
+                // A file in another order would be a surprise: the ranks are the ids.
+                (rank.trim().parse() == Ok(tokens.len())).then(|| base64(token))?
+            });
+            tokens.push(token.ok_or_else(|| {
+                Error::mismatch(
+                    &file,
+                    format!("rank {}", tokens.len()),
+                    "something else",
+                    "a token in base64",
+                )
+            })?);
+        }
+        Ok(Some(Ranks { tokens }))
+    }
+
+    /// The ids of a text: words are cut roughly as the authors cut them, which is fair enough for a sample.
+    pub(super) fn encode(&self, text: &str) -> Vec<u32> {
+        let ranks: HashMap<&[u8], u32> = self.tokens.iter().map(Vec::as_slice).zip(0..).collect();
+        words(text).into_iter().flat_map(|word| merge(word.as_bytes(), &ranks)).collect()
+    }
+
+    /// A token's text, for display.
+    pub(super) fn text(&self, token: u32) -> String {
+        match self.tokens.get(token as usize) {
+            Some(bytes) => String::from_utf8_lossy(bytes).replace('\u{fffd}', "·"),
+            None => format!("<{token}>"),
+        }
+    }
+
+    /// The token as a file spells it: byte-level BPE has a letter for each byte.
+    pub(super) fn spelling(token: &[u8]) -> String {
+        let letter = |&byte: &u8| {
+            let shown = |byte: u8| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+            if shown(byte) {
+                return char::from(byte);
+            }
+            let before = (0..byte).filter(|&other| !shown(other)).count() as u32; // at most 68
+            char::from_u32(256 + before).unwrap_or_default()
+        };
+        token.iter().map(letter).collect()
+    }
+}
+
+fn base64(text: &str) -> Option<Vec<u8>> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut bits, mut held, mut out) = (0u32, 0, Vec::new());
+    for digit in text.trim_end_matches('=').bytes() {
+        bits = bits << 6 | DIGITS.iter().position(|&known| known == digit)? as u32; // below 64
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            out.push((bits >> held) as u8);
+            bits &= (1 << held) - 1;
+        }
+    }
+    Some(out)
+}
+
+/// Letters, digits and others apart; a space goes with the word behind it.
+fn words(text: &str) -> Vec<&str> {
+    let kind = |c: char| {
+        if c.is_alphabetic() {
+            0
+        } else if c.is_numeric() {
+            1
+        } else {
+            2
+        }
+    };
+    let mut words = Vec::new();
+    let (mut start, mut last) = (0, None::<char>);
+    for (i, c) in text.char_indices() {
+        let joined = last.is_none_or(|last| kind(last) == kind(c) && c != ' ' || last == ' ' && kind(c) != 1);
+        if !joined || i - start > LONGEST_WORD {
+            words.push(&text[start..i]);
+            start = i;
+        }
+        last = Some(c);
+    }
+    words.push(&text[start..]);
+    words
+}
+
+/// Joins the neighbours of the lowest rank until none are left.
+fn merge(word: &[u8], ranks: &HashMap<&[u8], u32>) -> Vec<u32> {
+    if let Some(&whole) = ranks.get(word) {
+        return vec![whole];
+    }
+    let mut ends: Vec<usize> = (0..=word.len()).collect();
+    loop {
+        let ranked =
+            ends.windows(3).enumerate().filter_map(|(i, at)| Some((*ranks.get(&word[at[0]..at[2]])?, i + 1)));
+        match ranked.min() {
+            Some((_, middle)) => ends.remove(middle),
+            None => break,
+        };
+    }
+    ends.windows(2).filter_map(|at| ranks.get(&word[at[0]..at[1]]).copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_read_joined_and_spelt() {
+        assert_eq!(base64("IGI="), Some(b" b".to_vec()));
+        assert_eq!(base64("aGVsbG8="), Some(b"hello".to_vec()));
+        assert_eq!(base64("?"), None);
+        assert_eq!(Ranks::spelling(b" a\n\xad\xff"), "ĠaĊŃÿ");
+        assert_eq!(words("ab  cd12!? e"), ["ab", " ", " cd", "12", "!?", " e"]);
+        let tokens = ["a", "b", "c", "bc", "ab"].map(|token| token.as_bytes().to_vec()).to_vec();
+        assert_eq!(Ranks { tokens }.encode("abc"), [0, 3]);
+    }
+}

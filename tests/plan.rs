@@ -1,0 +1,102 @@
+//! `plan` tells to the byte what `convert` does, and reads no weight for it.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use support::gguf::Gguf;
+use support::{Checkpoint, Cmd, Dir, testdata, tiny_tokenizer};
+
+fn events(stdout: &str) -> Vec<(String, Value)> {
+    let event = |line: &str| {
+        let mut event: Value = serde_json::from_str(line).expect("JSON");
+        if let Some(free) = event["data"].get_mut("free_disk_bytes") {
+            *free = Value::Null; // changes between two runs
+        }
+        (event["type"].as_str().expect("a type").to_owned(), event["data"].take())
+    };
+    stdout.lines().map(event).collect()
+}
+
+#[test]
+fn the_plan_is_what_convert_then_writes() {
+    let model = testdata("models/tiny-chatglm3");
+    for (type_name, padding) in
+        [("Q4_K_M", "auto"), ("Q4_K_M", "off"), ("Q2_K", "off"), ("F16", "auto"), ("IQ4_XS", "on")]
+    {
+        let folder = Dir::new();
+        let gguf = folder.join("m.gguf");
+        let with = |command: &str| {
+            let run = Cmd::new(command).arg(&model).args(&[
+                "--type",
+                type_name,
+                "--ffn-pad",
+                padding,
+                "--no-modelfile",
+            ]);
+            run.arg("--output").arg(&gguf)
+        };
+        let planned = events(&with("plan").arg("--json").succeed().stdout);
+        assert_eq!(folder.names(), Vec::<String>::new());
+        assert_eq!(events(&with("convert").args(&["--dry-run", "--json"]).succeed().stdout), planned);
+        with("convert").succeed();
+
+        let of_type =
+            |name: &'static str| planned.iter().filter(move |(kind, _)| kind == name).map(|(_, data)| data);
+        let output = of_type("output").next().expect("an output");
+        assert_eq!(output["bytes"], gguf.metadata().expect("it is there").len());
+        let written = Gguf::read(&gguf);
+        let bytes: BTreeMap<&str, usize> =
+            written.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.bytes.len())).collect();
+        let planned: BTreeMap<&str, usize> = of_type("tensor")
+            .map(|tensor| {
+                (tensor["name"].as_str().expect("a name"), tensor["bytes"].as_u64().expect("bytes") as usize)
+            })
+            .collect();
+        assert_eq!(planned, bytes);
+    }
+}
+
+#[test]
+fn a_plan_of_many_layers_is_a_row_for_each_kind() {
+    let model = Dir::new();
+    Checkpoint { layers: 12, ..Checkpoint::tiny() }.write(model.path(), &tiny_tokenizer()).expect("written");
+    let plan = |more: &[&str]| Cmd::new("plan").arg(model.path()).args(more).succeed().stdout;
+    let short = plan(&[]);
+    assert!(short.contains("blk.*.ffn_down.weight") && short.contains("6 Q4_K, 6 Q6_K"), "{short}");
+    assert!(short.lines().count() < 30, "{short}");
+    assert!(plan(&["--all"]).contains("blk.11.ffn_down.weight"));
+}
+
+#[test]
+fn weights_are_not_read() {
+    let (model, out) = (Dir::new(), Dir::new());
+    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
+    let file = model.join("model.safetensors");
+    let mut bytes = std::fs::read(&file).expect("a checkpoint");
+    let end = bytes.len();
+    bytes[end - 4096..].fill(0xff); // NaN
+    std::fs::write(&file, bytes).expect("written");
+    let run = |command| Cmd::new(command).arg(model.path()).arg("--output").arg(out.join("m.gguf"));
+    run("plan").succeed();
+    run("convert").exit_with(2);
+}
+
+#[test]
+fn strict_refuses_what_falls_back() {
+    let out = Dir::new();
+    let run = |command: &str, padding: &str| {
+        let run = Cmd::new(command).arg(testdata("models/tiny-chatglm3"));
+        run.args(&["--strict", "--ffn-pad", padding, "--output"])
+            .arg(out.join(format!("{command}-{padding}.gguf")))
+    };
+    run("convert", "auto").succeed();
+    for command in ["convert", "plan"] {
+        let refused = run(command, "off").exit_with(2);
+        assert!(
+            refused.stderr.contains("tensors fall back, as blk.0.ffn_down.weight to Q5_0 instead of Q4_K")
+        );
+    }
+    assert!(!out.join("convert-off.gguf").exists());
+}
