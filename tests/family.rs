@@ -13,7 +13,7 @@ use support::command::convert;
 use support::gguf::{self, Gguf};
 use support::logits::{Expected, difference};
 use support::tokenizers::{tiktoken, without_tokenizer};
-use support::{Checkpoint, Cmd, Dir, copy_files, testdata, tiny_tokenizer};
+use support::{Checkpoint, Cmd, Dir, copy_files, shared, testdata, tiny_tokenizer};
 
 /// A checkpoint of testdata, and the part of its name that it must get.
 const GOLDEN: [(&str, &str); 6] = [
@@ -187,4 +187,36 @@ fn edit(file: &Path, edit: impl Fn(&mut Value)) {
     let mut value = serde_json::from_slice(&fs::read(file).expect("read")).expect("JSON");
     edit(&mut value);
     fs::write(file, value.to_string()).expect("written");
+}
+
+/// The transformers format holds the same vocabulary in `tokenizer.json`, which the export writes.
+#[test]
+fn tokenizer_json_gives_the_vocabulary_of_tiktokens_file() {
+    let small = Dir::new();
+    tiktoken(small.path(), 900);
+    let real =
+        shared("data/tokenizer/glm4.tiktoken").zip(shared("data/family/glm-4-9b-chat/tokenizer_config.json"));
+    let small = (small.join("tokenizer.model"), small.join("tokenizer_config.json"));
+    for (vocab, files) in [(1024, Some(small)), (151_552, real)] {
+        let Some((ranks, tokenizer_config)) = files else { continue };
+        let (model, exported, out) = (Dir::new(), Dir::new(), Dir::new());
+        let shape =
+            Checkpoint { layers: 1, hidden: 32, heads: 1, kv_heads: 1, ffn: 32, vocab, ..Checkpoint::tiny() };
+        shape.write(model.path(), &ranks).expect("written");
+        fs::copy(&tokenizer_config, model.join("tokenizer_config.json")).expect("copied");
+        convert(model.path(), "F16", &out.join("a.gguf"), &[]);
+
+        let folder = exported.join("hf");
+        Cmd::new("export-hf").arg(model.path()).arg(&folder).arg("--quiet").succeed();
+        fs::remove_file(model.join("tokenizer.model")).expect("removed");
+        for name in ["tokenizer.json", "tokenizer_config.json"] {
+            fs::copy(folder.join(name), model.join(name)).expect("copied");
+        }
+        convert(model.path(), "F16", &out.join("b.gguf"), &[]);
+        let (a, b) = (Gguf::read(&out.join("a.gguf")), Gguf::read(&out.join("b.gguf")));
+        for (key, value) in &a.meta {
+            assert!(b.meta.get(key) == Some(value), "{key}");
+        }
+        assert_eq!(a.meta.len(), b.meta.len());
+    }
 }

@@ -126,7 +126,7 @@ pub(crate) fn read_capped(file: &Path, max: u64) -> Result<Option<Vec<u8>>> {
 fn parse(fields: &Fields) -> Result<GlmConfig> {
     let model_type = fields.get("model_type").and_then(Value::as_str).unwrap_or_default();
     let classes = fields.classes();
-    let any = |is: fn(&str) -> bool| is(model_type) || classes.iter().any(|class| is(class));
+    let any = |is: IsKind| is(model_type) || classes.iter().any(|class| is(class));
     for (other, why) in OTHERS {
         if any(other) {
             let (key, found) = match model_type {
@@ -148,11 +148,11 @@ fn parse(fields: &Fields) -> Result<GlmConfig> {
     }
 }
 
-/// How a relative is told, and what keeps it out.
-type Relative = (fn(&str) -> bool, &'static str);
+/// Whether a type or class of this name belongs to a kind.
+type IsKind = fn(&str) -> bool;
 
 /// Relatives that are told by the name of their type or class, and what of them Llama has no place for.
-const OTHERS: [Relative; 3] = [
+const OTHERS: [(IsKind, &str); 3] = [
     (is_moe, "its layers choose between several networks (mixture of experts)"),
     (is_vision, "its image encoder has no place in the Llama layout"),
     (is_glm4, "its layers have two more norms (post_self_attn_layernorm, post_mlp_layernorm)"),

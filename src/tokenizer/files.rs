@@ -10,13 +10,15 @@ use crate::error::{Error, Result};
 
 /// The real vocabularies have 1 and 2.6 MB; in memory, one takes up to 20 times its bytes.
 const LARGEST_MODEL: u64 = 4 << 20;
+/// GLM-4's `tokenizer.json` has 20 MB, most of it merges.
+const LARGEST_JSON: u64 = 24 << 20;
 /// Configurations and the authors' Python file have a few kB; parsed, JSON takes up to 16 times its bytes.
 const LARGEST_TEXT: u64 = 1 << 20;
 
 /// What a model's folder holds on its tokenizer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Files {
-    /// `tokenizer.model`, where the vocabulary is.
+    /// `tokenizer.model` or `tokenizer.json`, where the vocabulary is.
     pub model_file: PathBuf,
     /// Its bytes.
     pub model: Vec<u8>,
@@ -64,10 +66,19 @@ pub(super) struct GenerationConfig {
 }
 
 impl Files {
-    /// Reads what there is; only `tokenizer.model` has to be there.
+    /// Reads what there is; only `tokenizer.model`, or else `tokenizer.json`, has to be there.
     pub fn read(dir: &Path) -> Result<Files> {
-        let model_file = dir.join("tokenizer.model");
-        let model = read_capped(&model_file, LARGEST_MODEL)?.ok_or_else(|| {
+        let mut model_file = dir.join("tokenizer.model");
+        let fast = dir.join("tokenizer.json");
+        if !model_file.exists() && fast.exists() {
+            model_file = fast;
+        }
+        let largest = if model_file.extension().is_some_and(|kind| kind == "json") {
+            LARGEST_JSON
+        } else {
+            LARGEST_MODEL
+        };
+        let model = read_capped(&model_file, largest)?.ok_or_else(|| {
             Error::mismatch(&model_file, "", "no such file", "the tokenizer's vocabulary: download it too")
         })?;
         if model.starts_with(b"version https://git-lfs") {

@@ -1,10 +1,12 @@
 //! The tokenizer's files -> the arrays that a GGUF holds. Knows nothing of weights.
 
+mod bounded;
 mod files;
 mod sentencepiece;
 mod special;
 pub mod template;
 mod tiktoken;
+mod tokenizer_json;
 
 use std::fmt;
 use std::path::Path;
@@ -61,11 +63,12 @@ pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
         temperature: files.generation.temperature.unwrap_or(0.8),
         top_p: files.generation.top_p.unwrap_or(0.8),
     };
-    let (vocabulary, chat, mut evidence) = if tiktoken::recognise(&files.model) {
-        tiktoken_vocabulary(&files, config)?
-    } else {
-        sentencepiece_vocabulary(&files, config)?
-    };
+    let (vocabulary, chat, mut evidence) =
+        if files.model_file.ends_with("tokenizer.json") || tiktoken::recognise(&files.model) {
+            tiktoken_vocabulary(&files, config)?
+        } else {
+            sentencepiece_vocabulary(&files, config)?
+        };
     evidence.extend(unheld_ends(&vocabulary, &files));
     Ok(Tokenizer { vocabulary, chat, sampling, evidence })
 }
@@ -88,7 +91,11 @@ fn sentencepiece_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> 
 
 /// GLM-4 and its kin come with a template that gives the authors' ids, so it goes through as it is.
 fn tiktoken_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
-    let (mut vocabulary, roles) = tiktoken::vocabulary(files, config)?;
+    let (mut vocabulary, roles) = if files.model_file.ends_with("tokenizer.json") {
+        tokenizer_json::vocabulary(files, config)?
+    } else {
+        tiktoken::vocabulary(files, config)?
+    };
     vocabulary.chat_template = files.config.chat_template.clone();
     let (chat, choice) = match &vocabulary.chat_template {
         Some(template) if template.contains("[gMASK]<sop>") => (ChatFormat::Glm4, "the model's own"),

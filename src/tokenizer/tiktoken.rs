@@ -79,16 +79,26 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
     }
     special::pad(&mut vocabulary, &added, file, config.padded_vocab_size)?;
 
-    let find = |name: &str| added.iter().find(|(_, token)| token.content == name).map(|(&id, _)| id);
-    let end = find("<|endoftext|>");
-    if end.is_none() {
-        return Err(Error::mismatch(&files.config.file, "added_tokens_decoder", "no <|endoftext|>", "one"));
-    }
-    // Nothing is put before a text; but if none is named here, llama.cpp takes token 11, a comma, for its start.
-    (vocabulary.bos, vocabulary.eos, vocabulary.pad) = (end, end, end);
-    (vocabulary.eot, vocabulary.eom) = (find("<|user|>"), find("<|observation|>"));
+    name_ends(&mut vocabulary).ok_or_else(|| {
+        Error::mismatch(&files.config.file, "added_tokens_decoder", "no <|endoftext|>", "one")
+    })?;
     let choice = format!("{} special tokens after {first} ranks (GLM-4)", added.len());
     Ok((vocabulary, Evidence { subject: "roles", choice, source: source.to_owned() }))
+}
+
+/// Says which tokens end a text or a turn; nothing when there is no end of text.
+pub(super) fn name_ends(vocabulary: &mut Vocabulary) -> Option<()> {
+    let find = |name: &str| {
+        let added = |kind: &TokenType| matches!(kind, TokenType::Control | TokenType::UserDefined);
+        let mut all = (0u32..).zip(vocabulary.tokens.iter().zip(&vocabulary.types));
+        all.find(|(_, (text, kind))| added(kind) && *text == name).map(|(id, _)| id)
+    };
+    let end = Some(find("<|endoftext|>")?);
+    let (turn, message) = (find("<|user|>"), find("<|observation|>"));
+    // Nothing is put before a text; but if none is named here, llama.cpp takes token 11, a comma, for its start.
+    (vocabulary.bos, vocabulary.eos, vocabulary.pad) = (end, end, end);
+    (vocabulary.eot, vocabulary.eom) = (turn, message);
+    Some(())
 }
 
 /// The tokens' bytes, by rank.

@@ -33,14 +33,14 @@ def export(model, out, *more):
     return out
 
 
-def check_logits(model, out):
+def check_logits(model, out, golden, *options):
     """float32 logits of the exported model are the authors'."""
-    export(model, out, "--dtype", "F32", "--max-shard-size", "1MB")
+    export(model, out, "--dtype", "F32", "--max-shard-size", "1MB", *options)
     assert (out / "model.safetensors.index.json").exists(), "several shards"
     llama = AutoModelForCausalLM.from_pretrained(out, torch_dtype=torch.float32)
     assert type(llama) is LlamaForCausalLM
     ids = np.fromfile(model / "expected_ids.i32", dtype="<i4").astype("int64")
-    expected = np.fromfile(model / "expected_logits.f32", dtype="<f4").reshape(len(ids), -1)
+    expected = np.fromfile(golden / "expected_logits.f32", dtype="<f4").reshape(len(ids), -1)
     with torch.no_grad():
         logits = llama(torch.from_numpy(ids)[None]).logits[0].numpy()
     difference = np.abs(logits - expected).max()
@@ -165,10 +165,13 @@ def main():
         scratch = Path(scratch)
         models = {path.parent.name: path.parent for folder in (SHARED / "golden/models", ROOT / "testdata/models")
                   for path in sorted(folder.glob("*/expected_logits.f32"))}
-        for name, model in models.items():
-            model = with_tokenizer(model, scratch / f"{name}-source")
-            check_logits(model, scratch / name)
-            check_dtype(model, scratch / f"{name}-as-it-is")
+        for name, golden in models.items():
+            adapter = ["--lora", golden] if name.endswith("-lora") else []
+            base = models[name.removesuffix("-lora")]
+            model = with_tokenizer(base, scratch / f"{name}-source")
+            check_logits(model, scratch / name, golden, *adapter)
+            if not adapter:
+                check_dtype(model, scratch / f"{name}-as-it-is")
         vocabularies = [("chatglm3.model", "chatglm3", 65024, "chatglm3-6b", check_chatglm3),
                         ("glm4.tiktoken", "glm4", 151552, "glm-4-9b-chat", check_glm4)]
         for file, name, size, family, check in vocabularies:

@@ -1,0 +1,237 @@
+//! `tokenizer.json` of the transformers format -> a byte-level BPE vocabulary. It holds tiktoken's words and merges
+//! as GGUF wants them: only that they are of GLM-4's kind is checked, since a runtime is told no more than a name.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::bounded::{List, Map};
+use super::files::{AddedToken, Files};
+use super::{Evidence, TokenType, Vocabulary, special, tiktoken};
+use crate::config::GlmConfig;
+use crate::error::{Error, Result};
+
+/// How GLM-4's tokenizer cuts texts into words (tiktoken's `cl100k_base`). llama.cpp knows patterns by name only.
+const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+#[derive(Deserialize)]
+struct Document {
+    #[serde(default)]
+    added_tokens: List<Added, { 1 << 14 }>,
+    normalizer: Option<Box<RawValue>>,
+    pre_tokenizer: Option<Box<RawValue>>,
+    model: Bpe,
+}
+
+#[derive(Deserialize)]
+struct Added {
+    id: u32,
+    content: String,
+    #[serde(default)]
+    special: bool,
+}
+
+#[derive(Deserialize)]
+struct Bpe {
+    r#type: String,
+    #[serde(default)]
+    byte_fallback: bool,
+    /// A whole word that is a token is taken as it is.
+    #[serde(default)]
+    ignore_merges: bool,
+    vocab: Map<u32, { 1 << 18 }>,
+    merges: List<Merge, { 1 << 19 }>,
+}
+
+/// `"a b"`, or since tokenizers 0.20 `["a", "b"]`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge {
+    Text(String),
+    Pair([String; 2]),
+}
+
+pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabulary, Evidence)> {
+    let file = &files.model_file;
+    let wrong = |item: &str, found: String, expected: &str| Error::mismatch(file, item, found, expected);
+    let document: Document = serde_json::from_slice(&files.model)
+        .map_err(|e| Error::input(file, "", format!("is no tokenizer.json of a BPE: {e}")))?;
+    let Document { added_tokens: List(added_tokens), normalizer, pre_tokenizer, model } = document;
+    let (normalizer, pre_tokenizer) = (small(normalizer), small(pre_tokenizer));
+    if model.r#type != "BPE" || model.byte_fallback {
+        let found =
+            format!("{}{}", model.r#type, if model.byte_fallback { " with byte fallback" } else { "" });
+        return Err(wrong("model", found, "the byte-level BPE of a GLM-4"));
+    }
+    if !normalizer.is_null() {
+        return Err(wrong("normalizer", short(&normalizer), "none, as GLM-4 has"));
+    }
+    if !cuts_as_glm4(&pre_tokenizer) {
+        return Err(wrong("pre_tokenizer", short(&pre_tokenizer), "GLM-4's, which llama.cpp knows by name"));
+    }
+    let (Map(vocab), List(merges)) = (model.vocab, model.merges);
+    special::check_size(file, vocab.len(), config.padded_vocab_size)?;
+
+    let mut tokens = vec![None; vocab.len()];
+    for (token, id) in vocab {
+        match usize::try_from(id).ok().and_then(|id| tokens.get_mut(id)) {
+            Some(place @ None) => *place = Some(token),
+            Some(Some(_)) => return Err(wrong("model.vocab", format!("id {id} again"), "each id once")),
+            None => return Err(wrong("model.vocab", format!("id {id}"), "ids without a gap")),
+        }
+    }
+    let tokens: Vec<String> = tokens.into_iter().flatten().collect(); // as many places as tokens: all are filled
+    let mut types = vec![TokenType::Normal; tokens.len()];
+    let mut added = BTreeMap::new();
+    let mut count = 0;
+    for Added { id, content, special } in added_tokens {
+        count += 1;
+        let kind = if special { TokenType::Control } else { TokenType::UserDefined };
+        let place = usize::try_from(id).unwrap_or(usize::MAX);
+        match (tokens.get(place), types.get_mut(place)) {
+            (Some(token), Some(own)) if *token == content => *own = kind,
+            (Some(token), _) => {
+                let found = format!("{content:?} in the place of {token:?}");
+                return Err(wrong("added_tokens", found, "an id of its own"));
+            }
+            _ => drop(added.insert(id, AddedToken { content, special })),
+        }
+    }
+    let merges = merges.into_iter().map(|merge| match merge {
+        Merge::Text(text) => text,
+        Merge::Pair([left, right]) => format!("{left} {right}"),
+    });
+    let mut vocabulary = Vocabulary {
+        model: "gpt2",
+        // The same pattern twice; only the first looks a whole word up before joining its parts.
+        pre: if model.ignore_merges { "llama-bpe" } else { "chatglm-bpe" },
+        tokens,
+        types,
+        merges: merges.collect(),
+        ..Vocabulary::default()
+    };
+    special::pad(&mut vocabulary, &added, file, config.padded_vocab_size)?;
+    tiktoken::name_ends(&mut vocabulary).ok_or_else(|| {
+        wrong("added_tokens", "no <|endoftext|>".to_owned(), "the special tokens of a GLM-4")
+    })?;
+    let choice = format!("{count} special tokens (GLM-4)");
+    Ok((
+        vocabulary,
+        Evidence { subject: "roles", choice, source: "added_tokens in tokenizer.json".to_owned() },
+    ))
+}
+
+/// A split by the pattern, and then letters for bytes.
+fn cuts_as_glm4(pre_tokenizer: &Value) -> bool {
+    let Some([split, bytes]) = pre_tokenizer["pretokenizers"].as_array().map(Vec::as_slice) else {
+        return false;
+    };
+    split["type"] == "Split"
+        && split["pattern"]["Regex"] == WORDS
+        && split["behavior"] == "Isolated"
+        && split["invert"] != true
+        && bytes["type"] == "ByteLevel"
+        && bytes["add_prefix_space"] != true
+        && bytes["use_regex"] == false
+}
+
+/// The value, or something unknown when it is longer than any that is known: it would take many times its length.
+fn small(text: Option<Box<RawValue>>) -> Value {
+    text.map_or(Value::Null, |text| match text.get() {
+        text if text.len() < 1 << 14 => serde_json::from_str(text).unwrap_or_default(),
+        _ => "something long".into(),
+    })
+}
+
+fn short(value: &Value) -> String {
+    value.to_string().chars().take(60).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn good() -> Value {
+        json!({
+            "added_tokens": [
+                {"id": 3, "content": "<|endoftext|>", "special": true}, {"id": 4, "content": "<|user|>", "special": true},
+                {"id": 2, "content": "ab", "special": false}, {"id": 6, "content": "<|observation|>", "special": true},
+            ],
+            "normalizer": null,
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": WORDS}, "behavior": "Isolated", "invert": false},
+                {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
+            ]},
+            "model": {"type": "BPE", "ignore_merges": true, "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]},
+        })
+    }
+
+    fn read(json: &Value) -> Result<Vocabulary> {
+        let model = json.to_string().into_bytes();
+        let files = Files { model_file: PathBuf::from("tokenizer.json"), model, ..Files::default() };
+        let config = GlmConfig { padded_vocab_size: 8, ..crate::tokenizer::tests::config() };
+        vocabulary(&files, &config).map(|(vocabulary, _)| vocabulary)
+    }
+
+    #[test]
+    fn tokens_merges_and_special_tokens_are_taken_over() {
+        let mut json = good();
+        let vocabulary = read(&json).unwrap();
+        let texts = ["a", "b", "ab", "<|endoftext|>", "<|user|>", "[PAD5]", "<|observation|>", "[PAD7]"];
+        assert_eq!(vocabulary.tokens, texts);
+        assert_eq!(
+            vocabulary.types[2..6],
+            [TokenType::UserDefined, TokenType::Control, TokenType::Control, TokenType::Unused]
+        );
+        assert_eq!(
+            (vocabulary.merges.as_slice(), vocabulary.pre),
+            (["a b".to_owned()].as_slice(), "llama-bpe")
+        );
+        assert_eq!([vocabulary.eos, vocabulary.eot, vocabulary.eom], [Some(3), Some(4), Some(6)]);
+        json["model"]["merges"] = json!([["a", "b"]]);
+        assert_eq!(read(&json).unwrap(), vocabulary);
+        json["model"]["ignore_merges"] = json!(false);
+        assert_eq!(read(&json).unwrap().pre, "chatglm-bpe");
+    }
+
+    #[test]
+    fn other_tokenizers_are_refused() {
+        for (pointer, value, expected) in [
+            ("/model/type", json!("Unigram"), "model: found Unigram, expected the byte-level BPE of a GLM-4"),
+            (
+                "/normalizer",
+                json!({"type": "NFC"}),
+                "normalizer: found {\"type\":\"NFC\"}, expected none, as GLM-4 has",
+            ),
+            (
+                "/pre_tokenizer",
+                json!({"type": "ByteLevel"}),
+                "pre_tokenizer: found {\"type\":\"ByteLevel\"}, expected GLM-4's, which llama.cpp knows by name",
+            ),
+            ("/model/vocab", json!({"a": 0, "b": 2}), "model.vocab: found id 2, expected ids without a gap"),
+            ("/model/vocab", json!({"a": 0, "b": 0}), "model.vocab: found id 0 again, expected each id once"),
+            (
+                "/added_tokens/0/id",
+                json!(1),
+                "added_tokens: found \"<|endoftext|>\" in the place of \"b\", expected an id of its own",
+            ),
+            (
+                "/added_tokens/0/content",
+                json!("<|end|>"),
+                "added_tokens: found no <|endoftext|>, expected the special tokens of a GLM-4",
+            ),
+        ] {
+            let mut json = good();
+            *json.pointer_mut(pointer).unwrap() = value;
+            assert_eq!(read(&json).unwrap_err().to_string(), format!("tokenizer.json: {expected}"));
+        }
+        let error = read(&json!({})).unwrap_err().to_string();
+        assert!(error.starts_with("tokenizer.json: is no tokenizer.json of a BPE: "), "{error}");
+    }
+}
