@@ -16,7 +16,7 @@ use crate::tokenizer::{ChatFormat, Evidence, Tokenizer};
 use crate::{metadata, ollama, pipeline};
 
 /// What the user asks for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Request {
     /// What to convert.
     pub model: model::Request,

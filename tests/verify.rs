@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use glm2llama::convert::{Job, Request};
-use glm2llama::recipe::FfnPad;
+use glm2llama::model;
 use glm2llama::verify::{DEFAULT_TEXT, Pair, Unwatched, Verdict, source_logits};
 use glm2llama::{pipeline, remap};
 use safetensors::Dtype;
@@ -332,13 +332,10 @@ fn a_conversion_checks_itself_before_the_file_has_its_name() {
     std::fs::remove_file(&gguf).expect("deleted");
 
     let request = Request {
-        folder: tiny(),
+        model: model::Request { folder: tiny(), ..model::Request::default() },
         types: vec!["Q4_K_M".parse().expect("a type")],
         output: Some(gguf.clone()),
-        force: false,
-        pad: FfnPad::Auto,
-        modelfile: false,
-        imatrix: None,
+        ..Request::default()
     };
     let job = Job::prepare(&request).expect("a job");
     let options = pipeline::Options {
@@ -441,7 +438,8 @@ fn json_tells_all_there_is() {
     assert!(matches!(events.last(), Some(Event::Verdict { same: true, .. })));
     // Nothing of `remap` is used, but both must speak of the same model.
     let Some(Event::Verdict { weights_compared, .. }) = events.last() else { panic!("a verdict") };
-    let model = glm2llama::model::Model::open(&tiny()).expect("a model");
+    let model =
+        model::Model::open(&model::Request { folder: tiny(), ..model::Request::default() }).expect("a model");
     let plan: &remap::Plan = &model.plan;
     assert_eq!(*weights_compared, plan.parameters());
 }
