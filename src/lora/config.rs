@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 const FILE: &str = "adapter_config.json";
 /// A real one has 1 kB.
-const MAX_BYTES: u64 = 4 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 const MAX_RANK: u64 = 1 << 16;
 
 /// The strength of an adapter's matrices.

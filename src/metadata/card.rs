@@ -11,7 +11,7 @@ use crate::config::read_capped;
 use crate::gguf::{Metadata, Value};
 
 /// A card with pictures in it may be large; its head is not.
-const MAX_BYTES: u64 = 4 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Texts: keys of the card, the first that is there counts, and the key of the GGUF.
 const TEXTS: [(&[&str], &str); 10] = [

@@ -9,7 +9,7 @@ use crate::config::read_capped;
 use crate::error::{Error, Result};
 use crate::gguf::{Metadata, Value};
 
-const MAX_BYTES: u64 = 4 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 /// What a value of the file is to be.
 #[derive(Clone, Copy)]

@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 
 /// The real vocabularies have 1 and 2.6 MB; in memory, one takes up to 20 times its bytes.
 const LARGEST_MODEL: u64 = 4 << 20;
+/// GLM-4's `tokenizer.json` has 20 MB, most of it merges.
+const LARGEST_JSON: u64 = 24 << 20;
 /// Configurations and the authors' Python file have a few kB; parsed, JSON takes up to 16 times its bytes.
 const LARGEST_TEXT: u64 = 1 << 20;
 
@@ -71,7 +73,12 @@ impl Files {
         if !model_file.exists() && fast.exists() {
             model_file = fast;
         }
-        let model = read_capped(&model_file, LARGEST_MODEL)?.ok_or_else(|| {
+        let largest = if model_file.extension().is_some_and(|kind| kind == "json") {
+            LARGEST_JSON
+        } else {
+            LARGEST_MODEL
+        };
+        let model = read_capped(&model_file, largest)?.ok_or_else(|| {
             Error::mismatch(&model_file, "", "no such file", "the tokenizer's vocabulary: download it too")
         })?;
         if model.starts_with(b"version https://git-lfs") {

@@ -1,5 +1,6 @@
 //! The tokenizer's files -> the arrays that a GGUF holds. Knows nothing of weights.
 
+mod bounded;
 mod files;
 mod sentencepiece;
 mod special;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
+use super::bounded::{List, Map};
 use super::files::{AddedToken, Files};
 use super::{Evidence, TokenType, Vocabulary, special, tiktoken};
 use crate::config::GlmConfig;
@@ -17,11 +19,9 @@ const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N
 #[derive(Deserialize)]
 struct Document {
     #[serde(default)]
-    added_tokens: Vec<Added>,
-    #[serde(default)]
-    normalizer: Value,
-    #[serde(default)]
-    pre_tokenizer: Value,
+    added_tokens: List<Added, { 1 << 14 }>,
+    normalizer: Option<Box<RawValue>>,
+    pre_tokenizer: Option<Box<RawValue>>,
     model: Bpe,
 }
 
@@ -41,8 +41,8 @@ struct Bpe {
     /// A whole word that is a token is taken as it is.
     #[serde(default)]
     ignore_merges: bool,
-    vocab: BTreeMap<String, u32>,
-    merges: Vec<Merge>,
+    vocab: Map<u32, { 1 << 18 }>,
+    merges: List<Merge, { 1 << 19 }>,
 }
 
 /// `"a b"`, or since tokenizers 0.20 `["a", "b"]`.
@@ -58,7 +58,8 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
     let wrong = |item: &str, found: String, expected: &str| Error::mismatch(file, item, found, expected);
     let document: Document = serde_json::from_slice(&files.model)
         .map_err(|e| Error::input(file, "", format!("is no tokenizer.json of a BPE: {e}")))?;
-    let Document { added_tokens, normalizer, pre_tokenizer, model } = document;
+    let Document { added_tokens: List(added_tokens), normalizer, pre_tokenizer, model } = document;
+    let (normalizer, pre_tokenizer) = (small(normalizer), small(pre_tokenizer));
     if model.r#type != "BPE" || model.byte_fallback {
         let found =
             format!("{}{}", model.r#type, if model.byte_fallback { " with byte fallback" } else { "" });
@@ -70,10 +71,11 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
     if !cuts_as_glm4(&pre_tokenizer) {
         return Err(wrong("pre_tokenizer", short(&pre_tokenizer), "GLM-4's, which llama.cpp knows by name"));
     }
-    special::check_size(file, model.vocab.len(), config.padded_vocab_size)?;
+    let (Map(vocab), List(merges)) = (model.vocab, model.merges);
+    special::check_size(file, vocab.len(), config.padded_vocab_size)?;
 
-    let mut tokens = vec![None; model.vocab.len()];
-    for (token, id) in model.vocab {
+    let mut tokens = vec![None; vocab.len()];
+    for (token, id) in vocab {
         match usize::try_from(id).ok().and_then(|id| tokens.get_mut(id)) {
             Some(place @ None) => *place = Some(token),
             Some(Some(_)) => return Err(wrong("model.vocab", format!("id {id} again"), "each id once")),
@@ -97,7 +99,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
             _ => drop(added.insert(id, AddedToken { content, special })),
         }
     }
-    let merges = model.merges.into_iter().map(|merge| match merge {
+    let merges = merges.into_iter().map(|merge| match merge {
         Merge::Text(text) => text,
         Merge::Pair([left, right]) => format!("{left} {right}"),
     });
@@ -133,6 +135,14 @@ fn cuts_as_glm4(pre_tokenizer: &Value) -> bool {
         && bytes["type"] == "ByteLevel"
         && bytes["add_prefix_space"] != true
         && bytes["use_regex"] == false
+}
+
+/// The value, or something unknown when it is longer than any that is known: it would take many times its length.
+fn small(text: Option<Box<RawValue>>) -> Value {
+    text.map_or(Value::Null, |text| match text.get() {
+        text if text.len() < 1 << 14 => serde_json::from_str(text).unwrap_or_default(),
+        _ => "something long".into(),
+    })
 }
 
 fn short(value: &Value) -> String {
