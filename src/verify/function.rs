@@ -8,7 +8,7 @@ use super::evidence::Evidence;
 use super::glm::Glm;
 use super::llama::Llama;
 use super::{Pair, Watch};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// What running both models came to.
 #[derive(Clone, Debug)]
@@ -46,11 +46,7 @@ pub(super) fn run(
     let vocabulary = pair.config.padded_vocab_size;
     let source = Glm::new(&pair.config, &pair.checkpoint, evidence);
     let file = Llama::new(&pair.file)?;
-    if file.output_rows()? != vocabulary || file.layers() != source.layers() {
-        let found = format!("{} layers and {} tokens", file.layers(), file.output_rows()?);
-        let expected = format!("{} and {vocabulary}", source.layers());
-        return Err(Error::mismatch(pair.file.path(), "", found, expected));
-    }
+    file.comparable(&pair.config)?;
     // A layer is in work once on each side; the output layer is about as much as one more.
     let total = 2 * source.layers() as u64 + 2;
     let (mut a, mut b) = (source.embed(tokens)?, file.embed(tokens)?);
@@ -77,7 +73,7 @@ pub(super) fn run(
 pub fn source_logits(folder: &Path, tokens: &[u32], watch: &dyn Watch) -> Result<Vec<f32>> {
     let config = crate::config::GlmConfig::load(folder)?;
     let checkpoint = crate::checkpoint::Checkpoint::open(folder)?;
-    let evidence = Evidence::read(folder, &config)?;
+    let evidence = Evidence::read(folder, &config, None)?;
     super::decoder::all_logits(&Glm::new(&config, &checkpoint, &evidence), tokens, watch)
 }
 
