@@ -510,3 +510,23 @@ fn verify_stands_beside_the_converter() {
         }
     }
 }
+
+#[test]
+fn the_page_is_complete_in_itself() {
+    let folder = Dir::new();
+    let (gguf, page) = (folder.join("m.gguf"), folder.join("page.html"));
+    convert(&tiny(), "Q4_K_M", &gguf, &[]);
+    let mut file = Damaged::read(&gguf);
+    file.change("blk.1.attn_v.weight", 0..64, |byte| !byte);
+    file.write();
+    let run = Cmd::new("verify").arg(tiny()).arg(&gguf).args(&["--tokens", "24", "--report"]).arg(&page);
+    run.exit_with(1);
+    let html = std::fs::read_to_string(page).expect("a page");
+    for foreign in ["<script", "http://", "https://", "<link", "<img", "url("] {
+        assert!(!html.contains(foreign), "{foreign}");
+    }
+    for part in ["Not the same model", "blk.1.attn_v.weight", "class=\"outside\"", "Divergence along the tokens"] {
+        assert!(html.contains(part), "{part}");
+    }
+    assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
+}
