@@ -144,11 +144,7 @@ pub(super) struct Convert {
 
     /// Compare every weight of what was written with the checkpoint, before it gets its name; a file that is
     /// wrong is deleted, and the exit code is 1
-<<<<<<< HEAD
-    #[arg(long, conflicts_with_all = ["vocab_only", "lora", "rope_ratio_applies_to"])]
-=======
     #[arg(long, conflicts_with_all = ["vocab_only", "lora"])]
->>>>>>> verify
     pub(super) verify: bool,
 
     /// Refuse when a tensor would fall back to another format than the type names

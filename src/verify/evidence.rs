@@ -42,15 +42,15 @@ impl Evidence {
         let tokenizer_config = text("tokenizer_config.json")?;
         let mut evidence = judge(config, &modelling, &tokenization, &tokenizer_config);
         if let Some(scale) = scale {
-            evidence.scale(config.rope_ratio, scale);
+            evidence.scale(config, scale);
         }
         Ok(evidence)
     }
 
-    fn scale(&mut self, ratio: f64, scale: RopeScale) {
-        (self.base_ratio, self.position_ratio) = match scale {
-            RopeScale::Base => (ratio, 1.0),
-            RopeScale::Positions => (1.0, ratio),
+    fn scale(&mut self, config: &GlmConfig, scale: RopeScale) {
+        (self.base, self.position_ratio) = match scale {
+            RopeScale::Base => (config.rope_base * config.rope_ratio, 1.0),
+            RopeScale::Positions => (config.rope_base, config.rope_ratio),
         };
     }
 
@@ -73,12 +73,6 @@ fn judge(config: &GlmConfig, modelling: &str, tokenization: &str, tokenizer_conf
     let name = config.name_or_path.to_lowercase();
     let divides = modelling.contains("/self.rope_ratio") || modelling.contains("/rope_ratio");
     let multiplies = modelling.contains("*self.rope_ratio") || modelling.contains("*rope_ratio");
-<<<<<<< HEAD
-=======
-    let by_position = divides || (!multiplies && name.contains("chatglm2"));
-    let scale = if by_position { RopeScale::Positions } else { RopeScale::Base };
-
->>>>>>> verify
     let roles = if tokenization.contains("sMASK") {
         Some(tokenization.contains("<|observation|>"))
     } else if tokenizer_config.contains("<|user|>") || tokenizer_config.contains("<|{{") {
@@ -90,18 +84,12 @@ fn judge(config: &GlmConfig, modelling: &str, tokenization: &str, tokenizer_conf
     } else {
         None
     };
-<<<<<<< HEAD
     // Without roles it is a ChatGLM2, of which one has a ratio.
     let by_position = divides || (!multiplies && (name.contains("chatglm2") || roles == Some(false)));
-    let (base_ratio, position_ratio) =
-        if by_position { (1.0, config.rope_ratio) } else { (config.rope_ratio, 1.0) };
-    let base = config.rope_base * base_ratio;
-    Evidence { base, rotated: config.rotary_dim, position_ratio, roles }
-=======
-    let mut evidence = Evidence { base_ratio: 1.0, position_ratio: 1.0, roles };
-    evidence.scale(config.rope_ratio, scale);
+    let scale = if by_position { RopeScale::Positions } else { RopeScale::Base };
+    let mut evidence = Evidence { base: 0.0, rotated: config.rotary_dim, position_ratio: 1.0, roles };
+    evidence.scale(config, scale);
     evidence
->>>>>>> verify
 }
 
 #[cfg(test)]
