@@ -42,7 +42,7 @@ fn the_source_side_computes_the_authors_logits() {
         let found = source_logits(&model, &tokens, &Unwatched).expect("it runs");
         assert_eq!(found.len(), expected.len());
         let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        // Measured: 3e-6, the order of sums.
+        // What the order of sums may change.
         assert!(worst < 5e-5, "{}: {worst}", model.display());
     }
 }
