@@ -15,8 +15,6 @@ use crate::error::Result;
 pub struct Function {
     /// After each token.
     pub positions: Vec<Position>,
-    /// Tokens that the models choose from.
-    pub vocabulary: usize,
     /// Each token's text, for display.
     pub texts: Vec<String>,
     /// Mean of the divergences, in nats.
@@ -65,7 +63,7 @@ pub(super) fn run(
         divergence.add(start, &source.logits(rows.clone(), &a)?, &file.logits(rows, &b)?);
         watch.advanced("layers", total - 1, total)?;
     }
-    Ok(Function { vocabulary, ..Function::new(divergence.positions(), prefix) })
+    Ok(Function::new(divergence.positions(), prefix))
 }
 
 /// All logits of the checkpoint, `[tokens, vocabulary]`.
@@ -116,7 +114,6 @@ impl Function {
             source_perplexity: perplexity(|position| position.source_surprise),
             file_perplexity: perplexity(|position| position.file_surprise),
             largest_difference: positions.iter().fold(0.0, largest),
-            vocabulary: 0,
             texts: Vec::new(),
             positions,
         }
