@@ -7,7 +7,7 @@
 //! tokenizer.model ------------> tokenizer -> metadata ----------------------^
 //! ```
 //!
-//! [`convert::Job`] is the whole of it; everything before [`convert::Job::run`] reads no weights.
+//! [`convert::Job`] is the whole of it; everything before [`convert::Job::fill`] reads no weights.
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;

@@ -86,7 +86,7 @@ pub fn options(request: &Request, file_type: FileType) -> String {
         |(pattern, format): &(regex::Regex, quant::Format)| format!("--tensor-type {pattern}={format}");
     options.extend(overrides.tensors.iter().map(pattern));
     if let Some(ratio) = request.model.rope_ratio {
-        options.push(name(&possible(ratio.to_possible_value()), "rope-ratio"));
+        options.push(name(&possible(ratio.to_possible_value()), "rope-ratio-applies-to"));
     }
     options.extend(request.model.lora.iter().map(|lora| format!("--lora ={}", lora.scale)));
     options.extend(request.imatrix.iter().map(|_| "--imatrix".to_owned()));

@@ -191,7 +191,7 @@ fn what_cannot_be_is_refused_in_one_line_and_leaves_nothing() {
         ("mine", &[], "exists already: give --force"),
         ("mine", &["--force"], "found thesis.tex in it, expected only what an export writes"),
         ("model", &["--force"], "architectures: found another model, expected LlamaForCausalLM"),
-        ("no/such/out", &[], "cannot create"),
+        ("no/such/out", &[], "no/such/out: cannot write"),
     ];
     for (out, options, expected) in cases {
         let run = Cmd::new("export-hf").arg(&model).arg(dir.join(out)).arg("--quiet").args(options);

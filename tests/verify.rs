@@ -20,7 +20,7 @@ fn tiny() -> PathBuf {
 
 /// Everything that `verify` judges, without the command line.
 fn judge(model: &Path, gguf: &Path) -> (Verdict, glm2llama::verify::Function) {
-    let pair = Pair::open(model, gguf).expect("both can be read");
+    let pair = Pair::open(model, gguf, None).expect("both can be read");
     let (facts, weights) = (pair.facts().expect("facts"), pair.weights(&Unwatched).expect("weights"));
     let function = pair.function(DEFAULT_TEXT, 64, &Unwatched).expect("both run");
     (Verdict::new(&weights, &facts, Some(&function), None), function)
@@ -483,7 +483,7 @@ fn glm4s_vocabulary_is_judged() {
     convert(model.path(), "Q8_0", &gguf, &[]);
     let (verdict, function) = judge(model.path(), &gguf);
     assert!(verdict.same, "{:?}", verdict.blame);
-    assert_eq!(function.texts[2..6].concat(), "An old lighthouse stands");
+    assert_eq!(function.texts[2..7].concat(), "An old lighthouse stands");
 
     for (after, from, to, culprit) in [
         ("tokenizer.ggml.tokens", "ational", "etional", "tokenizer.ggml.tokens"),
@@ -514,4 +514,26 @@ fn verify_stands_beside_the_converter() {
             assert!(allowed.contains(&module.as_str()), "{} uses {module}", entry.display());
         }
     }
+}
+
+#[test]
+fn the_page_is_complete_in_itself() {
+    let folder = Dir::new();
+    let (gguf, page) = (folder.join("m.gguf"), folder.join("page.html"));
+    convert(&tiny(), "Q4_K_M", &gguf, &[]);
+    let mut file = Damaged::read(&gguf);
+    file.change("blk.1.attn_v.weight", 0..64, |byte| !byte);
+    file.write();
+    let run = Cmd::new("verify").arg(tiny()).arg(&gguf).args(&["--tokens", "24", "--report"]).arg(&page);
+    run.exit_with(1);
+    let html = std::fs::read_to_string(page).expect("a page");
+    for foreign in ["<script", "http://", "https://", "<link", "<img", "url("] {
+        assert!(!html.contains(foreign), "{foreign}");
+    }
+    for part in
+        ["Not the same model", "blk.1.attn_v.weight", "class=\"outside\"", "Divergence along the tokens"]
+    {
+        assert!(html.contains(part), "{part}");
+    }
+    assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::recipe::FfnPad;
+use crate::remap::RopeRatio;
 pub(super) use export_hf::ExportHf;
 use llama_cpp::{Contents, TensorTypes};
 pub(super) use model::ModelArgs;
@@ -74,6 +75,10 @@ pub(super) struct Verify {
     /// Compare weights and metadata only, and run neither model
     #[arg(long)]
     pub(super) weights_only: bool,
+
+    /// What rope_ratio scales, as given to convert
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(super) rope_ratio_applies_to: Option<RopeRatio>,
 
     /// The text to run both models on [default: a page of English, Chinese and code]
     #[arg(long, value_name = "FILE")]
@@ -161,7 +166,7 @@ pub(super) struct Convert {
 
     /// Compare every weight of what was written with the checkpoint, before it gets its name; a file that is
     /// wrong is deleted, and the exit code is 1
-    #[arg(long, conflicts_with_all = ["vocab_only", "lora", "rope_ratio_applies_to"])]
+    #[arg(long, conflicts_with_all = ["vocab_only", "lora"])]
     pub(super) verify: bool,
 
     /// Refuse when a tensor would fall back to another format than the type names

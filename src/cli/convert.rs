@@ -28,7 +28,7 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     if args.verify {
         for (output, files) in job.outputs.iter().zip(filled.files()) {
             let facts = !args.contents.changes_metadata();
-            let line = verify::check_written(&args.model.folder, &files, facts, &progress)?;
+            let line = verify::check_written(&args.model, &files, facts, &progress)?;
             report.verified(&output.path, &line);
         }
     }

@@ -54,6 +54,13 @@ pub(super) struct Start {
     outputs: Vec<PathBuf>,
 }
 
+fn weights(count: u64) -> String {
+    match count {
+        1_000_000_000.. => format!("{:.2} billion weights", count as f64 / 1e9),
+        _ => format!("{:.2} million weights", count as f64 / 1e6),
+    }
+}
+
 /// What the run came to.
 #[derive(Serialize)]
 pub(super) struct Summary {
@@ -115,10 +122,10 @@ impl Report {
         match self {
             Report::Text => {
                 note(&format!(
-                    "{}: {} layers, {:.2} billion weights, {}",
+                    "{}: {} layers, {}, {}",
                     start.model,
                     start.layers,
-                    start.parameters as f64 / 1e9,
+                    weights(start.parameters),
                     gigabytes(start.source_bytes)
                 ));
                 start.decisions.iter().for_each(|decision| note(&format!("  {decision}")));

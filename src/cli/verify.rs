@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::args::Verify;
+use super::args::{ModelArgs, Verify};
 use super::page;
 use super::print::note;
 use super::progress::Progress;
@@ -19,7 +19,8 @@ use crate::gguf::GgufFile;
 use crate::output::Pending;
 use crate::pipeline;
 use crate::receipt::Receipt;
-use crate::verify::{DEFAULT_TEXT, Facts, Finding, Function, Pair, Verdict, Watch, Weights};
+use crate::remap::RopeRatio;
+use crate::verify::{DEFAULT_TEXT, Facts, Finding, Function, Pair, RopeScale, Verdict, Watch, Weights};
 
 /// A page has 3 kB; only its first tokens are used.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
@@ -33,7 +34,7 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     if args.max_kld.is_some_and(|bar| bar.is_nan() || bar < 0.0) {
         return Err(Error::Usage("--max-kld: expected a number from 0 on".to_owned()));
     }
-    let pair = Pair::open(&args.folder, &args.file)?;
+    let pair = Pair::open(&args.folder, &args.file, scale(args.rope_ratio_applies_to))?;
     let steps = Steps::new(!args.json);
     let mut facts = pair.facts()?;
     if let Some(receipt) = &args.receipt {
@@ -68,21 +69,29 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
 /// `convert --verify`: the files of an output against their checkpoint, all but running them; returns the
 /// verdict. `facts`: the metadata is the model's own, and no words of the user stand in it.
 pub(super) fn check_written(
-    folder: &Path,
+    model: &ModelArgs,
     files: &[(&Path, &Path)],
     facts: bool,
     progress: &Progress,
 ) -> Result<String> {
     let temporaries: Vec<PathBuf> = files.iter().map(|(_, temporary)| temporary.to_path_buf()).collect();
-    let pair = Pair::of(folder, GgufFile::open_parts(&temporaries)?)?;
+    let pair =
+        Pair::of(&model.folder, GgufFile::open_parts(&temporaries)?, scale(model.rope_ratio_applies_to))?;
     let facts = if facts { pair.facts()? } else { Facts::default() };
     let weights = pair.weights(&Stoppable(progress))?;
     let verdict = Verdict::new(&weights, &facts, None, None);
     if verdict.same {
         return Ok(verdict.line);
     }
-    let file = files.first().map_or(folder, |(target, _)| target).to_owned();
+    let file = files.first().map_or(model.folder.as_path(), |(target, _)| target).to_owned();
     Err(Error::Refuted { file, problem: verdict.line })
+}
+
+fn scale(flag: Option<RopeRatio>) -> Option<RopeScale> {
+    flag.map(|flag| match flag {
+        RopeRatio::Base => RopeScale::Base,
+        RopeRatio::Positions => RopeScale::Positions,
+    })
 }
 
 /// Ctrl-C ends a conversion's check too.

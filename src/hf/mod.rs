@@ -1,6 +1,6 @@
 //! The export for transformers: safetensors, config and tokenizer of a stock `LlamaForCausalLM`.
 //!
-//! It goes the way of the conversion, with other names ([`plan`]) and another file format ([`writer`]).
+//! It goes the way of the conversion, with other names (`plan`) and another file format (`writer`).
 
 mod config;
 mod folder;

@@ -34,6 +34,8 @@ pub(super) struct Levels {
     pub near_rounding: f32,
     /// Far: part of the block's largest weight.
     pub far: f32,
+    /// A quantizer never leaves nothing of a block that has something.
+    pub keeps_something: bool,
     /// Both: scales are halfs, and below 2^-24 a half is nothing; times the largest factor of a scale.
     pub absolute: f32,
     /// The bytes of a block that hold levels.
@@ -57,6 +59,7 @@ impl Allowance {
             near: NEAREST / steps,
             near_rounding: 1e-6,
             far: if importance { 1.0 } else { far },
+            keeps_something: true,
             absolute: TINY * largest_factor,
             bytes,
             ends: (0x00, 0xff),
@@ -66,6 +69,8 @@ impl Allowance {
         let simple = |steps: f32, far: f32, largest_factor: f32, bytes: (usize, usize)| Levels {
             near: if importance { 0.3 } else { NEAREST / steps },
             near_rounding: 2.0 * HALF_ULP,
+            // Where the largest weight has no importance, all others may round to nothing beside it.
+            keeps_something: !importance,
             ..levels(steps, far, largest_factor, bytes)
         };
         Allowance::Levels(match format {

@@ -117,10 +117,10 @@ impl Comparer {
             let start = block * len;
             let largest = source.iter().fold(0f32, |largest, x| largest.max(x.abs()));
             let far = levels.far * largest + levels.absolute;
-            // No bound holds a block that was lost where importance weights allow any error: no quantizer
-            // leaves nothing of a block that has something.
+            // No bound holds a block that was lost where importance weights allow any error.
             let stored = &self.stored[start..start + source.len()];
-            let lost = largest > levels.absolute && stored.iter().all(|&weight| weight == 0.0);
+            let nothing = stored.iter().all(|&weight| weight == 0.0);
+            let lost = nothing && levels.keeps_something && largest > 4.0 * levels.absolute;
             let rounding = levels.near_rounding * largest + levels.absolute;
             for (i, &x) in source.iter().enumerate() {
                 let column = start + i;

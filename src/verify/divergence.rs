@@ -49,10 +49,10 @@ impl Softmax {
     fn add(&mut self, logit: f32, id: usize) -> (f64, f64) {
         let mut rescale = 1.0;
         if logit > self.largest {
-            rescale = f64::from(self.largest - logit).exp();
+            rescale = (f64::from(self.largest) - f64::from(logit)).exp();
             (self.largest, self.top) = (logit, id);
         }
-        let part = f64::from(logit - self.largest).exp();
+        let part = (f64::from(logit) - f64::from(self.largest)).exp();
         self.sum = self.sum * rescale + part;
         (part, rescale)
     }
@@ -97,7 +97,7 @@ impl Sums {
     fn add(&mut self, id: usize, a: f32, b: f32) {
         let (part, rescale) = self.source.add(a, id);
         self.file.add(b, id);
-        self.weighted = self.weighted * rescale + part * f64::from(a - b);
+        self.weighted = self.weighted * rescale + part * (f64::from(a) - f64::from(b));
         // NaN must show, and `max` would drop it.
         let difference = (a - b).abs();
         if difference > self.largest_difference || difference.is_nan() {

@@ -8,6 +8,15 @@ use crate::error::Result;
 
 const MAX_BYTES: u64 = 4 << 20;
 
+/// What `rope_ratio` scales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopeScale {
+    /// It multiplies the frequency base.
+    Base,
+    /// It divides the positions.
+    Positions,
+}
+
 /// What the files tell.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Evidence {
@@ -22,7 +31,8 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    pub(super) fn read(folder: &Path, config: &GlmConfig) -> Result<Evidence> {
+    /// `scale`: what the user knows better.
+    pub(super) fn read(folder: &Path, config: &GlmConfig, scale: Option<RopeScale>) -> Result<Evidence> {
         let text = |name: &str| -> Result<String> {
             let bytes = read_capped(&folder.join(name), MAX_BYTES)?.unwrap_or_default();
             Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -30,7 +40,18 @@ impl Evidence {
         let modelling = text("modeling_chatglm.py")?;
         let tokenization = text("tokenization_chatglm.py")?;
         let tokenizer_config = text("tokenizer_config.json")?;
-        Ok(judge(config, &modelling, &tokenization, &tokenizer_config))
+        let mut evidence = judge(config, &modelling, &tokenization, &tokenizer_config);
+        if let Some(scale) = scale {
+            evidence.scale(config, scale);
+        }
+        Ok(evidence)
+    }
+
+    fn scale(&mut self, config: &GlmConfig, scale: RopeScale) {
+        (self.base, self.position_ratio) = match scale {
+            RopeScale::Base => (config.rope_base * config.rope_ratio, 1.0),
+            RopeScale::Positions => (config.rope_base, config.rope_ratio),
+        };
     }
 
     /// The base with which Llama, which rotates all `d` values of a head, turns the same pairs as fast.
@@ -65,10 +86,10 @@ fn judge(config: &GlmConfig, modelling: &str, tokenization: &str, tokenizer_conf
     };
     // Without roles it is a ChatGLM2, of which one has a ratio.
     let by_position = divides || (!multiplies && (name.contains("chatglm2") || roles == Some(false)));
-    let (base_ratio, position_ratio) =
-        if by_position { (1.0, config.rope_ratio) } else { (config.rope_ratio, 1.0) };
-    let base = config.rope_base * base_ratio;
-    Evidence { base, rotated: config.rotary_dim, position_ratio, roles }
+    let scale = if by_position { RopeScale::Positions } else { RopeScale::Base };
+    let mut evidence = Evidence { base: 0.0, rotated: config.rotary_dim, position_ratio: 1.0, roles };
+    evidence.scale(config, scale);
+    evidence
 }
 
 #[cfg(test)]

@@ -8,13 +8,15 @@ use super::evidence::Evidence;
 use super::glm::Glm;
 use super::llama::Llama;
 use super::{Pair, Watch};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// What running both models came to.
 #[derive(Clone, Debug)]
 pub struct Function {
     /// After each token.
     pub positions: Vec<Position>,
+    /// Tokens that the models choose from.
+    pub vocabulary: usize,
     /// Each token's text, for display.
     pub texts: Vec<String>,
     /// Mean of the divergences, in nats.
@@ -46,11 +48,7 @@ pub(super) fn run(
     let vocabulary = pair.config.padded_vocab_size;
     let source = Glm::new(&pair.config, &pair.checkpoint, evidence);
     let file = Llama::new(&pair.file)?;
-    if file.output_rows()? != vocabulary || file.layers() != source.layers() {
-        let found = format!("{} layers and {} tokens", file.layers(), file.output_rows()?);
-        let expected = format!("{} and {vocabulary}", source.layers());
-        return Err(Error::mismatch(pair.file.path(), "", found, expected));
-    }
+    file.comparable(&pair.config)?;
     // A layer is in work once on each side; the output layer is about as much as one more.
     let total = 2 * source.layers() as u64 + 2;
     let (mut a, mut b) = (source.embed(tokens)?, file.embed(tokens)?);
@@ -67,7 +65,7 @@ pub(super) fn run(
         divergence.add(start, &source.logits(rows.clone(), &a)?, &file.logits(rows, &b)?);
         watch.advanced("layers", total - 1, total)?;
     }
-    Ok(Function::new(divergence.positions(), prefix))
+    Ok(Function { vocabulary, ..Function::new(divergence.positions(), prefix) })
 }
 
 /// All logits of the checkpoint, `[tokens, vocabulary]`.
@@ -77,7 +75,7 @@ pub(super) fn run(
 pub fn source_logits(folder: &Path, tokens: &[u32], watch: &dyn Watch) -> Result<Vec<f32>> {
     let config = crate::config::GlmConfig::load(folder)?;
     let checkpoint = crate::checkpoint::Checkpoint::open(folder)?;
-    let evidence = Evidence::read(folder, &config)?;
+    let evidence = Evidence::read(folder, &config, None)?;
     super::decoder::all_logits(&Glm::new(&config, &checkpoint, &evidence), tokens, watch)
 }
 
@@ -118,6 +116,7 @@ impl Function {
             source_perplexity: perplexity(|position| position.source_surprise),
             file_perplexity: perplexity(|position| position.file_surprise),
             largest_difference: positions.iter().fold(0.0, largest),
+            vocabulary: 0,
             texts: Vec::new(),
             positions,
         }

@@ -12,6 +12,7 @@ use super::mapping::ROPE_FACTORS;
 use super::math::{
     Activations, Matrix, add_bias, attention, gated, linear, multiply, rms_norm, rotate_pairs, vector,
 };
+use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{GgufFile, StoredTensor};
 
@@ -133,9 +134,28 @@ impl<'a> Llama<'a> {
         self.matrix(name, self.hidden)
     }
 
-    /// Rows of the output layer.
-    pub(super) fn output_rows(&self) -> Result<usize> {
-        Ok(self.output()?.rows)
+    /// Refuses a file that has another size than the source: its predictions could not be compared, and a
+    /// stranger's file decides on the memory that running it takes.
+    pub(super) fn comparable(&self, config: &GlmConfig) -> Result<()> {
+        let ffn = self.matrix("blk.0.ffn_gate.weight", self.hidden)?.rows;
+        let sizes = [
+            ("block_count", self.layers, config.num_layers),
+            ("embedding_length", self.hidden, config.hidden_size),
+            ("attention.head_count", self.heads, config.num_attention_heads),
+            ("attention.key_length", self.head_dim, config.head_dim),
+            ("vocab_size", self.output()?.rows, config.padded_vocab_size),
+        ];
+        if let Some((name, found, expected)) =
+            sizes.into_iter().find(|(_, found, expected)| found != expected)
+        {
+            return Err(wrong(self.file, name, found, expected));
+        }
+        // Padding adds less than a block's width.
+        let most = config.ffn_hidden_size.saturating_add(4096);
+        if ffn > most {
+            return Err(wrong(self.file, "feed_forward_length", ffn, format!("at most {most}")));
+        }
+        Ok(())
     }
 }
 
@@ -145,7 +165,7 @@ impl Decoder for Llama<'_> {
     }
 
     fn vocabulary(&self) -> usize {
-        self.output_rows().unwrap_or(0)
+        self.output().map_or(0, |output| output.rows)
     }
 
     fn embed(&self, tokens: &[u32]) -> Result<Activations> {

@@ -32,6 +32,7 @@ use crate::error::{Error, Result};
 use crate::gguf::{GgufFile, Value};
 pub use divergence::Position;
 use evidence::Evidence;
+pub use evidence::RopeScale;
 pub use function::{Function, file_logits, source_logits};
 use pieces::Pieces;
 use ranks::Ranks;
@@ -113,22 +114,22 @@ enum Words {
 }
 
 impl Pair {
-    /// Opens both sides.
+    /// Opens both sides; `scale`: what `rope_ratio` scales, where the checkpoint's files tell it wrong.
     ///
     /// # Errors
     /// When one cannot be read, or the file is of another architecture: then there is nothing to compare.
-    pub fn open(folder: &Path, file: &Path) -> Result<Pair> {
-        Pair::of(folder, GgufFile::open_model(file)?)
+    pub fn open(folder: &Path, file: &Path, scale: Option<RopeScale>) -> Result<Pair> {
+        Pair::of(folder, GgufFile::open_model(file)?, scale)
     }
 
     /// Of a file, or several, opened already.
     ///
     /// # Errors
     /// As for [`Pair::open`].
-    pub fn of(folder: &Path, file: GgufFile) -> Result<Pair> {
+    pub fn of(folder: &Path, file: GgufFile, scale: Option<RopeScale>) -> Result<Pair> {
         let config = GlmConfig::load(folder)?;
         let checkpoint = Checkpoint::open(folder)?;
-        let evidence = Evidence::read(folder, &config)?;
+        let evidence = Evidence::read(folder, &config, scale)?;
         let words = match Pieces::read(folder)? {
             Some(pieces) => Words::Pieces(pieces),
             None => Ranks::read(folder)?.map_or(Words::None, Words::Ranks),

@@ -50,7 +50,7 @@ pub(super) fn check(pair: &Pair, folder: &Path, ranks: &Ranks, findings: &mut Ve
         return Ok(());
     };
     let count = pair.config.padded_vocab_size;
-    if tokens.len() != count || types.len() != count {
+    if tokens.len() != count || types.len() != count || ranks.tokens.len() > count {
         let problem = format!("has {} tokens and {} types, expected {count}", tokens.len(), types.len());
         findings.push(Finding::new(format!("{KEY}.tokens"), problem));
         return Ok(());

@@ -19,6 +19,10 @@ pub struct Verdict {
     pub line: String,
 }
 
+/// A checkpoint that predicts worse than chance is not trained. Nothing in it is redundant, and each of many random
+/// layers multiplies the errors of those before.
+const NOISE: f64 = 10.0;
+
 /// Subjects that the line names.
 const NAMED: usize = 4;
 
@@ -31,7 +35,8 @@ impl Verdict {
         max_kl: Option<f64>,
     ) -> Verdict {
         let formats: BTreeSet<Format> = weights.tensors.iter().map(|tensor| tensor.format).collect();
-        let max_kl = max_kl.unwrap_or_else(|| default_max_kl(&formats));
+        let noise = function.is_some_and(|function| function.source_perplexity > function.vocabulary as f64);
+        let max_kl = max_kl.unwrap_or_else(|| default_max_kl(&formats) * if noise { NOISE } else { 1.0 });
         let mut blame: Vec<Finding> = facts.findings.iter().chain(&weights.findings).cloned().collect();
         if let Some(function) = function {
             // Not `>`: a divergence that is no number is over every bar.

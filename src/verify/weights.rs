@@ -163,7 +163,14 @@ fn chunks<'a>(pair: &'a Pair, usable: &BTreeMap<&str, usize>, findings: &mut Vec
         match end {
             Some(end) if end == rows => {}
             Some(end) if padded && 0 < end && end < rows => {
-                chunks.push(Chunk { source: None, target: index, target_rows: end..rows });
+                let columns = pair.file.tensors[index].shape.last().map_or(1, |&columns| columns as usize);
+                let each = (CHUNK_WEIGHTS / columns.max(1)).max(1);
+                let cut = |start: usize| start..rows.min(start + each);
+                chunks.extend((end..rows).step_by(each).map(|start| Chunk {
+                    source: None,
+                    target: index,
+                    target_rows: cut(start),
+                }));
             }
             _ => findings.push(Finding::new(name, "is not filled by the checkpoint, each row once")),
         }

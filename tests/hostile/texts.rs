@@ -66,7 +66,7 @@ fn configs() {
         ),
         (
             config("padded_vocab_size", json!(1u64 << 24)),
-            "model.safetensors: transformer.embedding.word_embeddings.weight: found shape [1024, 256], expected [16777216, 256]",
+            "tokenizer.model: tokens: found padded_vocab_size 16777216, expected at most 262144",
         ),
         (
             config("layernorm_epsilon", json!(1e300)),

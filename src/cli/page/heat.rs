@@ -8,7 +8,7 @@ use crate::verify::TensorError;
 
 const ROW: f64 = 20.0;
 const LABELS: f64 = 132.0;
-const WIDTH: f64 = 760.0;
+const WIDTH: f64 = 920.0;
 /// The ends of the colours, as powers of ten: 0.01 % and 40 % of a tensor's own size.
 const LOWEST: f64 = -4.0;
 const HIGHEST: f64 = -0.4;

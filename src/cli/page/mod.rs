@@ -103,7 +103,11 @@ fn figures(out: &mut String, outcome: &Outcome) {
 }
 
 fn perplexities(function: &Function) -> [String; 2] {
-    let text = |x: f64| if x < 1000.0 { format!("{x:.2}") } else { format!("{x:.0}") };
+    let text = |x: f64| match x {
+        ..1e3 => format!("{x:.2}"),
+        ..1e4 => format!("{x:.0}"),
+        _ => format!("{:.0}k", x / 1e3),
+    };
     [text(function.source_perplexity), text(function.file_perplexity)]
 }
 

@@ -93,7 +93,7 @@ pub(super) fn text(function: &Function) -> String {
         let (tint, title, class) = match before {
             Some(position) => (
                 // Below a tenth of the chart's unusual values nothing is worth a colour when all is exact.
-                if function.mean_kl < 1e-6 { 0.0 } else { (position.kl / high).clamp(0.0, 1.0) },
+                if function.mean_kl < 1e-6 { 0.0 } else { (position.kl / high).clamp(0.0, 1.0).powi(2) },
                 kl(position.kl),
                 if position.same_top { "" } else { " class=\"other-top\"" },
             ),
