@@ -8,7 +8,10 @@ SYNTHETIC ?= target/synthetic-6b
 CONVERT := cargo run --quiet --release -- convert
 TINY := testdata/models/tiny-chatglm3
 
-.PHONY: help quantize test test-hf check runtime bench bench-6b synthetic
+# How long `make fuzz-smoke` runs each target.
+FUZZ_SECONDS ?= 20
+
+.PHONY: fuzz-smoke deny help quantize test test-hf check runtime bench bench-6b synthetic
 
 # Show these targets.
 help:
@@ -40,10 +43,25 @@ target/hf-venv/installed: tests/hf/requirements.txt
 	target/hf-venv/bin/pip install --quiet --requirement tests/hf/requirements.txt
 	touch target/hf-venv/installed
 
-# Formatting and lints, warnings denied.
+# Formatting, lints and documentation, warnings denied.
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+# Every fuzz target for FUZZ_SECONDS; needs cargo-fuzz and a nightly toolchain, and says so where they are not.
+fuzz-smoke:
+	@if ! cargo fuzz --version >/dev/null 2>&1 || ! cargo +nightly --version >/dev/null 2>&1; then \
+		echo "skipped: needs 'cargo install cargo-fuzz' and a nightly toolchain"; exit 0; fi; \
+	for target in $$(cargo +nightly fuzz list); do \
+		echo "fuzzing $$target for $(FUZZ_SECONDS) s"; mkdir -p fuzz/corpus/$$target; \
+		cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -rss_limit_mb=1024 \
+			-timeout=10 -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
+
+# Licences, sources, doubles and known weaknesses of what is built in; needs cargo-deny.
+deny:
+	cargo deny check
 
 # Fetch the pinned prebuilt llama.cpp that tests and benchmarks run against.
 runtime:

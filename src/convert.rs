@@ -10,6 +10,8 @@ use crate::metadata::Card;
 use crate::model::{self, Model};
 use crate::naming::Name;
 use crate::output::Pending;
+use crate::provenance::{self, Inputs};
+use crate::receipt::Receipt;
 use crate::recipe::{FfnPad, FileType, Mix, Overrides, Recipe, padded_ffn};
 use crate::remap::{Plan, Role};
 use crate::tokenizer::{ChatFormat, Evidence, Tokenizer};
@@ -40,6 +42,8 @@ pub struct Request {
     pub vocab_only: bool,
     /// The most bytes of tensors in a file.
     pub split_max_bytes: Option<u64>,
+    /// A JSON file to write, with the hash of every file read and written.
+    pub receipt: Option<PathBuf>,
 }
 
 /// What the user puts in the place of the model's own words.
@@ -56,6 +60,41 @@ pub struct Given {
 }
 
 /// A conversion that has passed every check that needs no weights.
+///
+/// ```
+/// use glm2llama::convert::{Job, Request};
+/// use glm2llama::gguf::GgufFile;
+/// use glm2llama::model;
+/// use glm2llama::pipeline::{DEFAULT_MEMORY_BYTES, Options, Watch};
+///
+/// struct Nobody;
+/// impl Watch for Nobody {
+///     fn advanced(&self, _tensor: usize, _bytes: u64) {}
+///     fn stopped(&self) -> bool {
+///         false
+///     }
+/// }
+///
+/// let folder = tempfile::tempdir().unwrap();
+/// let output = folder.path().join("tiny.gguf");
+/// let job = Job::prepare(&Request {
+///     model: model::Request { folder: "testdata/models/tiny-chatglm3".into(), ..Default::default() },
+///     types: vec!["Q4_K_M".parse()?],
+///     output: Some(output.clone()),
+///     ..Default::default()
+/// })?;
+/// let options = Options {
+///     threads: 1.try_into().unwrap(),
+///     memory_bytes: DEFAULT_MEMORY_BYTES,
+///     backend: quant::Backend::detect(),
+/// };
+/// job.fill(job.create_outputs()?, options, &Nobody)?.publish()?;
+///
+/// let file = GgufFile::open(&output)?;
+/// assert_eq!(file.total_bytes, job.outputs[0].split.total_bytes());
+/// assert!(file.metadata.contains_key("glm2llama.version"));
+/// # Ok::<(), glm2llama::error::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Job {
     /// What to convert.
@@ -68,6 +107,9 @@ pub struct Job {
     pub outputs: Vec<Output>,
     /// What the request and the model card have to be warned of.
     notes: Vec<String>,
+    /// What was read besides weights.
+    inputs: Inputs,
+    receipt: Option<PathBuf>,
     force: bool,
 }
 
@@ -89,6 +131,7 @@ pub struct Output {
 pub struct Outputs {
     writers: Vec<SplitWriter>,
     modelfiles: Vec<Pending>,
+    receipt: Option<Pending>,
 }
 
 impl Job {
@@ -125,6 +168,7 @@ impl Job {
             None => (vec![None; plan.tensors.len()], 0),
         };
 
+        let inputs = Inputs::of(request)?;
         let mut outputs: Vec<Output> = Vec::new();
         let vocabulary = [FileType::F16]; // what a file without weights says, as llama.cpp's does
         for &file_type in if request.vocab_only { &vocabulary } else { request.types.as_slice() } {
@@ -138,6 +182,7 @@ impl Job {
             let recipe = Recipe::new(mix, request.pad, plan, config);
             let mut keys = metadata::build(config, &model.rope, &tokenizer.vocabulary, name, &recipe)?;
             keys.extend(imatrix.iter().flat_map(metadata::imatrix_keys));
+            keys.extend(inputs.keys(&provenance::options(request, file_type)));
             metadata::set(&mut keys, card.keys.clone());
             metadata::set(&mut keys, given.clone());
             request.given.override_kv.iter().try_for_each(|text| metadata::override_kv(&mut keys, text))?;
@@ -148,7 +193,11 @@ impl Job {
             }
             outputs.push(output);
         }
-        Ok(Job { importance, without_importance, outputs, notes, force: request.force, model })
+        if request.receipt.is_some() {
+            model.checkpoint.record_hashes();
+        }
+        let (receipt, force) = (request.receipt.clone(), request.force);
+        Ok(Job { importance, without_importance, outputs, notes, inputs, receipt, force, model })
     }
 
     /// Creates every output, with its disk space reserved, under a temporary name.
@@ -156,9 +205,16 @@ impl Job {
     /// # Errors
     /// When an output exists, cannot be written, or does not fit its disk.
     pub fn create_outputs(&self) -> Result<Outputs> {
-        let mut created = Outputs { writers: Vec::new(), modelfiles: Vec::new() };
+        let mut created = Outputs { writers: Vec::new(), modelfiles: Vec::new(), receipt: None };
+        if let Some(path) = &self.receipt {
+            created.receipt = Some(Pending::create(path, self.force)?);
+        }
         for output in &self.outputs {
-            created.writers.push(SplitWriter::create(&output.path, &output.split, self.force)?);
+            let mut writer = SplitWriter::create(&output.path, &output.split, self.force)?;
+            if self.receipt.is_some() {
+                writer.record_hashes();
+            }
+            created.writers.push(writer);
             if let Some((path, text)) = &output.modelfile {
                 let mut modelfile = Pending::create(path, self.force)?;
                 modelfile.write_all(text.as_bytes())?;
@@ -178,10 +234,21 @@ impl Job {
         options: pipeline::Options,
         watch: &dyn pipeline::Watch,
     ) -> Result<Outputs> {
-        let Outputs { writers, modelfiles } = outputs;
+        let Outputs { writers, modelfiles, mut receipt } = outputs;
         let writers = pipeline::run(&self.work(), writers, options, watch)?;
+        if let Some(file) = &mut receipt {
+            file.write_all(self.receipt(&writers)?.to_json().as_bytes())?;
+        }
         self.model.checkpoint.refuse_changed()?;
-        Ok(Outputs { writers, modelfiles })
+        Ok(Outputs { writers, modelfiles, receipt })
+    }
+
+    fn receipt(&self, writers: &[SplitWriter]) -> Result<Receipt> {
+        let mut receipt = Receipt::of(&self.inputs, &self.model.checkpoint)?;
+        for (file, bytes, hash) in writers.iter().flat_map(SplitWriter::hashes) {
+            receipt.add_output(file, bytes, hash);
+        }
+        Ok(receipt)
     }
 
     /// What the pipeline works on.
@@ -230,7 +297,7 @@ impl Outputs {
     /// When a file is not full, or the system cannot sync or rename.
     pub fn publish(self) -> Result<()> {
         self.writers.into_iter().try_for_each(SplitWriter::finish)?;
-        self.modelfiles.into_iter().try_for_each(Pending::publish)
+        self.modelfiles.into_iter().chain(self.receipt).try_for_each(Pending::publish)
     }
 }
 

@@ -18,6 +18,7 @@ pub mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod gguf;
+mod hash;
 pub mod hf;
 pub mod imatrix;
 pub mod lora;
@@ -28,6 +29,8 @@ pub mod naming;
 pub mod ollama;
 pub mod output;
 pub mod pipeline;
+pub mod provenance;
+pub mod receipt;
 pub mod recipe;
 pub mod remap;
 pub mod sink;

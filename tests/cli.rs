@@ -110,3 +110,32 @@ fn a_fallback_is_warned_of() {
         .succeed();
     assert!(run.stderr.contains("warning: ") && run.stderr.contains("instead of Q4_K"), "{}", run.stderr);
 }
+
+/// The parser, the completions and the manual come from one description: all name every command.
+#[test]
+fn completions_and_manual_name_every_command() {
+    let commands = ["convert", "export-hf", "plan", "inspect", "verify"];
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let text = Cmd::new("completions").arg(shell).succeed().stdout;
+        commands.iter().for_each(|command| assert!(text.contains(command), "{shell}: {command}"));
+    }
+    let manual = Cmd::new("man").succeed().stdout;
+    for command in commands {
+        let page = format!(".TH glm2llama-{command}");
+        let title =
+            manual.lines().any(|line| line.starts_with(&page) || line.starts_with(&format!(".TH {command}")));
+        assert!(title, "{command} has no page");
+    }
+}
+
+/// Whoever asks a command for help sees how it is used.
+#[test]
+fn every_commands_help_ends_with_an_example() {
+    for command in ["convert", "export-hf", "plan", "inspect", "verify", "completions", "man"] {
+        let help = Cmd::new(command).arg("--help").succeed().stdout;
+        assert!(
+            help.contains("Example") && help.contains(&format!("  glm2llama {command}")),
+            "{command}: {help}"
+        );
+    }
+}

@@ -47,6 +47,20 @@ pub enum Error {
 /// * `importance`: one importance weight a column, the same for every row.
 /// * `out`: `rows * format.row_bytes(columns)` bytes.
 ///
+/// ```
+/// use quant::{Backend, Format, dequantize, quantize};
+///
+/// let weights: Vec<f32> = (0..256).map(|i| (i as f32 / 40.0).sin()).collect();
+/// let mut blocks = vec![0; Format::Q4_K.row_bytes(256).unwrap()];
+/// quantize(Backend::detect(), Format::Q4_K, 256, &weights, None, &mut blocks)?;
+/// assert_eq!(blocks.len(), 144); // 4.5 bits a weight
+///
+/// let mut back = vec![0.0; 256];
+/// dequantize(Format::Q4_K, &blocks, &mut back)?;
+/// assert!(weights.iter().zip(&back).all(|(x, y)| (x - y).abs() < 0.1));
+/// # Ok::<(), quant::Error>(())
+/// ```
+///
 /// # Errors
 /// When a length does not fit.
 pub fn quantize(
@@ -89,6 +103,14 @@ impl Rows<'_> {
 }
 
 /// Turns blocks back into weights: `out.len()` of them.
+///
+/// ```
+/// // Two weights of BF16, which is the upper half of an f32.
+/// let mut out = [0.0; 2];
+/// quant::dequantize(quant::Format::BF16, &[0x80, 0x3f, 0x00, 0xc0], &mut out)?;
+/// assert_eq!(out, [1.0, -2.0]);
+/// # Ok::<(), quant::Error>(())
+/// ```
 ///
 /// # Errors
 /// When `out` is no whole number of blocks, or `blocks` has another length than those blocks.

@@ -3,6 +3,7 @@
 //! Knows nothing of Llama or GGUF. Headers are read and checked at once; weights are read with
 //! positioned reads, never mapped, so a file that shrinks meanwhile is an error and not a crash.
 
+mod blocks;
 mod dtype;
 mod index;
 mod pytorch;
@@ -13,9 +14,11 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use crate::error::{Error, Result};
+use blocks::Blocks;
 pub use dtype::Dtype;
 use index::Kind;
 
@@ -27,6 +30,8 @@ const MAX_TENSORS: usize = 1 << 14;
 pub struct Checkpoint {
     shards: Vec<Shard>,
     tensors: BTreeMap<String, Tensor>,
+    /// Of each shard, where they are asked for.
+    hashes: Option<Vec<Mutex<Blocks>>>,
 }
 
 #[derive(Debug)]
@@ -82,6 +87,11 @@ impl Entry {
     }
 }
 
+/// Whoever panicked with it in hand has ended the run.
+fn lock(blocks: &Mutex<Blocks>) -> MutexGuard<'_, Blocks> {
+    blocks.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn changed(path: &Path, found: &str) -> Error {
     Error::mismatch(
         path,
@@ -121,7 +131,7 @@ impl Checkpoint {
     /// When a shard is missing, shorter than its header says or damaged, or index and shards disagree.
     pub fn open(folder: &Path) -> Result<Checkpoint> {
         let weights = index::find(folder)?;
-        let mut checkpoint = Checkpoint { shards: Vec::new(), tensors: BTreeMap::new() };
+        let mut checkpoint = Checkpoint { shards: Vec::new(), tensors: BTreeMap::new(), hashes: None };
         for file in weights.files {
             checkpoint.add_shard(file, weights.kind)?;
         }
@@ -137,7 +147,7 @@ impl Checkpoint {
     /// When there are none, or their file is damaged.
     pub fn open_adapter(folder: &Path) -> Result<Checkpoint> {
         let (file, kind) = index::adapter(folder)?;
-        let mut checkpoint = Checkpoint { shards: Vec::new(), tensors: BTreeMap::new() };
+        let mut checkpoint = Checkpoint { shards: Vec::new(), tensors: BTreeMap::new(), hashes: None };
         checkpoint.add_shard(file, kind)?;
         Ok(checkpoint)
     }
@@ -220,7 +230,30 @@ impl Checkpoint {
                 changed(&shard.path, &format!("it ends before byte {}", offset + out.len() as u64))
             }
             _ => Error::io(&shard.path, "read")(e),
-        })
+        })?;
+        if let Some(blocks) = self.hashes.as_ref().and_then(|hashes| hashes.get(tensor.shard)) {
+            lock(blocks).add(offset, out);
+        }
+        Ok(())
+    }
+
+    /// Hashes every file from now on, while it is read.
+    pub fn record_hashes(&mut self) {
+        let blocks = |shard: &Shard| Mutex::new(Blocks::new(shard.state.0));
+        self.hashes = Some(self.shards.iter().map(blocks).collect());
+    }
+
+    /// Each file with its length and its hash: SHA-256 of the SHA-256 of each 64 KiB. What nobody has read yet is
+    /// read now; without [`Checkpoint::record_hashes`] there are none.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn hashes(&self) -> Result<Vec<(&Path, u64, String)>> {
+        let mut hashes = Vec::new();
+        for (Shard { path, file, state }, blocks) in self.shards.iter().zip(self.hashes.iter().flatten()) {
+            hashes.push((path.as_path(), state.0, lock(blocks).finish(path, file)?));
+        }
+        Ok(hashes)
     }
 
     /// Refuses files that were written to since they were opened: what was read may be of two versions.

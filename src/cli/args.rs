@@ -33,15 +33,33 @@ pub(super) enum Command {
     #[command(after_help = export_hf::EXAMPLES)]
     ExportHf(ExportHf),
     /// Shows what convert would do, without reading a weight; takes the options of convert
+    #[command(after_help = "Example:\n  glm2llama plan chatglm3-6b --type Q4_K_M --all")]
     Plan(Convert),
     /// Shows what a GGUF file holds: metadata, tensors and sizes
+    #[command(after_help = "Example:\n  glm2llama inspect ChatGLM3-6B-Q4_K_M.gguf --json")]
     Inspect(Inspect),
     /// Shows that a GGUF file is the same model as a checkpoint: its weights, metadata and predictions
     #[command(after_help = VERIFY_CODES)]
     Verify(Verify),
+    /// Prints completions for a shell
+    #[command(
+        after_help = "Example:\n  glm2llama completions bash > ~/.local/share/bash-completion/completions/glm2llama"
+    )]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual, all commands one after the other
+    #[command(after_help = "Example:\n  glm2llama man > glm2llama.1 && man ./glm2llama.1")]
+    Man,
 }
 
-const VERIFY_CODES: &str = "Exit codes: 0 the same model, within what the file's formats allow; 1 not the same, and \
+const VERIFY_CODES: &str = "Examples:
+  glm2llama verify chatglm3-6b ChatGLM3-6B-Q4_K_M.gguf
+  glm2llama verify chatglm3-6b ChatGLM3-6B-Q4_K_M.gguf --weights-only --receipt receipt.json
+
+Exit codes: 0 the same model, within what the file's formats allow; 1 not the same, and \
 what is to blame is named; 2 it could not be judged.";
 
 #[derive(Debug, ClapArgs)]
@@ -77,6 +95,10 @@ pub(super) struct Verify {
     /// Write a page to look at, complete in itself; an existing file is replaced
     #[arg(long, value_name = "FILE.html")]
     pub(super) report: Option<PathBuf>,
+
+    /// First hash both again and compare with the receipt of the conversion
+    #[arg(long, value_name = "FILE.json")]
+    pub(super) receipt: Option<PathBuf>,
 
     /// Print JSON lines instead of text
     #[arg(long)]
@@ -170,6 +192,10 @@ pub(super) struct Convert {
     /// Memory for buffers, in MiB; more than the default gains nothing on most machines
     #[arg(long, value_name = "MIB", default_value = "96")]
     pub(super) buffer_memory: NonZero<u32>,
+
+    /// Write a receipt: the hash of every file read and written, as JSON (docs/receipt.md)
+    #[arg(long, value_name = "FILE.json")]
+    pub(super) receipt: Option<PathBuf>,
 
     /// Print JSON lines on stdout instead of text
     #[arg(long)]

@@ -65,6 +65,7 @@ fn prepare(args: &Convert) -> Result<Job> {
         split_max_bytes: split
             .map(|size| size::parse("--split-max-size", size, size::LLAMA_CPP))
             .transpose()?,
+        receipt: args.receipt.clone(),
     };
     let job = Job::prepare(&request)?;
     if args.strict {

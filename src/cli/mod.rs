@@ -10,6 +10,7 @@ mod plan;
 mod print;
 mod progress;
 mod report;
+mod shell;
 mod size;
 mod verify;
 mod verify_report;
@@ -32,6 +33,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Inspect(args) => inspect::run(&args)?,
         Command::ExportHf(args) => export::run(&args)?,
         Command::Verify(args) => return verify::run(&args),
+        Command::Completions { shell } => shell::completions(shell),
+        Command::Man => shell::man(),
     }
     Ok(ExitCode::SUCCESS)
 }

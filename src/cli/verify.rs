@@ -18,8 +18,9 @@ use crate::error::{Error, Result};
 use crate::gguf::GgufFile;
 use crate::output::Pending;
 use crate::pipeline;
+use crate::receipt::Receipt;
 use crate::remap::RopeRatio;
-use crate::verify::{DEFAULT_TEXT, Facts, Function, Pair, RopeScale, Verdict, Watch, Weights};
+use crate::verify::{DEFAULT_TEXT, Facts, Finding, Function, Pair, RopeScale, Verdict, Watch, Weights};
 
 /// A page has 3 kB; only its first tokens are used.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
@@ -35,7 +36,11 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     }
     let pair = Pair::open(&args.folder, &args.file, scale(args.rope_ratio_applies_to))?;
     let steps = Steps::new(!args.json);
-    let facts = pair.facts()?;
+    let mut facts = pair.facts()?;
+    if let Some(receipt) = &args.receipt {
+        let differing = Receipt::load(receipt)?.check(&args.folder, &[&args.file])?;
+        facts.findings.extend(differing.into_iter().map(|problem| Finding::new("receipt", problem)));
+    }
     let weights = pair.weights(&steps)?;
     let weights_took = started.elapsed();
     let function = if args.weights_only { None } else { function(&pair, &text, args, &weights, &steps)? };

@@ -223,7 +223,10 @@ impl Head<'_> {
         let count = self.u64()?;
         let most = self.left / least;
         if count > most {
-            return Err(self.wrong(format!("{what} {count}"), format!("at most {most} in this file")));
+            return Err(self.wrong(
+                format!("{what} {count}"),
+                format!("at most {most} in what is left: is the file complete?"),
+            ));
         }
         self.charge(count.saturating_mul(memory))?;
         Ok(count)

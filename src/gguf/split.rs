@@ -135,6 +135,19 @@ impl SplitWriter {
         Ok(SplitWriter { writers: writers.collect::<Result<_>>()?, current: 0, start: 0 })
     }
 
+    /// Hashes the files while they are written: to be called before the first tensor.
+    pub fn record_hashes(&mut self) {
+        self.writers.iter_mut().for_each(Writer::record_hash);
+    }
+
+    /// Each file's name and length and, where it was recorded, its SHA-256.
+    pub fn hashes(&self) -> impl Iterator<Item = (&Path, u64, Option<String>)> {
+        self.writers.iter().map(|writer| {
+            let (bytes, hash) = writer.hash();
+            (writer.target(), bytes, hash)
+        })
+    }
+
     /// The names that the files will have, and where they are until then.
     pub fn files(&self) -> Vec<(&Path, &Path)> {
         self.writers.iter().map(|writer| (writer.target(), writer.temporary())).collect()

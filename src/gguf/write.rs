@@ -30,6 +30,16 @@ impl Writer {
         Ok(Writer { file, layout, current: 0, written: 0 })
     }
 
+    /// Hashes the file while it is written: to be called before the first tensor.
+    pub fn record_hash(&mut self) {
+        self.file.record_hash(&self.layout.head);
+    }
+
+    /// The finished file's length and, where it was recorded, its SHA-256 in hexadecimal.
+    pub fn hash(&self) -> (u64, Option<String>) {
+        (self.layout.total_bytes, self.file.hash())
+    }
+
     /// The name it will have.
     pub fn target(&self) -> &Path {
         self.file.target()

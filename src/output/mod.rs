@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use crate::error::{Error, Result};
 pub(crate) use temporary::{Kind, Temporary};
 
@@ -15,6 +17,8 @@ pub struct Pending {
     target: PathBuf,
     temporary: Temporary,
     replace: bool,
+    /// Of the bytes so far, where it is asked for.
+    hash: Option<Sha256>,
 }
 
 impl Pending {
@@ -31,7 +35,7 @@ impl Pending {
             return Err(exists(target));
         }
         let temporary = Temporary::create(target, Kind::File)?;
-        Ok(Pending { target: target.to_owned(), temporary, replace })
+        Ok(Pending { target: target.to_owned(), temporary, replace, hash: None })
     }
 
     /// Takes the disk space now, so that a full disk is found before the work and not after it.
@@ -70,7 +74,21 @@ impl Pending {
     /// # Errors
     /// When the system cannot write.
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
-        self.temporary.file().write_all(bytes).map_err(Error::io(&self.target, "write"))
+        self.temporary.file().write_all(bytes).map_err(Error::io(&self.target, "write"))?;
+        if let Some(hash) = &mut self.hash {
+            hash.update(bytes);
+        }
+        Ok(())
+    }
+
+    /// Hashes what is written from now on, after `written`.
+    pub(crate) fn record_hash(&mut self, written: &[u8]) {
+        self.hash = Some(Sha256::new_with_prefix(written));
+    }
+
+    /// SHA-256 of all bytes so far, in hexadecimal, where it is recorded.
+    pub(crate) fn hash(&self) -> Option<String> {
+        self.hash.clone().map(|hash| crate::hash::hex(&hash.finalize()))
     }
 
     /// Waits until the complete file is on the disk.

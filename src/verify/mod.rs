@@ -52,7 +52,8 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(subject: impl Into<String>, problem: impl Into<String>) -> Finding {
+    /// A difference in `subject`.
+    pub fn new(subject: impl Into<String>, problem: impl Into<String>) -> Finding {
         Finding { subject: subject.into(), problem: problem.into() }
     }
 }

@@ -90,23 +90,23 @@ fn heads() {
         ),
         (
             Gguf::new(u64::MAX, 0).end(),
-            "x.gguf: found tensor count 18446744073709551615, expected at most 0 in this file",
+            "x.gguf: found tensor count 18446744073709551615, expected at most 0 in what is left: is the file complete?",
         ),
         (
             Gguf::new(1 << 59, 0).raw(&[0; 64]).end(),
-            "x.gguf: found tensor count 576460752303423488, expected at most 2 in this file",
+            "x.gguf: found tensor count 576460752303423488, expected at most 2 in what is left: is the file complete?",
         ),
         (
             Gguf::new(0, u64::MAX).end(),
-            "x.gguf: found metadata count 18446744073709551615, expected at most 0 in this file",
+            "x.gguf: found metadata count 18446744073709551615, expected at most 0 in what is left: is the file complete?",
         ),
         (
             Gguf::new(0, 1 << 63).raw(&[0; 64]).end(),
-            "x.gguf: found metadata count 9223372036854775808, expected at most 4 in this file",
+            "x.gguf: found metadata count 9223372036854775808, expected at most 4 in what is left: is the file complete?",
         ),
         (
             Gguf::new(0, 1).u64(u64::MAX).raw(&[0; 64]).end(),
-            "x.gguf: found string length 18446744073709551615, expected at most 64 in this file",
+            "x.gguf: found string length 18446744073709551615, expected at most 64 in what is left: is the file complete?",
         ),
         (
             Gguf::new(0, 1).text(b"").u32(U8).raw(&[0; 64]).end(),
@@ -135,7 +135,7 @@ fn heads() {
         ),
         (
             Gguf::new(0, 1).key("k", STRING).u64(1 << 40).raw(&[0; 64]).end(),
-            "x.gguf: k: found string length 1099511627776, expected at most 64 in this file",
+            "x.gguf: k: found string length 1099511627776, expected at most 64 in what is left: is the file complete?",
         ),
         (
             Gguf::new(0, 1).key("k", STRING).text(b"\xc3\x28").end(),
@@ -151,16 +151,16 @@ fn arrays_and_bombs() {
     let cases: Vec<(Vec<u8>, &str)> = vec![
         (
             bomb(U8, u64::MAX, 64),
-            "x.gguf: a: found array length 18446744073709551615, expected at most 64 in this file",
+            "x.gguf: a: found array length 18446744073709551615, expected at most 64 in what is left: is the file complete?",
         ),
         // 2^61 strings of at least 8 bytes: the product is 2^64.
         (
             bomb(STRING, 1 << 61, 64),
-            "x.gguf: a: found array length 2305843009213693952, expected at most 8 in this file",
+            "x.gguf: a: found array length 2305843009213693952, expected at most 8 in what is left: is the file complete?",
         ),
         (
             bomb(U32, 1 << 62, 64),
-            "x.gguf: a: found array length 4611686018427387904, expected at most 16 in this file",
+            "x.gguf: a: found array length 4611686018427387904, expected at most 16 in what is left: is the file complete?",
         ),
         (bomb(99, 4, 64), "x.gguf: a: found value type 99, expected a known one"),
         (

@@ -1,0 +1,51 @@
+//! What each command takes in memory, beside a checkpoint of 237 MB: under a hard limit of its address space, which
+//! counts all that is mapped, and by its own peak of what it has touched.
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use support::{Checkpoint, Dir, tiny_tokenizer};
+
+/// Runs a command under a limit in MiB, and returns the peak that it reports, in MB.
+#[track_caller]
+fn limited(limit_mib: u32, folder: &Path, arguments: &[&str]) -> Option<u64> {
+    let output = Command::new("sh")
+        .args(["-c", &format!("ulimit -v {} && exec \"$@\"", limit_mib * 1024), "sh"])
+        .arg(env!("CARGO_BIN_EXE_glm2llama"))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .expect("a shell");
+    let stdout = String::from_utf8(output.stdout).expect("UTF-8");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?} in {limit_mib} MiB: {stderr}");
+    let (_, after) = stdout.rsplit_once("\"peak_memory_bytes\":")?;
+    let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+    let peak: u64 = digits.parse().ok()?;
+    println!("{:10} {} MB touched, at most {limit_mib} MiB mapped", arguments[0], peak / 1_000_000);
+    Some(peak / 1_000_000)
+}
+
+#[test]
+fn every_command_keeps_its_limit() {
+    let folder = Dir::new();
+    let shape = Checkpoint { hidden: 1024, ffn: 8192, vocab: 4096, layers: 4, ..Checkpoint::tiny() };
+    shape.write(&folder.join("model"), &tiny_tokenizer()).expect("written");
+    let run = |limit, arguments: &[&str]| limited(limit, folder.path(), arguments);
+
+    run(64, &["plan", "model"]);
+    // Each thread reserves, and does not touch, some 70 MB of addresses for its stack and its allocator.
+    let threads = ["--threads", "2", "--json"];
+    let convert = ["convert", "model", "--type", "Q8_0", "--no-modelfile", "--output", "m.gguf"];
+    let peak = run(512, &[&convert[..], &threads, &["--receipt", "r.json"]].concat()).expect("a peak");
+    assert!(peak < 140, "{peak} MB");
+    run(64, &["inspect", "m.gguf", "--all", "--json"]);
+    let peak = run(512, &[&["export-hf", "model", "hf"][..], &threads].concat()).expect("a peak");
+    assert!(peak < 140, "{peak} MB");
+    run(512, &["verify", "model", "m.gguf", "--weights-only", "--json", "--receipt", "r.json"]);
+    for command in [&["completions", "bash"][..], &["man"], &["--help"]] {
+        run(64, command);
+    }
+}
