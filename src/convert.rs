@@ -5,67 +5,28 @@ use std::path::{Path, PathBuf};
 use crate::config::read_capped;
 use crate::error::{Error, Result};
 use crate::gguf::{Metadata, Split, SplitWriter, Value};
+use crate::hash::sha256;
 use crate::imatrix::ImportanceMatrix;
 use crate::metadata::Card;
-use crate::model::{self, Model};
+use crate::model::Model;
 use crate::naming::Name;
 use crate::output::Pending;
-use crate::provenance::{self, Inputs};
+use crate::provenance;
 use crate::receipt::Receipt;
-use crate::recipe::{FfnPad, FileType, Mix, Overrides, Recipe, padded_ffn};
+use crate::recipe::{FileType, Mix, Recipe, padded_ffn};
 use crate::remap::{Plan, Role};
+use crate::request::Request;
 use crate::tokenizer::{ChatFormat, Evidence, Tokenizer};
 use crate::{metadata, ollama, pipeline};
-
-/// What the user asks for.
-#[derive(Clone, Debug, Default)]
-pub struct Request {
-    /// What to convert.
-    pub model: model::Request,
-    /// One output file each.
-    pub types: Vec<FileType>,
-    /// The output's name; `{type}` in it stands for the type's name.
-    pub output: Option<PathBuf>,
-    /// Existing files may be replaced.
-    pub force: bool,
-    /// Whether to pad the feed-forward network.
-    pub pad: FfnPad,
-    /// Write a Modelfile beside each output.
-    pub modelfile: bool,
-    /// An importance matrix to quantize with.
-    pub imatrix: Option<PathBuf>,
-    /// Formats in the place of the mix's.
-    pub overrides: Overrides,
-    /// What the files are to say otherwise than the checkpoint does.
-    pub given: Given,
-    /// Only metadata and vocabulary, in one file.
-    pub vocab_only: bool,
-    /// The most bytes of tensors in a file.
-    pub split_max_bytes: Option<u64>,
-    /// A JSON file to write, with the hash of every file read and written.
-    pub receipt: Option<PathBuf>,
-}
-
-/// What the user puts in the place of the model's own words.
-#[derive(Clone, Debug, Default)]
-pub struct Given {
-    /// `general.name`.
-    pub model_name: Option<String>,
-    /// A JSON file of `general.` keys.
-    pub metadata: Option<PathBuf>,
-    /// Keys, as `KEY=TYPE:VALUE`.
-    pub override_kv: Vec<String>,
-    /// A file with a chat template in Jinja.
-    pub chat_template: Option<PathBuf>,
-}
 
 /// A conversion that has passed every check that needs no weights.
 ///
 /// ```
-/// use glm2llama::convert::{Job, Request};
+/// use glm2llama::convert::Job;
 /// use glm2llama::gguf::GgufFile;
 /// use glm2llama::model;
 /// use glm2llama::pipeline::{DEFAULT_MEMORY_BYTES, Options, Watch};
+/// use glm2llama::request::Request;
 ///
 /// struct Nobody;
 /// impl Watch for Nobody {
@@ -107,9 +68,8 @@ pub struct Job {
     pub outputs: Vec<Output>,
     /// What the request and the model card have to be warned of.
     notes: Vec<String>,
-    /// What was read besides weights.
-    inputs: Inputs,
-    receipt: Option<PathBuf>,
+    /// Where the receipt goes, with what it says so far.
+    receipt: Option<(PathBuf, Receipt)>,
     force: bool,
 }
 
@@ -168,7 +128,7 @@ impl Job {
             None => (vec![None; plan.tensors.len()], 0),
         };
 
-        let inputs = Inputs::of(request)?;
+        let origin = provenance::keys(&request.model.folder)?;
         let mut outputs: Vec<Output> = Vec::new();
         let vocabulary = [FileType::F16]; // what a file without weights says, as llama.cpp's does
         for &file_type in if request.vocab_only { &vocabulary } else { request.types.as_slice() } {
@@ -182,7 +142,8 @@ impl Job {
             let recipe = Recipe::new(mix, request.pad, plan, config);
             let mut keys = metadata::build(config, &model.rope, &tokenizer.vocabulary, name, &recipe)?;
             keys.extend(imatrix.iter().flat_map(metadata::imatrix_keys));
-            keys.extend(inputs.keys(&provenance::options(request, file_type)));
+            keys.extend(origin.iter().cloned());
+            keys.push(provenance::options_key(request, file_type));
             metadata::set(&mut keys, card.keys.clone());
             metadata::set(&mut keys, given.clone());
             request.given.override_kv.iter().try_for_each(|text| metadata::override_kv(&mut keys, text))?;
@@ -193,11 +154,15 @@ impl Job {
             }
             outputs.push(output);
         }
-        if request.receipt.is_some() {
-            model.checkpoint.record_hashes();
-        }
-        let (receipt, force) = (request.receipt.clone(), request.force);
-        Ok(Job { importance, without_importance, outputs, notes, inputs, receipt, force, model })
+        let receipt = match &request.receipt {
+            Some(file) => {
+                model.checkpoint.record_hashes();
+                Some((file.clone(), Receipt::begin(request, model.lora.files())?))
+            }
+            None => None,
+        };
+        let force = request.force;
+        Ok(Job { importance, without_importance, outputs, notes, receipt, force, model })
     }
 
     /// Creates every output, with its disk space reserved, under a temporary name.
@@ -206,7 +171,7 @@ impl Job {
     /// When an output exists, cannot be written, or does not fit its disk.
     pub fn create_outputs(&self) -> Result<Outputs> {
         let mut created = Outputs { writers: Vec::new(), modelfiles: Vec::new(), receipt: None };
-        if let Some(path) = &self.receipt {
+        if let Some((path, _)) = &self.receipt {
             created.receipt = Some(Pending::create(path, self.force)?);
         }
         for output in &self.outputs {
@@ -236,17 +201,20 @@ impl Job {
     ) -> Result<Outputs> {
         let Outputs { writers, modelfiles, mut receipt } = outputs;
         let writers = pipeline::run(&self.work(), writers, options, watch)?;
-        if let Some(file) = &mut receipt {
-            file.write_all(self.receipt(&writers)?.to_json().as_bytes())?;
+        if let (Some(file), Some((_, begun))) = (&mut receipt, &self.receipt) {
+            file.write_all(self.finish_receipt(begun.clone(), &writers)?.to_json().as_bytes())?;
         }
         self.model.checkpoint.refuse_changed()?;
         Ok(Outputs { writers, modelfiles, receipt })
     }
 
-    fn receipt(&self, writers: &[SplitWriter]) -> Result<Receipt> {
-        let mut receipt = Receipt::of(&self.inputs, &self.model.checkpoint)?;
+    fn finish_receipt(&self, mut receipt: Receipt, writers: &[SplitWriter]) -> Result<Receipt> {
+        receipt.add_shards(&self.model.checkpoint)?;
         for (file, bytes, hash) in writers.iter().flat_map(SplitWriter::hashes) {
             receipt.add_output(file, bytes, hash);
+        }
+        for (file, text) in self.outputs.iter().filter_map(|output| output.modelfile.as_ref()) {
+            receipt.add_output(file, text.len() as u64, Some(sha256(text.as_bytes())));
         }
         Ok(receipt)
     }

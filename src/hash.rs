@@ -1,8 +1,21 @@
 //! SHA-256, as text.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io;
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// A file's length and the SHA-256 of its bytes.
+pub(crate) fn sha256_of(path: &Path) -> Result<(u64, String)> {
+    let mut file = File::open(path).map_err(Error::io(path, "open"))?;
+    let mut hash = Sha256::new();
+    let bytes = io::copy(&mut file, &mut hash).map_err(Error::io(path, "read"))?;
+    Ok((bytes, hex(&hash.finalize())))
+}
 
 /// SHA-256 of bytes.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
@@ -12,7 +25,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 /// Bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
+        let _ = write!(text, "{byte:02x}"); // a String takes whatever comes
         text
     })
 }

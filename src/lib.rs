@@ -33,6 +33,7 @@ pub mod provenance;
 pub mod receipt;
 pub mod recipe;
 pub mod remap;
+pub mod request;
 pub mod sink;
 pub mod tokenizer;
 pub mod verify;

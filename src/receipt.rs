@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -10,8 +10,26 @@ use sha2::{Digest, Sha256};
 use crate::checkpoint::Checkpoint;
 use crate::config::read_capped;
 use crate::error::{Error, Result};
-use crate::hash::hex;
-use crate::provenance::{Inputs, VERSION};
+use crate::hash::{hex, sha256_of};
+use crate::provenance::VERSION;
+use crate::request::Request;
+
+/// What a conversion reads of a model's folder besides weights, where it is there.
+const MODEL_FILES: [&str; 11] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "tokenizer.json",
+    "chat_template.jinja",
+    "tokenization_chatglm.py",
+    "modeling_chatglm.py",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+    "README.md",
+];
+/// A thousand shards have 200 kB.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// What a conversion read and wrote, as a JSON file.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -19,8 +37,10 @@ use crate::provenance::{Inputs, VERSION};
 pub struct Receipt {
     /// The program's version.
     pub glm2llama: String,
-    /// The files that it read.
-    pub sources: Vec<Entry>,
+    /// The files of the model's folder.
+    pub model: Vec<Entry>,
+    /// The files that options name: importance matrix, chat template, metadata, adapters.
+    pub given: Vec<Entry>,
     /// The files that it wrote.
     pub outputs: Vec<Entry>,
 }
@@ -29,7 +49,7 @@ pub struct Receipt {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// Its name, without its folder.
+    /// Its name, without the folders above; an adapter's with that of its folder.
     pub file: String,
     /// Its length.
     pub bytes: u64,
@@ -41,26 +61,49 @@ pub struct Entry {
     pub sha256_of_64k_blocks: Option<String>,
 }
 
+/// What became of the files of a receipt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Check {
+    /// How many are as they were.
+    pub same: usize,
+    /// What differs, in words.
+    pub differing: Vec<String>,
+}
+
 impl Receipt {
-    /// A receipt of what was read, the outputs to follow.
+    /// A receipt of what is read besides weights; `adapters`: the files of their weights.
     ///
     /// # Errors
-    /// When a shard cannot be read to its end.
-    pub fn of(inputs: &Inputs, checkpoint: &Checkpoint) -> Result<Receipt> {
-        let mut sources = Vec::new();
-        for (file, hash) in inputs.files() {
-            let bytes = file.metadata().map_err(Error::io(file, "read"))?.len();
-            sources.push(Entry::new(file, bytes, Some(hash.to_owned()), None));
+    /// When a file cannot be read.
+    pub fn begin<'a>(request: &Request, adapters: impl Iterator<Item = &'a Path>) -> Result<Receipt> {
+        let folder = &request.model.folder;
+        let there = MODEL_FILES.iter().map(|name| folder.join(name)).filter(|file| file.is_file());
+        let model = there.map(|file| Entry::of(&file, 1)).collect::<Result<_>>()?;
+
+        let options = [&request.imatrix, &request.given.chat_template, &request.given.metadata];
+        let mut given: Vec<Entry> =
+            options.into_iter().flatten().map(|file| Entry::of(file, 1)).collect::<Result<_>>()?;
+        for (lora, weights) in request.model.lora.iter().zip(adapters) {
+            given.push(Entry::of(&lora.folder.join("adapter_config.json"), 2)?);
+            given.push(Entry::of(weights, 2)?);
         }
+        Ok(Receipt { glm2llama: VERSION.to_owned(), model, given, outputs: Vec::new() })
+    }
+
+    /// Adds the checkpoint's shards, when their weights have been read.
+    ///
+    /// # Errors
+    /// When what is left of a shard cannot be read.
+    pub fn add_shards(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         for (file, bytes, hash) in checkpoint.hashes()? {
-            sources.push(Entry::new(file, bytes, None, Some(hash)));
+            self.model.push(Entry { sha256_of_64k_blocks: Some(hash), ..Entry::new(file, 1, bytes) });
         }
-        Ok(Receipt { glm2llama: VERSION.to_owned(), sources, outputs: Vec::new() })
+        Ok(())
     }
 
     /// Adds a file that was written.
     pub fn add_output(&mut self, file: &Path, bytes: u64, sha256: Option<String>) {
-        self.outputs.push(Entry::new(file, bytes, sha256, None));
+        self.outputs.push(Entry { sha256, ..Entry::new(file, 1, bytes) });
     }
 
     /// The text of the file.
@@ -73,56 +116,70 @@ impl Receipt {
     /// # Errors
     /// When the file is none.
     pub fn load(file: &Path) -> Result<Receipt> {
-        let text = read_capped(file, 1 << 20)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
+        let text = read_capped(file, MAX_BYTES)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
         serde_json::from_slice(&text).map_err(|e| Error::input(file, "", format!("is no receipt: {e}")))
     }
 
-    /// Hashes the named files again, and returns in words what differs. Of the outputs, only those given count.
+    /// Hashes the files of the model's folder again, and these outputs, which may have other names by now.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn check(&self, folder: &Path, outputs: &[&Path]) -> Result<Vec<String>> {
-        let mut differing = Vec::new();
-        for entry in &self.sources {
-            let plain = !entry.file.is_empty() && !entry.file.contains('/') && entry.file != "..";
-            let file = folder.join(if plain { &entry.file } else { "" });
-            if !file.is_file() {
-                differing.push(format!("{}: not in the folder", entry.file));
-                continue;
+    pub fn check(&self, folder: &Path, outputs: &[&Path]) -> Result<Check> {
+        let mut check = Check::default();
+        for entry in &self.model {
+            // A name out of the folder would let a receipt ask after any file.
+            let file = (!entry.file.contains('/')).then(|| folder.join(&entry.file));
+            match file.filter(|file| file.is_file()) {
+                Some(file) => check.add(entry.difference(&file)?),
+                None => check.add(Some(format!("{}: not in the folder", entry.file))),
             }
-            differing.extend(entry.difference(&file)?);
         }
         for output in outputs {
-            let name = output.file_name().unwrap_or_default().to_string_lossy();
-            match self.outputs.iter().find(|entry| entry.file == name) {
-                Some(entry) => differing.extend(entry.difference(output)?),
-                None => {
-                    // It may have been renamed since: one that agrees is enough.
-                    let mut agrees = false;
-                    for entry in &self.outputs {
-                        agrees = agrees || entry.difference(output)?.is_none();
-                    }
-                    if !agrees {
-                        differing.push(format!("{name}: the receipt has no such output"));
-                    }
-                }
+            let name = base_name(output);
+            check.add(match self.outputs.iter().find(|entry| entry.file == name) {
+                Some(entry) => entry.difference(output)?,
+                None => self.renamed(output)?,
+            });
+        }
+        Ok(check)
+    }
+
+    /// One output that agrees is enough.
+    fn renamed(&self, output: &Path) -> Result<Option<String>> {
+        for entry in &self.outputs {
+            if entry.difference(output)?.is_none() {
+                return Ok(None);
             }
         }
-        Ok(differing)
+        Ok(Some(format!("{}: the receipt has no such output", base_name(output))))
+    }
+}
+
+impl Check {
+    fn add(&mut self, difference: Option<String>) {
+        self.same += usize::from(difference.is_none());
+        self.differing.extend(difference);
     }
 }
 
 impl Entry {
-    fn new(file: &Path, bytes: u64, sha256: Option<String>, blocks: Option<String>) -> Entry {
-        let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Entry { file, bytes, sha256, sha256_of_64k_blocks: blocks }
+    /// A file without its hash, by the last `parts` of its path.
+    fn new(file: &Path, parts: usize, bytes: u64) -> Entry {
+        let names: Vec<_> = file.components().rev().take(parts).collect();
+        let file: PathBuf = names.into_iter().rev().collect();
+        Entry { file: file.to_string_lossy().into_owned(), bytes, sha256: None, sha256_of_64k_blocks: None }
+    }
+
+    fn of(file: &Path, parts: usize) -> Result<Entry> {
+        let (bytes, hash) = sha256_of(file)?;
+        Ok(Entry { sha256: Some(hash), ..Entry::new(file, parts, bytes) })
     }
 
     /// What differs in the file, in words.
     fn difference(&self, path: &Path) -> Result<Option<String>> {
         let mut file = File::open(path).map_err(Error::io(path, "open"))?;
         let length = file.metadata().map_err(Error::io(path, "read"))?.len();
-        let differs = |what: String| Ok(Some(format!("{}: {what}", self.file)));
+        let differs = |what: String| Ok(Some(format!("{}: {what}", base_name(path))));
         if length != self.bytes {
             return differs(format!("{length} bytes, and {} in the receipt", self.bytes));
         }
@@ -145,9 +202,16 @@ impl Entry {
         let same = |expected: &Option<String>, found: Sha256| {
             expected.as_ref().is_none_or(|expected| *expected == hex(&found.finalize()))
         };
+        if self.sha256.is_none() && self.sha256_of_64k_blocks.is_none() {
+            return differs("no hash in the receipt".to_owned());
+        }
         if !same(&self.sha256, whole) || !same(&self.sha256_of_64k_blocks, blocks) {
             return differs("other bytes than the receipt's".to_owned());
         }
         Ok(None)
     }
+}
+
+fn base_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -214,9 +214,10 @@ fn tokenizer_json_gives_the_vocabulary_of_tiktokens_file() {
         }
         convert(model.path(), "F16", &out.join("b.gguf"), &[]);
         let (a, b) = (Gguf::read(&out.join("a.gguf")), Gguf::read(&out.join("b.gguf")));
-        for (key, value) in &a.meta {
-            assert!(b.meta.get(key) == Some(value), "{key}");
+        let (a, b) = (a.model_meta(), b.model_meta());
+        for (key, value) in &a {
+            assert!(b.get(key) == Some(value), "{key}");
         }
-        assert_eq!(a.meta.len(), b.meta.len());
+        assert_eq!(a.len(), b.len());
     }
 }

@@ -65,7 +65,7 @@ fn types_by_hand_have_llama_cpps_bytes() {
         convert(&model, "Q4_K_M", &ours, &[options, &pad].concat());
         runtime.quantize_model(&f32_file, &theirs, &how).expect("llama.cpp quantizes");
         let (ours, theirs) = (Gguf::read(&ours), Gguf::read(&theirs));
-        assert_eq!(ours.meta, theirs.meta, "{options:?}");
+        assert_eq!(ours.model_meta(), theirs.model_meta(), "{options:?}");
         for (name, our) in &ours.tensors {
             let their = &theirs.tensors[name];
             assert_eq!(our.ggml_type, their.ggml_type, "{options:?} {name}");

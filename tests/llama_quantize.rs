@@ -47,7 +47,7 @@ fn check(runtime: Runtime, model: &Path, padding: &str) {
         let how = Quantize { threads: 2, ..Quantize::to(file_type) };
         runtime.quantize_model(&f32_file, &theirs, &how).expect("llama.cpp quantizes");
         let (ours, theirs) = (Gguf::read(&folder.join(format!("{name}.gguf"))), Gguf::read(&theirs));
-        assert_eq!(ours.meta, theirs.meta, "{name}");
+        assert_eq!(ours.model_meta(), theirs.model_meta(), "{name}");
         let names = |gguf: &Gguf| gguf.tensors.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&ours), names(&theirs), "{name}");
         for (tensor, our) in &ours.tensors {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use glm2llama::receipt::Receipt;
 use half::{bf16, f16};
 use llama_runtime::{Attention, require_runtime};
 use safetensors::tensor::TensorView;
@@ -167,6 +168,16 @@ fn a_merged_run_equals_the_conversion_of_a_merged_checkpoint() {
             }
             assert!(converted(model.path(), type_name, &[]) != expected, "{dtype:?} {type_name}");
         }
+        // What the file cannot say, as it is the one above, the receipt does.
+        let receipt = adapters.join(format!("{dtype:?}.json"));
+        let options = ["--lora", &one, "--lora", &two, "--receipt", receipt.to_str().expect("UTF-8")];
+        converted(model.path(), "F16", &options);
+        let given = Receipt::load(&receipt).expect("a receipt").given;
+        let names: Vec<&str> = given.iter().map(|entry| entry.file.as_str()).collect();
+        let folders = ["one", "two"].map(|folder| {
+            ["adapter_config.json", "adapter_model.safetensors"].map(|name| format!("{folder}/{name}"))
+        });
+        assert_eq!(names, folders.concat());
     }
 }
 

@@ -53,15 +53,15 @@ fn a_gguf_says_what_made_it() {
 fn a_receipt_has_the_hash_of_every_file() {
     let (model, out) = (sharded(), Dir::new());
     let (file, receipt) = (out.join("m.gguf"), out.join("receipt.json"));
-    let arguments = ["--receipt", receipt.to_str().unwrap(), "--buffer-memory", "1"];
-    convert(model.path(), "Q8_0", &file, &arguments);
+    let run = Cmd::new("convert").arg(model.path()).args(&["--type", "Q8_0", "--buffer-memory", "1"]);
+    run.arg("--receipt").arg(&receipt).arg("--output").arg(&file).succeed();
     let plain = out.join("plain.gguf");
     convert(model.path(), "Q8_0", &plain, &[]);
     assert!(fs::read(&file).unwrap() == fs::read(&plain).unwrap(), "a receipt changes the bytes");
 
     let found = Receipt::load(&receipt).unwrap();
     let mut shards = 0;
-    for source in &found.sources {
+    for source in &found.model {
         let path = model.join(&source.file);
         assert_eq!(source.bytes, path.metadata().unwrap().len(), "{}", source.file);
         match &source.sha256_of_64k_blocks {
@@ -70,29 +70,77 @@ fn a_receipt_has_the_hash_of_every_file() {
         }
         shards += usize::from(source.file.ends_with(".safetensors"));
     }
-    assert!(shards >= 4 && found.sources.len() == shards + 2, "{found:?}");
-    assert_eq!(found.outputs.len(), 1);
-    assert_eq!(found.outputs[0].sha256, Some(sha256(&file)));
-    assert_eq!(found.check(model.path(), &[&file, &plain]).unwrap(), [""; 0]);
+    let others = ["config.json", "tokenizer_config.json", "tokenizer.model", "model.safetensors.index.json"];
+    assert!(shards >= 4 && found.model.len() == shards + others.len(), "{found:?}");
+    assert!(others.iter().all(|name| found.model.iter().any(|entry| entry.file == *name)), "{found:?}");
+    let outputs: Vec<_> = found.outputs.iter().map(|entry| (entry.file.as_str(), &entry.sha256)).collect();
+    let modelfile = out.join("m.Modelfile");
+    let expected = [("m.gguf", &Some(sha256(&file))), ("m.Modelfile", &Some(sha256(&modelfile)))];
+    assert_eq!(outputs, expected);
+    let check = found.check(model.path(), &[&file, &plain]).unwrap();
+    assert_eq!((check.same, check.differing), (found.model.len() + 2, vec![]));
+}
+
+#[test]
+fn what_options_name_is_in_the_receipt_and_leaves_no_trace_in_the_keys() {
+    let (model, out) = (sharded(), Dir::new());
+    let template = out.join("my.jinja");
+    fs::write(&template, "{{ messages[0]['content'] }}").expect("written");
+    let (file, receipt) = (out.join("m.gguf"), out.join("receipt.json"));
+    let options = ["--receipt", receipt.to_str().unwrap(), "--chat-template", template.to_str().unwrap()];
+    convert(model.path(), "Q8_0", &file, &options);
+    let found = Receipt::load(&receipt).unwrap();
+    let given: Vec<_> = found.given.iter().map(|entry| (entry.file.as_str(), &entry.sha256)).collect();
+    assert_eq!(given, [("my.jinja", &Some(sha256(&template)))]);
+    assert_eq!(found.check(model.path(), &[&file]).unwrap().differing, [""; 0]);
 }
 
 #[test]
 fn verify_holds_both_against_the_receipt() {
     let (model, out) = (sharded(), Dir::new());
-    let (file, receipt) = (out.join("m.gguf"), out.join("receipt.json"));
-    convert(model.path(), "F16", &file, &["--receipt", receipt.to_str().unwrap()]);
+    let receipt = out.join("receipt.json");
+    let options = ["--receipt", receipt.to_str().unwrap(), "--split-max-size", "500K"];
+    convert(model.path(), "F16", &out.join("m.gguf"), &options);
+    let outputs = Receipt::load(&receipt).unwrap().outputs;
+    let parts: Vec<_> = outputs.iter().filter(|entry| entry.file.ends_with(".gguf")).collect();
+    assert!(parts.len() > 2, "{outputs:?}");
+    let first = out.join(&parts[0].file);
     let verify = || {
-        let run = Cmd::new("verify").arg(model.path()).arg(&file).arg("--weights-only");
+        let run = Cmd::new("verify").arg(model.path()).arg(&first).arg("--weights-only");
         run.arg("--receipt").arg(&receipt)
     };
-    verify().succeed();
-    // A change that means nothing, which only a hash shows.
+    let run = verify().succeed();
+    let shards = fs::read_dir(model.path()).unwrap().count();
+    let line = format!("receipt: {} files have the hash that it names\n", shards + parts.len());
+    assert!(run.stdout.contains(&line), "{}", run.stdout);
+
+    // Changes that mean nothing, which only a hash shows: in the folder, then in the last part of the model.
     let config = model.join("config.json");
     let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, text.replace("4.30.2", "4.30.3")).unwrap();
+    fs::write(&config, text.replacen(": ", ":  ", 1)).unwrap();
+    let expected = format!(
+        "receipt: config.json: {} bytes, and {} in the receipt\n",
+        config.metadata().unwrap().len(),
+        text.len()
+    );
     let run = verify().exit_with(1);
-    assert!(run.stdout.contains("receipt"), "{}", run.stdout);
-    fs::write(&config, text + " ").unwrap();
+    assert!(run.stdout.contains(&expected), "{}", run.stdout);
+    fs::write(&config, text).unwrap();
+    verify().succeed();
+
+    let json = fs::read_to_string(&receipt).unwrap();
+    let last = parts[parts.len() - 1];
+    let hash = last.sha256.as_ref().unwrap();
+    fs::write(&receipt, json.replace(hash.as_str(), &"0".repeat(64))).unwrap();
     let run = verify().exit_with(1);
-    assert!(run.stdout.contains("receipt"), "{}", run.stdout);
+    let expected = format!("receipt: {}: other bytes than the receipt's\n", last.file);
+    assert!(run.stdout.contains(&expected), "{}", run.stdout);
+
+    // A receipt is a stranger's file too.
+    fs::write(&receipt, json.replace("\"config.json\"", "\"../config.json\"")).unwrap();
+    let run = verify().exit_with(1);
+    assert!(run.stdout.contains("receipt: ../config.json: not in the folder\n"), "{}", run.stdout);
+    fs::write(&receipt, json.replace("\"given\"", "\"taken\"")).unwrap();
+    let run = verify().exit_with(2);
+    assert!(run.stderr.contains("receipt.json: is no receipt: unknown field `taken`"), "{}", run.stderr);
 }

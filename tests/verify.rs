@@ -5,7 +5,8 @@ mod support;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-use glm2llama::convert::{Job, Request};
+use glm2llama::convert::Job;
+use glm2llama::request::Request;
 use glm2llama::verify::{DEFAULT_TEXT, Pair, Unwatched, Verdict, source_logits};
 use glm2llama::{model, pipeline, remap};
 use safetensors::Dtype;

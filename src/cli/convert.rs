@@ -6,10 +6,11 @@ use super::args::Convert;
 use super::progress::{Progress, Stop};
 use super::report::{Report, Start, Summary};
 use super::{options, plan, size, verify};
-use crate::convert::{Job, Output, Request};
+use crate::convert::{Job, Output};
 use crate::error::{Error, Result};
 use crate::pipeline::Options;
 use crate::recipe::FileType;
+use crate::request::Request;
 
 pub(super) fn run(args: &Convert) -> Result<()> {
     if args.dry_run {

@@ -37,9 +37,13 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     let pair = Pair::open(&args.folder, &args.file, scale(args.rope_ratio_applies_to))?;
     let steps = Steps::new(!args.json);
     let mut facts = pair.facts()?;
+    let mut unchanged = None;
     if let Some(receipt) = &args.receipt {
-        let differing = Receipt::load(receipt)?.check(&args.folder, &[&args.file])?;
-        facts.findings.extend(differing.into_iter().map(|problem| Finding::new("receipt", problem)));
+        let files: Vec<&Path> = pair.file.paths().collect();
+        let check = Receipt::load(receipt)?.check(&args.folder, &files)?;
+        let finding = |problem| Finding { subject: "receipt".to_owned(), problem };
+        facts.findings.extend(check.differing.into_iter().map(finding));
+        unchanged = Some(check.same);
     }
     let weights = pair.weights(&steps)?;
     let weights_took = started.elapsed();
@@ -51,6 +55,7 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
         file: &args.file,
         pair: &pair,
         facts: &facts,
+        unchanged,
         weights: &weights,
         function: function.as_ref(),
         verdict: &verdict,

@@ -16,6 +16,8 @@ pub(super) struct Outcome<'a> {
     pub file: &'a Path,
     pub pair: &'a Pair,
     pub facts: &'a Facts,
+    /// How many files have their hash in the receipt, where there is one.
+    pub unchanged: Option<usize>,
     pub weights: &'a Weights,
     pub function: Option<&'a Function>,
     pub verdict: &'a Verdict,
@@ -30,6 +32,7 @@ enum Event<'a> {
     Tensor(TensorEvent<'a>),
     Finding { subject: &'a str, problem: &'a str },
     Metadata { facts: usize, tokens: Option<usize> },
+    Receipt { files: usize },
     Position(PositionEvent<'a>),
     Function(FunctionEvent),
     Verdict(VerdictEvent<'a>),
@@ -95,6 +98,9 @@ fn print_json(outcome: &Outcome) {
         json(&Event::Tensor(TensorEvent::new(tensor)));
     }
     json(&Event::Metadata { facts: outcome.facts.checked, tokens: outcome.facts.tokens });
+    if let Some(files) = outcome.unchanged {
+        json(&Event::Receipt { files });
+    }
     if let Some(function) = outcome.function {
         for (position, (at, token)) in function.positions.iter().zip(&function.texts).enumerate() {
             json(&Event::Position(PositionEvent {
@@ -170,6 +176,9 @@ fn print_text(outcome: &Outcome) {
         None => "the vocabulary is of a kind that is not judged".to_owned(),
     };
     out(&format!("metadata: {} facts checked, {tokens}", facts.checked));
+    if let Some(files) = outcome.unchanged {
+        out(&format!("receipt: {files} files have the hash that it names"));
+    }
     if let Some(function) = outcome.function {
         function_lines(function).iter().for_each(|line| out(line));
     }

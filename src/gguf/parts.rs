@@ -54,6 +54,11 @@ impl GgufFile {
         }
     }
 
+    /// Its files, in their order.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.parts.iter().map(|(path, _)| path.as_path())
+    }
+
     fn number(&self, key: &str) -> Option<u64> {
         match self.metadata.get(key)? {
             Value::U16(n) => Some((*n).into()),

@@ -10,7 +10,7 @@ mod names;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::checkpoint::{Checkpoint, Tensor};
@@ -122,6 +122,11 @@ impl Lora {
         recent.truncate(RECENT - 1);
         recent.push_front((place, Arc::clone(&factors)));
         Ok(factors)
+    }
+
+    /// The file of each adapter's weights.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.adapters.iter().flat_map(|adapter| adapter.weights.files())
     }
 
     /// One line an adapter, for the report.

@@ -52,8 +52,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// A difference in `subject`.
-    pub fn new(subject: impl Into<String>, problem: impl Into<String>) -> Finding {
+    fn new(subject: impl Into<String>, problem: impl Into<String>) -> Finding {
         Finding { subject: subject.into(), problem: problem.into() }
     }
 }

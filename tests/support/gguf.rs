@@ -49,6 +49,12 @@ const TYPES: [(u32, usize, usize); 15] = [
 ];
 
 impl Gguf {
+    /// The metadata without what says how this program made the file.
+    pub fn model_meta(&self) -> BTreeMap<&str, &Value> {
+        let own = |key: &&String| !key.starts_with("glm2llama.");
+        self.meta.keys().filter(own).map(|key| (key.as_str(), &self.meta[key])).collect()
+    }
+
     pub fn read(file: &Path) -> Gguf {
         let bytes = fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let mut reader = Reader { bytes: &bytes, at: 0 };

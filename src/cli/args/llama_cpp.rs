@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-use crate::convert::Given;
 use crate::error::Result;
 use crate::recipe::{Overrides, parse_format, parse_tensor_type};
+use crate::request::Given;
 
 /// Which matrix takes which type.
 #[derive(Debug, Args)]

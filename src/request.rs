@@ -1,0 +1,48 @@
+//! What a conversion is asked for.
+
+use std::path::PathBuf;
+
+use crate::model;
+use crate::recipe::{FfnPad, FileType, Overrides};
+
+/// What the user asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// What to convert.
+    pub model: model::Request,
+    /// One output file each.
+    pub types: Vec<FileType>,
+    /// The output's name; `{type}` in it stands for the type's name.
+    pub output: Option<PathBuf>,
+    /// Existing files may be replaced.
+    pub force: bool,
+    /// Whether to pad the feed-forward network.
+    pub pad: FfnPad,
+    /// Write a Modelfile beside each output.
+    pub modelfile: bool,
+    /// An importance matrix to quantize with.
+    pub imatrix: Option<PathBuf>,
+    /// Formats in the place of the mix's.
+    pub overrides: Overrides,
+    /// What the files are to say otherwise than the checkpoint does.
+    pub given: Given,
+    /// Only metadata and vocabulary, in one file.
+    pub vocab_only: bool,
+    /// The most bytes of tensors in a file.
+    pub split_max_bytes: Option<u64>,
+    /// A JSON file to write, with the hash of every file read and written.
+    pub receipt: Option<PathBuf>,
+}
+
+/// What the user puts in the place of the model's own words.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// `general.name`.
+    pub model_name: Option<String>,
+    /// A JSON file of `general.` keys.
+    pub metadata: Option<PathBuf>,
+    /// Keys, as `KEY=TYPE:VALUE`.
+    pub override_kv: Vec<String>,
+    /// A file with a chat template in Jinja.
+    pub chat_template: Option<PathBuf>,
+}
