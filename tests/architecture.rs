@@ -4,9 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Longer files, each with its reason.
-const LONG: [(&str, &str); 1] =
-    [("tests/verify.rs", "damages of every kind to one file, with what they share")];
 const MOST_LINES: usize = 400;
 
 /// What each module may use of the others. `error` and `hash` are open to all.
@@ -155,8 +152,7 @@ fn nothing_that_makes_bytes_is_fused() {
 fn files_are_short() {
     for (path, text) in ["src", "quant", "tests", "examples"].into_iter().flat_map(sources) {
         let lines = text.lines().count();
-        let reason = LONG.iter().any(|(long, _)| path.ends_with(long));
-        assert!(lines <= MOST_LINES || reason, "{} has {lines} lines", path.display());
+        assert!(lines <= MOST_LINES, "{} has {lines} lines", path.display());
     }
 }
 
