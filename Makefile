@@ -4,14 +4,13 @@
 TYPE ?= Q4_K_M
 # Where the synthetic full-size checkpoint of `make bench-6b` goes (12.5 GB, kept for the next time).
 SYNTHETIC ?= target/synthetic-6b
+# How long `make fuzz-smoke` runs each target.
+FUZZ_SECONDS ?= 20
 
 CONVERT := cargo run --quiet --release -- convert
 TINY := testdata/models/tiny-chatglm3
 
-# How long `make fuzz-smoke` runs each target.
-FUZZ_SECONDS ?= 20
-
-.PHONY: fuzz-smoke deny help quantize test test-hf check runtime bench bench-6b synthetic
+.PHONY: help quantize test test-hf check msrv fuzz-smoke deny runtime bench bench-6b synthetic
 
 # Show these targets.
 help:
@@ -48,6 +47,10 @@ check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+# Build with the oldest compiler that `Cargo.toml` names; CI has no newer one.
+msrv:
+	cargo +$$(sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml) check --workspace --all-targets --quiet
 
 # Every fuzz target for FUZZ_SECONDS; needs cargo-fuzz and a nightly toolchain, and says so where they are not.
 fuzz-smoke:

@@ -37,11 +37,13 @@ pub fn build(
     Ok(keys.keys)
 }
 
-/// What `llama-quantize` writes of the importance matrix.
+/// What `llama-quantize` writes of the importance matrix; of the file its name only, so that the bytes do not depend on
+/// where it lies.
 pub fn imatrix_keys(imatrix: &ImportanceMatrix) -> Metadata {
     let key = |name: &str| format!("quantize.imatrix.{name}");
+    let file = imatrix.file.file_name().unwrap_or_default().to_string_lossy();
     let mut keys = vec![
-        (key("file"), Value::String(imatrix.file.display().to_string())),
+        (key("file"), Value::String(file.into_owned())),
         (key("entries_count"), Value::U32(imatrix.entries.len() as u32)), // bounded by the file's size
     ];
     keys.extend(imatrix.dataset.clone().map(|dataset| (key("dataset"), Value::String(dataset))));
