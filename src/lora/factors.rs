@@ -77,7 +77,17 @@ impl Factors {
             let left = self.left.chunks_exact(self.rank).skip(first_row);
             for (weights, left) in weights.chunks_exact_mut(self.columns).zip(left) {
                 sums.fill(0.0);
-                for (b, right) in left.iter().zip(self.right.chunks_exact(self.columns)) {
+                // Four ranks at a time, so that a sum is loaded and stored a quarter as often.
+                let (fours, rest) = left.as_chunks::<4>();
+                let (right_fours, right_rest) = self.right.split_at(4 * fours.len() * self.columns);
+                for (b, right) in fours.iter().zip(right_fours.chunks_exact(4 * self.columns)) {
+                    let row = |k: usize| &right[k * self.columns + start..][..width];
+                    let pairs = row(0).iter().zip(row(1)).zip(row(2).iter().zip(row(3)));
+                    for (sum, ((a0, a1), (a2, a3))) in sums.iter_mut().zip(pairs) {
+                        *sum = (((*sum + b[0] * a0) + b[1] * a1) + b[2] * a2) + b[3] * a3;
+                    }
+                }
+                for (b, right) in rest.iter().zip(right_rest.chunks_exact(self.columns)) {
                     for (sum, a) in sums.iter_mut().zip(&right[start..]) {
                         *sum += b * a;
                     }
