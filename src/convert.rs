@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::read_capped;
 use crate::error::{Error, Result};
 use crate::gguf::{Metadata, Split, SplitWriter, Value};
 use crate::hash::sha256;
 use crate::imatrix::ImportanceMatrix;
+use crate::input::read_capped;
 use crate::metadata::Card;
 use crate::model::Model;
 use crate::naming::Name;

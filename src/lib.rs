@@ -21,6 +21,7 @@ pub mod gguf;
 mod hash;
 pub mod hf;
 pub mod imatrix;
+mod input;
 pub mod lora;
 pub mod metadata;
 pub mod model;

@@ -4,8 +4,9 @@
 
 use std::path::Path;
 
-use crate::config::{GlmConfig, read_capped};
+use crate::config::GlmConfig;
 use crate::error::Result;
+use crate::input::read_capped;
 use crate::remap::RopeRatio;
 use crate::tokenizer::ChatFormat;
 

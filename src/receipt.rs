@@ -1,6 +1,5 @@
 //! The receipt of a conversion: every file that was read and written, with its hash.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -8,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::Checkpoint;
-use crate::config::read_capped;
 use crate::error::{Error, Result};
 use crate::hash::{hex, sha256_of};
+use crate::input::{self, read_capped};
 use crate::provenance::VERSION;
 use crate::request::Request;
 
@@ -177,7 +176,7 @@ impl Entry {
 
     /// What differs in the file, in words.
     fn difference(&self, path: &Path) -> Result<Option<String>> {
-        let mut file = File::open(path).map_err(Error::io(path, "open"))?;
+        let mut file = input::open(path)?;
         let length = file.metadata().map_err(Error::io(path, "read"))?.len();
         let differs = |what: String| Ok(Some(format!("{}: {what}", base_name(path))));
         if length != self.bytes {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-use crate::config::read_capped;
 use crate::error::{Error, Result};
+use crate::input::read_capped;
 
 /// What kind of file the weights are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use crate::error::{Error, Result};
+use crate::input;
 use blocks::Blocks;
 pub use dtype::Dtype;
 use index::Kind;
@@ -153,7 +154,7 @@ impl Checkpoint {
     }
 
     fn add_shard(&mut self, path: PathBuf, kind: Kind) -> Result<()> {
-        let file = File::open(&path).map_err(Error::io(&path, "open"))?;
+        let file = input::open(&path)?;
         let state = Shard::state(&path, &file)?;
         let entries = match kind {
             Kind::Safetensors => safetensors::read_header(&path, &file)?,

@@ -9,13 +9,12 @@ mod glm;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::input::read_capped;
 pub(crate) use fields::Fields;
 
 /// Which names a checkpoint gives its tensors.
@@ -99,27 +98,6 @@ fn missing(folder: &Path, file: &Path) -> Error {
     } else {
         Error::input(file, "", "not found, expected the folder of a ChatGLM checkpoint")
     }
-}
-
-/// Reads a whole small file; `None` when there is none, an error when it is over `max` bytes.
-///
-/// Only regular files are opened: a named pipe that nobody writes to would be waited for without end.
-pub(crate) fn read_capped(file: &Path, max: u64) -> Result<Option<Vec<u8>>> {
-    let length = match fs::metadata(file) {
-        Ok(found) if found.is_file() => found.len(),
-        Ok(_) => return Err(Error::mismatch(file, "", "no regular file", "one")),
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(e) => return Err(Error::io(file, "read")(e)),
-    };
-    let opened = fs::File::open(file).map_err(Error::io(file, "open"))?;
-    let mut bytes = Vec::with_capacity(length.min(max) as usize + 1); // at most the cap; one more to see the end
-    opened.take(max + 1).read_to_end(&mut bytes).map_err(Error::io(file, "read"))?;
-    if bytes.len() as u64 > max {
-        return Err(Error::mismatch(file, "", format!("over {max} bytes"), "a small file"));
-    }
-    Ok(Some(bytes))
 }
 
 /// Tells the formats apart by what the config says of itself.

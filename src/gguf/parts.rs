@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{GgufFile, Value};
+use super::GgufFile;
 use crate::error::{Error, Result};
 
 /// More files than this are no model.
@@ -15,7 +15,7 @@ impl GgufFile {
     /// As for [`GgufFile::open`], and when a file is missing or of another model.
     pub fn open_model(path: &Path) -> Result<GgufFile> {
         let first = GgufFile::open(path)?;
-        match first.number("split.count") {
+        match first.unsigned("split.count") {
             None | Some(1) => Ok(first),
             Some(count @ 2..=MOST_FILES) => GgufFile::open_parts(&siblings(path, count)?),
             Some(count) => Err(Error::mismatch(path, "split.count", count, format!("at most {MOST_FILES}"))),
@@ -32,7 +32,7 @@ impl GgufFile {
         let mut model = opened.next().ok_or_else(|| Error::Usage("no GGUF file was given".to_owned()))?;
         for mut file in opened {
             let number = model.parts.len();
-            if file.number("split.no") != Some(number as u64) {
+            if file.unsigned("split.no") != Some(number as u64) {
                 let expected = format!("it to be file {number} of the model, counted from 0");
                 return Err(Error::mismatch(file.path(), "split.no", "another", expected));
             }
@@ -44,7 +44,7 @@ impl GgufFile {
             model.parts.append(&mut file.parts);
             model.total_bytes += file.total_bytes;
         }
-        let total = model.number("split.tensors.count");
+        let total = model.unsigned("split.tensors.count");
         match total {
             Some(total) if total != model.tensors.len() as u64 => {
                 let found = format!("{} tensors", model.tensors.len());
@@ -57,15 +57,6 @@ impl GgufFile {
     /// Its files, in their order.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.parts.iter().map(|(path, _)| path.as_path())
-    }
-
-    fn number(&self, key: &str) -> Option<u64> {
-        match self.metadata.get(key)? {
-            Value::U16(n) => Some((*n).into()),
-            Value::U32(n) => Some((*n).into()),
-            Value::I32(n) => u64::try_from(*n).ok(),
-            _ => None,
-        }
     }
 }
 

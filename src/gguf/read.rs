@@ -16,6 +16,7 @@ use quant::Format;
 
 use super::Value;
 use crate::error::{Error, Result};
+use crate::input;
 
 /// ggml's most dimensions of a tensor.
 const MAX_DIMENSIONS: u32 = 4;
@@ -91,12 +92,8 @@ impl GgufFile {
     /// # Errors
     /// When it is no GGUF file, or damaged, or shorter than its head says.
     pub fn open(path: &Path) -> Result<GgufFile> {
-        let file = File::open(path).map_err(Error::io(path, "open"))?;
-        let metadata = file.metadata().map_err(Error::io(path, "read"))?;
-        if !metadata.is_file() {
-            return Err(Error::mismatch(path, "", "no regular file", "a GGUF file"));
-        }
-        let total_bytes = metadata.len();
+        let file = input::open(path)?;
+        let total_bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
         let mut head = Head {
             path,
             reader: BufReader::new(&file),
@@ -123,6 +120,30 @@ impl GgufFile {
     /// The tensor of that name.
     pub fn tensor(&self, name: &str) -> Option<&StoredTensor> {
         self.tensors.iter().find(|tensor| tensor.name == name)
+    }
+
+    /// A whole number that is not negative, of whatever width.
+    pub fn unsigned(&self, key: &str) -> Option<u64> {
+        match self.metadata.get(key)? {
+            Value::U8(x) => Some((*x).into()),
+            Value::U16(x) => Some((*x).into()),
+            Value::U32(x) => Some((*x).into()),
+            Value::U64(x) => Some(*x),
+            Value::I8(x) => u64::try_from(*x).ok(),
+            Value::I16(x) => u64::try_from(*x).ok(),
+            Value::I32(x) => u64::try_from(*x).ok(),
+            Value::I64(x) => u64::try_from(*x).ok(),
+            _ => None,
+        }
+    }
+
+    /// A number with a fraction.
+    pub fn float(&self, key: &str) -> Option<f64> {
+        match self.metadata.get(key)? {
+            Value::F32(x) => Some((*x).into()),
+            Value::F64(x) => Some(*x),
+            _ => None,
+        }
     }
 
     /// Reads a part of a tensor's bytes, from `start` on.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::config::ARCHITECTURE;
-use crate::config::read_capped;
 use crate::error::{Error, Result};
+use crate::input::read_capped;
 use crate::output::{Kind, Pending, Temporary, folder_of};
 
 /// What an export writes, and all that it may replace.

@@ -6,8 +6,8 @@ use std::path::Path;
 use byteorder::{ByteOrder, LittleEndian};
 
 use super::ImportanceMatrix;
-use crate::config::read_capped;
 use crate::error::{Error, Result};
+use crate::input::read_capped;
 
 /// That of a 6B model has 4 MB, that of a 9B model 6 MB.
 const MAX_BYTES: u64 = 16 << 20;

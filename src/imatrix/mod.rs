@@ -4,11 +4,11 @@ mod dat;
 mod gguf;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::input;
 use crate::remap::{Plan, Role, Target};
 
 /// An importance matrix as it stands in its file.
@@ -31,8 +31,7 @@ impl ImportanceMatrix {
     /// When the file is neither, or damaged, or holds a value that is not finite or negative.
     pub fn load(file: &Path) -> Result<ImportanceMatrix> {
         let mut magic = Vec::new();
-        let opened = File::open(file).map_err(Error::io(file, "open"))?;
-        opened.take(4).read_to_end(&mut magic).map_err(Error::io(file, "read"))?;
+        input::open(file)?.take(4).read_to_end(&mut magic).map_err(Error::io(file, "read"))?;
         let matrix = if magic == *b"GGUF" { gguf::load(file)? } else { dat::load(file)? };
         for (name, values) in &matrix.entries {
             if let Some(value) = values.iter().find(|value| !(value.is_finite() && **value >= 0.0)) {

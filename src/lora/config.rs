@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::config::{Fields, read_capped};
+use crate::config::Fields;
 use crate::error::{Error, Result};
+use crate::input::read_capped;
 
 const FILE: &str = "adapter_config.json";
 /// A real one has 1 kB.

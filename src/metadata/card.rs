@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::front_matter::{self, Field};
 use super::model_id::ModelId;
-use crate::config::read_capped;
 use crate::gguf::{Metadata, Value};
+use crate::input::read_capped;
 
 /// A card with pictures in it may be large; its head is not.
 const MAX_BYTES: u64 = 1 << 20;

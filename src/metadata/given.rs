@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::card::sources;
-use crate::config::read_capped;
 use crate::error::{Error, Result};
 use crate::gguf::{Metadata, Value};
+use crate::input::read_capped;
 
 const MAX_BYTES: u64 = 1 << 20;
 

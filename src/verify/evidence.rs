@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use crate::config::{GlmConfig, read_capped};
+use crate::config::GlmConfig;
 use crate::error::Result;
+use crate::input::read_capped;
 
 const MAX_BYTES: u64 = 4 << 20;
 

@@ -4,7 +4,7 @@ use super::evidence::Evidence;
 use super::mapping::ROPE_FACTORS;
 use super::{Finding, Pair};
 use crate::error::Result;
-use crate::gguf::{GgufFile, Value};
+use crate::gguf::GgufFile;
 
 /// Keys of the architecture that ChatGLM needs; any other changes what a runtime computes, or may.
 const KNOWN: [&str; 12] = [
@@ -65,7 +65,7 @@ impl Facts<'_> {
     fn size(&mut self, name: &str, expected: u64, absent: Option<u64>) {
         self.checked += 1;
         let key = format!("llama.{name}");
-        match unsigned(self.file, &key).or(absent) {
+        match self.file.unsigned(&key).or(absent) {
             Some(found) if found == expected => {}
             Some(found) => self.wrong(&key, found, expected),
             None => self.wrong(&key, "absent or no number", expected),
@@ -75,7 +75,7 @@ impl Facts<'_> {
     fn feed_forward(&mut self, least: u64) {
         self.checked += 1;
         let key = "llama.feed_forward_length";
-        match unsigned(self.file, key) {
+        match self.file.unsigned(key) {
             Some(found) if found >= least => {}
             Some(found) => self.wrong(key, found, format!("at least {least}")),
             None => self.wrong(key, "absent or no number", least),
@@ -85,7 +85,7 @@ impl Facts<'_> {
     fn epsilon(&mut self, expected: f32) {
         self.checked += 1;
         let key = "llama.attention.layer_norm_rms_epsilon";
-        match float(self.file, key) {
+        match self.file.float(key) {
             Some(found) if (found / f64::from(expected) - 1.0).abs() < 1e-6 => {}
             Some(found) => self.wrong(key, found, expected),
             None => self.wrong(key, "absent or no number", expected),
@@ -110,7 +110,7 @@ fn rotation(pair: &Pair, evidence: &Evidence, facts: &mut Facts) -> Result<()> {
     let (file, d) = (&pair.file, pair.config.head_dim);
     facts.checked += 2;
     let key = "llama.rope.freq_base";
-    let base = match float(file, key) {
+    let base = match file.float(key) {
         Some(base) if base > 1.0 => base,
         found => {
             let found = found.map_or("absent or no number".to_owned(), |base| base.to_string());
@@ -153,28 +153,4 @@ fn rotation(pair: &Pair, evidence: &Evidence, facts: &mut Facts) -> Result<()> {
         facts.findings.push(Finding::new(subject, problem));
     }
     Ok(())
-}
-
-/// A whole number of any of GGUF's kinds.
-pub(super) fn unsigned(file: &GgufFile, key: &str) -> Option<u64> {
-    match file.metadata.get(key)? {
-        Value::U8(x) => Some((*x).into()),
-        Value::U16(x) => Some((*x).into()),
-        Value::U32(x) => Some((*x).into()),
-        Value::U64(x) => Some(*x),
-        Value::I8(x) => u64::try_from(*x).ok(),
-        Value::I16(x) => u64::try_from(*x).ok(),
-        Value::I32(x) => u64::try_from(*x).ok(),
-        Value::I64(x) => u64::try_from(*x).ok(),
-        _ => None,
-    }
-}
-
-/// A number with a fraction.
-pub(super) fn float(file: &GgufFile, key: &str) -> Option<f64> {
-    match file.metadata.get(key)? {
-        Value::F32(x) => Some((*x).into()),
-        Value::F64(x) => Some(*x),
-        _ => None,
-    }
 }

@@ -6,7 +6,6 @@ use std::ops::Range;
 use quant::Format;
 
 use super::decoder::Decoder;
-use super::facts::{float, unsigned};
 use super::glm::embed;
 use super::mapping::ROPE_FACTORS;
 use super::math::{
@@ -49,9 +48,10 @@ impl<'a> Llama<'a> {
                 return Err(wrong(file, name, found, format!("{head_dim}, as the keys, and even")));
             }
         }
-        let epsilon = float(file, "llama.attention.layer_norm_rms_epsilon")
+        let epsilon = file
+            .float("llama.attention.layer_norm_rms_epsilon")
             .ok_or_else(|| wrong(file, "attention.layer_norm_rms_epsilon", "nothing", "a number"))?;
-        let base = float(file, "llama.rope.freq_base").unwrap_or(10_000.0);
+        let base = file.float("llama.rope.freq_base").unwrap_or(10_000.0);
         let factors = rope_factors(file)?.unwrap_or_else(|| vec![1.0; head_dim / 2]);
         let speed =
             |(i, factor): (usize, &f32)| base.powf(-2.0 * i as f64 / head_dim as f64) / f64::from(*factor);
@@ -201,9 +201,9 @@ impl Decoder for Llama<'_> {
 /// The divisors of the rotation, one a pair of a head; none when the file has none, or not one a pair.
 pub(super) fn rope_factors(file: &GgufFile) -> Result<Option<Vec<f32>>> {
     let Some(tensor) = file.tensor(ROPE_FACTORS) else { return Ok(None) };
-    let heads = unsigned(file, "llama.attention.head_count").filter(|&heads| heads > 0);
-    let default = heads.and_then(|heads| Some(unsigned(file, "llama.embedding_length")? / heads));
-    let d = unsigned(file, "llama.attention.key_length").or(default);
+    let heads = file.unsigned("llama.attention.head_count").filter(|&heads| heads > 0);
+    let default = heads.and_then(|heads| Some(file.unsigned("llama.embedding_length")? / heads));
+    let d = file.unsigned("llama.attention.key_length").or(default);
     let Some(format) = tensor.format().filter(|_| d.is_some_and(|d| tensor.shape == [d / 2] && d < MAX_SIZE))
     else {
         return Ok(None);
@@ -213,7 +213,7 @@ pub(super) fn rope_factors(file: &GgufFile) -> Result<Option<Vec<f32>>> {
 }
 
 fn size(file: &GgufFile, name: &str, absent: Option<usize>) -> Result<usize> {
-    match unsigned(file, &format!("llama.{name}")) {
+    match file.unsigned(&format!("llama.{name}")) {
         Some(found @ 1..=MAX_SIZE) => Ok(found as usize),
         Some(found) => Err(wrong(file, name, found, format!("1 to {MAX_SIZE}"))),
         None => absent.filter(|&n| n > 0).ok_or_else(|| wrong(file, name, "nothing", "a whole number")),

@@ -146,7 +146,7 @@ impl Pair {
 
     /// The file's feed-forward width; the checkpoint's where the file says nothing.
     fn ffn(&self) -> u64 {
-        facts::unsigned(&self.file, "llama.feed_forward_length").unwrap_or(self.config.ffn_hidden_size as u64)
+        self.file.unsigned("llama.feed_forward_length").unwrap_or(self.config.ffn_hidden_size as u64)
     }
 
     /// The file was quantized with an importance matrix.

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use prost::Message;
 
-use crate::config::read_capped;
 use crate::error::{Error, Result};
+use crate::input::read_capped;
 
 /// The real vocabularies have 1 MB.
 const MAX_BYTES: u64 = 64 << 20;

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::config::read_capped;
 use crate::error::{Error, Result};
+use crate::input::read_capped;
 
 /// The real vocabulary has 2.6 MB.
 const MAX_BYTES: u64 = 64 << 20;

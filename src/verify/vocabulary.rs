@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::evidence::Evidence;
-use super::facts::unsigned;
 use super::pieces::Pieces;
 use super::{Finding, Pair};
-use crate::config::read_capped;
 use crate::error::Result;
 use crate::gguf::{GgufFile, Value};
+use crate::input::read_capped;
 
 pub(super) const KEY: &str = "tokenizer.ggml";
 pub(super) const CONTROL: i32 = 3;
@@ -196,7 +195,7 @@ fn check_ids(file: &GgufFile, pieces: &Pieces, roles: bool, findings: &mut Vec<F
 /// One of the special ids, which must be absent when none is expected.
 pub(super) fn check_id(file: &GgufFile, name: &str, expected: Option<u32>, findings: &mut Vec<Finding>) {
     let key = format!("{KEY}.{name}_token_id");
-    let (found, expected) = (unsigned(file, &key), expected.map(u64::from));
+    let (found, expected) = (file.unsigned(&key), expected.map(u64::from));
     if found != expected {
         let text = |id: Option<u64>| id.map_or("absent".to_owned(), |id| id.to_string());
         findings.push(Finding::new(key, format!("is {}, expected {}", text(found), text(expected))));
