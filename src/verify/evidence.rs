@@ -32,8 +32,13 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// `scale`: what the user knows better.
-    pub(super) fn read(folder: &Path, config: &GlmConfig, scale: Option<RopeScale>) -> Result<Evidence> {
+    /// `pieces`: the vocabulary is SentencePiece's; `scale`: what the user knows better.
+    pub(super) fn read(
+        folder: &Path,
+        config: &GlmConfig,
+        pieces: bool,
+        scale: Option<RopeScale>,
+    ) -> Result<Evidence> {
         let text = |name: &str| -> Result<String> {
             let bytes = read_capped(&folder.join(name), MAX_BYTES)?.unwrap_or_default();
             Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -41,7 +46,7 @@ impl Evidence {
         let modelling = text("modeling_chatglm.py")?;
         let tokenization = text("tokenization_chatglm.py")?;
         let tokenizer_config = text("tokenizer_config.json")?;
-        let mut evidence = judge(config, &modelling, &tokenization, &tokenizer_config);
+        let mut evidence = judge(config, pieces, &modelling, &tokenization, &tokenizer_config);
         if let Some(scale) = scale {
             evidence.scale(config, scale);
         }
@@ -68,25 +73,38 @@ impl Evidence {
     }
 }
 
-fn judge(config: &GlmConfig, modelling: &str, tokenization: &str, tokenizer_config: &str) -> Evidence {
-    let dense = |text: &str| text.split_whitespace().collect::<String>();
-    let modelling = dense(modelling);
-    let name = config.name_or_path.to_lowercase();
+fn judge(
+    config: &GlmConfig,
+    pieces: bool,
+    modelling: &str,
+    tokenization: &str,
+    tokenizer_config: &str,
+) -> Evidence {
+    let modelling: String = modelling.split_whitespace().collect();
+    let names = [config.name_or_path.to_lowercase(), tokenizer_config.to_lowercase()];
+    let by_name = names.iter().find_map(|text| {
+        let chatglm2 = text.contains("chatglm2") || text.contains("codegeex2");
+        (chatglm2 || text.contains("chatglm3")).then_some(!chatglm2)
+    });
     let divides = modelling.contains("/self.rope_ratio") || modelling.contains("/rope_ratio");
     let multiplies = modelling.contains("*self.rope_ratio") || modelling.contains("*rope_ratio");
     let roles = if tokenization.contains("sMASK") {
         Some(tokenization.contains("<|observation|>"))
     } else if tokenizer_config.contains("<|user|>") || tokenizer_config.contains("<|{{") {
         Some(true)
-    } else if tokenizer_config.contains("[Round") || name.contains("chatglm2") || name.contains("codegeex2") {
+    } else if tokenizer_config.contains("[Round") {
         Some(false)
-    } else if name.contains("chatglm3") {
-        Some(true)
+    } else if by_name.is_some() {
+        by_name
+    } else if config.seq_length == 32768 && [1.0, 16.0].contains(&config.rope_ratio) {
+        Some(false) // as ChatGLM2-6B and its 32k variant say, and no ChatGLM3
     } else {
         None
     };
     // Without roles it is a ChatGLM2, of which one has a ratio.
-    let by_position = divides || (!multiplies && (name.contains("chatglm2") || roles == Some(false)));
+    let chatglm2 =
+        config.name_or_path.to_lowercase().contains("chatglm2") || (pieces && roles == Some(false));
+    let by_position = divides || (!multiplies && chatglm2);
     let scale = if by_position { RopeScale::Positions } else { RopeScale::Base };
     let mut evidence = Evidence { base: 0.0, rotated: config.rotary_dim, position_ratio: 1.0, roles };
     evidence.scale(config, scale);
@@ -101,23 +119,28 @@ mod tests {
     #[test]
     fn the_ratio_scales_the_base_but_for_chatglm2() {
         let config = GlmConfig { rope_ratio: 16.0, name_or_path: String::new(), ..chatglm3_config() };
-        let base = judge(&config, "", "", "");
+        let base = judge(&config, true, "", "", "");
         assert_eq!((base.base, base.rotation_speed(0)), (160_000.0, Some(1.0)));
         assert_eq!(base.rotation_speed(32), None);
         let named = GlmConfig { name_or_path: "THUDM/chatglm2-6b-32k".into(), ..config };
-        let positions = judge(&named, "", "", "");
+        let positions = judge(&named, true, "", "", "");
         assert_eq!((positions.base, positions.rotation_speed(0)), (10_000.0, Some(1.0 / 16.0)));
-        assert_eq!(judge(&named, "base = base * self.rope_ratio", "", "").base, 160_000.0);
+        assert_eq!(judge(&named, true, "base = base * self.rope_ratio", "", "").base, 160_000.0);
+        // A fine-tune that has another name and no modelling file.
+        let tuned = GlmConfig { name_or_path: "out/checkpoint-1000".into(), seq_length: 32768, ..named };
+        let evidence = judge(&tuned, true, "", "", "{}");
+        assert_eq!((evidence.base, evidence.roles), (10_000.0, Some(false)));
+        assert_eq!(judge(&tuned, false, "", "", "{}").base, 160_000.0);
         let whole = GlmConfig { rotary_dim: 128, rope_base: 5e6, rope_ratio: 1.0, ..chatglm3_config() };
-        assert_eq!(judge(&whole, "", "", "").llama_base(128), 5e6);
+        assert_eq!(judge(&whole, true, "", "", "").llama_base(128), 5e6);
         assert_eq!(base.llama_base(128), 160_000f64.powi(2));
     }
 
     #[test]
     fn roles_are_seen_in_the_files_before_the_name() {
         let config = GlmConfig { name_or_path: String::new(), ..chatglm3_config() };
-        assert_eq!(judge(&config, "", "", "{}").roles, None);
-        assert_eq!(judge(&config, "", "", "<|{{ message['role'] }}|>").roles, Some(true));
-        assert_eq!(judge(&config, "", "[\"[sMASK]\", \"sop\"]", "").roles, Some(false));
+        assert_eq!(judge(&config, true, "", "", "{}").roles, None);
+        assert_eq!(judge(&config, true, "", "", "<|{{ message['role'] }}|>").roles, Some(true));
+        assert_eq!(judge(&config, true, "", "[\"[sMASK]\", \"sop\"]", "").roles, Some(false));
     }
 }

@@ -73,7 +73,7 @@ pub(super) fn run(
 pub fn source_logits(folder: &Path, tokens: &[u32], watch: &dyn Watch) -> Result<Vec<f32>> {
     let config = crate::config::GlmConfig::load(folder)?;
     let checkpoint = crate::checkpoint::Checkpoint::open(folder)?;
-    let evidence = Evidence::read(folder, &config, None)?;
+    let evidence = Evidence::read(folder, &config, super::Pieces::read(folder)?.is_some(), None)?;
     super::decoder::all_logits(&Glm::new(&config, &checkpoint, &evidence), tokens, watch)
 }
 

@@ -128,11 +128,11 @@ impl Pair {
     pub fn of(folder: &Path, file: GgufFile, scale: Option<RopeScale>) -> Result<Pair> {
         let config = GlmConfig::load(folder)?;
         let checkpoint = Checkpoint::open(folder)?;
-        let evidence = Evidence::read(folder, &config, scale)?;
         let words = match Pieces::read(folder)? {
             Some(pieces) => Words::Pieces(pieces),
             None => Ranks::read(folder)?.map_or(Words::None, Words::Ranks),
         };
+        let evidence = Evidence::read(folder, &config, matches!(words, Words::Pieces(_)), scale)?;
         let key = "general.architecture";
         let found = match file.metadata.get(key) {
             Some(Value::String(name)) if name == "llama" => {
