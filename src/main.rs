@@ -3,11 +3,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use glm2llama::cli::{self, Args};
+use glm2llama::cli;
 
 fn main() -> ExitCode {
-    match cli::run(Args::parse()) {
+    match cli::parse().and_then(cli::run) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("glm2llama: {error}");

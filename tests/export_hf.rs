@@ -185,8 +185,12 @@ fn what_cannot_be_is_refused_in_one_line_and_leaves_nothing() {
     fs::create_dir(dir.join("mine")).unwrap();
     fs::write(dir.join("mine/thesis.tex"), "precious").unwrap();
     let cases: [(&str, &[&str], &str); 7] = [
-        ("out", &["--dtype", "Q8_0"], "--dtype: found `Q8_0`, expected F32, F16 or BF16"),
-        ("out", &["--max-shard-size", "5TB"], "--max-shard-size: found `5TB`, expected a number with"),
+        (
+            "out",
+            &["--dtype", "Q8_0"],
+            "invalid value 'Q8_0' for '--dtype <NAME>' [possible values: F32, F16, BF16]",
+        ),
+        ("out", &["--max-shard-size", "5TB"], "--max-shard-size: found `5TB`, expected a whole number"),
         ("out", &["--dtype", "F16"], "expected weights that fit F16"),
         ("mine", &[], "exists already: give --force"),
         ("mine", &["--force"], "found thesis.tex in it, expected only what an export writes"),

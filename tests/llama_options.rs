@@ -207,7 +207,10 @@ fn wrong_values_are_refused_in_one_line() {
         (&["--override-kv", "a=int"], "--override-kv a=int: found no `:`, expected KEY=TYPE:VALUE"),
         (&["--metadata", "missing.json"], "missing.json: no such file"),
         (&["--chat-template", "missing.jinja"], "missing.jinja: no such file"),
-        (&["--split-max-size", "2T"], "--split-max-size: found `2T`, expected a number with G, M, K"),
+        (
+            &["--split-max-size", "2T"],
+            "--split-max-size: found `2T`, expected a whole number above 0 with G, M, K",
+        ),
         (&["--split-max-size", "0"], "--split-max-size: found `0`"),
         (&["--override-kv", "split.no=int:1"], "found the key `split.no`"),
     ];

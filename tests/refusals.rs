@@ -163,12 +163,22 @@ fn weights_that_are_not_finite_are_named_with_their_row() {
 fn requests_that_cannot_be() {
     let ok = |_: &Path| ();
     let tiny = Checkpoint::tiny;
-    refused_with(tiny(), ok, &["--type", "Q4_K_XL"], &["unknown type `Q4_K_XL`", "F32, F16", "IQ4_XS"]);
+    refused_with(
+        tiny(),
+        ok,
+        &["--type", "Q4_K_XL"],
+        &["invalid value 'Q4_K_XL' for '--type <NAME>'", "F32, F16", "IQ4_XS"],
+    );
     refused_with(tiny(), ok, &["--output", "/usr"], &["/usr: found a folder"]);
     refused_with(tiny(), ok, &["--output", "no/such/folder.gguf"], &["no/such/folder.gguf: cannot write"]);
     let twice = ["--type", "F16", "--type", "Q8_0", "--output", "one.gguf"];
     refused_with(tiny(), ok, &twice, &["one.gguf: would be written twice", "{type}"]);
-    refused_with(tiny(), ok, &["--backend", "mmx"], &["--backend", "unknown backend `mmx`"]);
+    refused_with(
+        tiny(),
+        ok,
+        &["--backend", "mmx"],
+        &["invalid value 'mmx' for '--backend <NAME>'", "avx512"],
+    );
     refused_with(tiny(), ok, &["--imatrix", "none.dat"], &["none.dat"]);
 }
 

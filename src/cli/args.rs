@@ -7,9 +7,10 @@ mod model;
 use std::num::NonZero;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-use crate::recipe::FfnPad;
+use crate::recipe::{FfnPad, FileType};
 use crate::remap::RopeRatio;
 pub(super) use export_hf::ExportHf;
 use llama_cpp::{Contents, TensorTypes};
@@ -32,7 +33,8 @@ pub(super) enum Command {
     /// Writes a checkpoint as a Llama model for Hugging Face transformers, with its tokenizer
     #[command(after_help = export_hf::EXAMPLES)]
     ExportHf(ExportHf),
-    /// Shows what convert would do, without reading a weight; takes the options of convert
+    /// Shows what convert would do, without reading a weight; takes its options, of which those about running
+    /// it (--verify, --receipt, --threads) change nothing
     #[command(after_help = "Example:\n  glm2llama plan chatglm3-6b --type Q4_K_M --all")]
     Plan(Convert),
     /// Shows what a GGUF file holds: metadata, tensors and sizes
@@ -76,31 +78,32 @@ pub(super) struct Verify {
     #[arg(long)]
     pub(super) weights_only: bool,
 
-    /// What rope_ratio scales, as given to convert
+    /// As given to convert: what config.json's rope_ratio scales
     #[arg(long, value_enum, value_name = "WHAT")]
     pub(super) rope_ratio_applies_to: Option<RopeRatio>,
 
-    /// The text to run both models on [default: a page of English, Chinese and code]
+    /// The text to run both models on, UTF-8 [default: a page of English, Chinese and code]
     #[arg(long, value_name = "FILE")]
     pub(super) text: Option<PathBuf>,
 
-    /// Tokens of the text to run at most
-    #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..=8192))]
+    /// Run at most so many tokens of the text, 1 to 8192
+    #[arg(long, value_name = "N", default_value = "256", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub(super) tokens: u32,
 
-    /// The bar for the mean KL divergence, in nats [default: by the file's coarsest format]
-    #[arg(long, value_name = "X")]
+    /// The highest mean KL divergence that passes, in nats [default: by the file's coarsest format]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) max_kld: Option<f64>,
 
     /// Write a page to look at, complete in itself; an existing file is replaced
     #[arg(long, value_name = "FILE.html")]
     pub(super) report: Option<PathBuf>,
 
-    /// First hash both again and compare with the receipt of the conversion
+    /// Also hash the checkpoint and the file again, and compare with the receipt that convert wrote
     #[arg(long, value_name = "FILE.json")]
     pub(super) receipt: Option<PathBuf>,
 
-    /// Print JSON lines instead of text
+    /// Print one JSON object a line instead of text (docs/json.md)
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -115,7 +118,7 @@ pub(super) struct Inspect {
     #[arg(long)]
     pub(super) all: bool,
 
-    /// Print JSON lines instead of text
+    /// Print one JSON object a line instead of text (docs/json.md)
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -125,19 +128,23 @@ const EXAMPLES: &str = "Examples:
   glm2llama convert chatglm3-6b --type Q4_K_M --type Q8_0
   glm2llama convert my-finetune --type Q5_K_M --output my-finetune.gguf
 
-Exit codes: 0 done; 1 --verify found a file wrong; 2 bad usage, bad input or a failed read or write, and no output file is left;
-130 interrupted, likewise.";
+Exit codes: 0 done; 1 --verify found a file wrong; 2 bad usage, bad input, or a failed read or write; \
+130 interrupted. Anything but 0 leaves no new file, and one that --force was to replace as it was.";
+
+/// Where the help would go on under the heading of the options above.
+const RUNNING: &str = "Running";
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Convert {
     #[command(flatten)]
     pub(super) model: ModelArgs,
 
-    /// What to write, Q4_K_M for instance; give it several times to write several files from one reading
-    #[arg(short, long = "type", value_name = "NAME", default_value = "Q4_K_M")]
+    /// What to write, in any case; give it several times to write several files from one reading
+    #[arg(short, long = "type", value_name = "NAME", default_value = "Q4_K_M", ignore_case = true)]
+    #[arg(value_parser = PossibleValuesParser::new(FileType::names()))]
     pub(super) types: Vec<String>,
 
-    /// The file to write; {type} in it stands for the type's name [default: the model's name, here]
+    /// The file to write; {type} in it stands for the type's name [default: NAME-TYPE.gguf in the current folder]
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
 
@@ -165,45 +172,52 @@ pub(super) struct Convert {
     pub(super) contents: Contents,
 
     /// Compare every weight of what was written with the checkpoint, before it gets its name; a file that is
-    /// wrong is deleted, and the exit code is 1
-    #[arg(long, conflicts_with_all = ["vocab_only", "lora"])]
+    /// wrong is deleted, and the exit code is 1; not with --lora or --vocab-only
+    #[arg(long, help_heading = RUNNING, conflicts_with_all = ["vocab_only", "lora"])]
     pub(super) verify: bool,
 
-    /// Refuse when a tensor would fall back to another format than the type names
-    #[arg(long)]
+    /// Stop with an error when a tensor cannot have the format that its type asks for
+    #[arg(long, help_heading = RUNNING)]
     pub(super) strict: bool,
 
-    /// Only show what would be done: the command plan
-    #[arg(long)]
+    /// Write nothing, only show what would be done: the same as glm2llama plan
+    #[arg(long, help_heading = RUNNING)]
     pub(super) dry_run: bool,
 
-    /// In a plan, show a row for each tensor and not for each kind of tensor
-    #[arg(long)]
+    /// With plan or --dry-run: a row for each tensor instead of one for each kind of tensor
+    #[arg(long, help_heading = RUNNING)]
     pub(super) all: bool,
 
     /// Workers that quantize [default: one for each core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = RUNNING, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub(super) threads: Option<NonZero<usize>>,
 
-    /// Instructions to quantize with: scalar, avx2, avx512 or neon [default: the machine's fastest]
-    #[arg(long, value_name = "NAME", env = "GLM2LLAMA_BACKEND")]
+    /// Instructions to quantize with; the bytes are the same [default: the machine's fastest]
+    #[arg(long, help_heading = RUNNING, value_name = "NAME", env = "GLM2LLAMA_BACKEND", hide_env_values = true)]
+    #[arg(value_parser = ["scalar", "avx2", "avx512", "neon"])]
     pub(super) backend: Option<String>,
 
     /// Memory for buffers, in MiB; more than the default gains nothing on most machines
-    #[arg(long, value_name = "MIB", default_value = "96")]
-    pub(super) buffer_memory: NonZero<u32>,
+    #[arg(long, help_heading = RUNNING, value_name = "MIB", default_value = "96", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) buffer_memory: u32,
 
     /// Write a receipt: the hash of every file read and written, as JSON (docs/receipt.md)
-    #[arg(long, value_name = "FILE.json")]
+    #[arg(long, help_heading = RUNNING, value_name = "FILE.json")]
     pub(super) receipt: Option<PathBuf>,
 
-    /// Print JSON lines on stdout instead of text
-    #[arg(long)]
+    /// Print one JSON object a line on stdout instead of text (docs/json.md)
+    #[arg(long, help_heading = RUNNING)]
     pub(super) json: bool,
 
     /// Print errors only
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = RUNNING)]
     pub(super) quiet: bool,
+}
+
+/// Threads.
+fn at_least_one(text: &str) -> Result<NonZero<usize>, &'static str> {
+    text.parse().map_err(|_| "expected a whole number from 1 on")
 }
 
 #[cfg(test)]

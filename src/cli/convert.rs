@@ -63,9 +63,7 @@ fn prepare(args: &Convert) -> Result<Job> {
         overrides: args.tensor_types.parse()?,
         given: args.contents.given(),
         vocab_only: args.contents.vocab_only,
-        split_max_bytes: split
-            .map(|size| size::parse("--split-max-size", size, size::LLAMA_CPP))
-            .transpose()?,
+        split_max_bytes: split.map(|size| size::parse("--split-max-size", size)).transpose()?,
         receipt: args.receipt.clone(),
     };
     let job = Job::prepare(&request)?;
@@ -92,6 +90,6 @@ fn pipeline_options(args: &Convert) -> Result<Options> {
         Some(name) => name.parse().map_err(|e: quant::NoBackend| Error::Usage(format!("--backend: {e}")))?,
         None => quant::Backend::detect(),
     };
-    let memory_bytes = args.buffer_memory.get() as usize * (1 << 20);
+    let memory_bytes = args.buffer_memory as usize * (1 << 20);
     Ok(Options { threads, memory_bytes, backend })
 }

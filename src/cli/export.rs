@@ -18,7 +18,7 @@ pub(super) fn run(args: &ExportHf) -> Result<()> {
         model: args.model.request()?,
         output: args.output.clone(),
         dtype: args.dtype.as_deref().map(dtype).transpose()?,
-        max_shard_bytes: size::parse("--max-shard-size", &args.max_shard_size, size::TRANSFORMERS)?,
+        max_shard_bytes: size::parse("--max-shard-size", &args.max_shard_size)?,
         force: args.force,
     };
     let options = Options {

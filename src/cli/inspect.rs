@@ -195,7 +195,7 @@ impl Summary {
 
     fn text(&self) -> String {
         format!(
-            "{}, {} tensors, {} weights, {:.2} bits per weight",
+            "{}, {} tensors, {} weights, {:.2} bits per stored weight",
             gigabytes(self.bytes),
             self.tensors,
             self.weights,
@@ -209,7 +209,7 @@ impl Summary {
         formats.sort_by_key(|(_, size)| std::cmp::Reverse(size.bytes));
         let line = |(name, size): &(&String, &Size)| {
             format!(
-                "  {name:8} {:4} tensors  {:>10}  {:5.1} %  {:6.3} bits per weight",
+                "  {name:8} {:4} tensors  {:>10}  {:5.1} %  {:6.3} bits per stored weight",
                 size.tensors,
                 gigabytes(size.bytes),
                 100.0 * size.bytes as f64 / self.bytes.max(1) as f64,

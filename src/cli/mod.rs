@@ -12,6 +12,7 @@ mod progress;
 mod report;
 mod shell;
 mod size;
+mod usage;
 mod verify;
 mod verify_report;
 
@@ -19,13 +20,14 @@ use std::process::ExitCode;
 
 pub use args::Args;
 use args::Command;
+pub use usage::parse;
 
 use crate::error::Result;
 
 /// Runs the command that the user named; the code is not 0 when it ran and its answer is no.
 ///
 /// # Errors
-/// Whatever the command refuses; nothing was printed of it yet.
+/// Whatever the command refuses; the error itself is not printed.
 pub fn run(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Convert(args) => convert::run(&args)?,

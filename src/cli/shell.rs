@@ -24,7 +24,8 @@ pub(super) fn man() {
     for page in pages {
         let _ = clap_mangen::Man::new(page).render(&mut text); // into memory: it cannot fail
     }
-    print(&text);
+    // What clap prints after the options are examples here.
+    print(String::from_utf8_lossy(&text).replace(".SH EXTRA", ".SH EXAMPLES").as_bytes());
 }
 
 /// A reader that has gone away is no failure.

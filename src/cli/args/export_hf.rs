@@ -22,12 +22,12 @@ pub(in crate::cli) struct ExportHf {
     #[arg(value_name = "OUT_DIR")]
     pub(in crate::cli) output: PathBuf,
 
-    /// How to store the weights: F32, F16 or BF16 [default: as the checkpoint]
-    #[arg(long, value_name = "NAME")]
+    /// How to store the weights [default: as the checkpoint]
+    #[arg(long, value_name = "NAME", ignore_case = true, value_parser = ["F32", "F16", "BF16"])]
     pub(in crate::cli) dtype: Option<String>,
 
-    /// The most weights in a file, as transformers counts: 5GB, 500MB, 2GiB or plain bytes
-    #[arg(long, value_name = "SIZE", default_value = "5GB")]
+    /// The largest file: 5GB or 500M (powers of 1000), 2GiB (of 1024), or plain bytes
+    #[arg(long, value_name = "SIZE", default_value = "5GB", allow_negative_numbers = true)]
     pub(in crate::cli) max_shard_size: String,
 
     /// Replace an earlier export
@@ -35,10 +35,10 @@ pub(in crate::cli) struct ExportHf {
     pub(in crate::cli) force: bool,
 
     /// Workers that convert [default: one for each core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::at_least_one, allow_negative_numbers = true)]
     pub(in crate::cli) threads: Option<NonZero<usize>>,
 
-    /// Print JSON lines on stdout instead of text
+    /// Print one JSON object a line on stdout instead of text (docs/json.md)
     #[arg(long)]
     pub(in crate::cli) json: bool,
 

@@ -13,20 +13,20 @@ use crate::request::Given;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Types of tensors")]
 pub(in crate::cli) struct TensorTypes {
-    /// Give the matrices whose GGUF name matches a type of their own, `ffn_down=Q6_K` for instance; can be given
-    /// several times, the first that matches counts
-    #[arg(long = "tensor-type", value_name = "REGEX=TYPE")]
+    /// Give the matrices whose GGUF name matches a format of their own, `ffn_down=Q6_K` for instance (a format,
+    /// not a mix such as Q4_K_M); can be given several times, the first that matches counts
+    #[arg(long = "tensor-type", value_name = "REGEX=FORMAT")]
     tensor_types: Vec<String>,
 
-    /// The type of output.weight
-    #[arg(long, value_name = "TYPE")]
+    /// The format of output.weight
+    #[arg(long, value_name = "FORMAT")]
     output_tensor_type: Option<String>,
 
-    /// The type of token_embd.weight
-    #[arg(long, value_name = "TYPE")]
+    /// The format of token_embd.weight
+    #[arg(long, value_name = "FORMAT")]
     token_embedding_type: Option<String>,
 
-    /// Give every matrix the type's base type, without the mix
+    /// Give every matrix the type's base format, without the mix
     #[arg(long)]
     pure: bool,
 }
@@ -43,20 +43,23 @@ pub(in crate::cli) struct Contents {
     #[arg(long, value_name = "FILE")]
     metadata: Option<PathBuf>,
 
-    /// Set any metadata key, with the type int, float, bool or str; can be given several times
+    /// Set any metadata key, with the type int, float, bool or str, `general.author=str:me` for instance; can be
+    /// given several times
     #[arg(long, value_name = "KEY=TYPE:VALUE")]
     override_kv: Vec<String>,
 
-    /// A chat template in Jinja, in the place of the model's
+    /// A chat template in Jinja; without it ChatGLM2 and ChatGLM3 get the authors' own chat format, whatever the
+    /// folder's template says, and GLM-4 keeps the folder's
     #[arg(long, value_name = "FILE")]
     chat_template: Option<PathBuf>,
 
-    /// Write only metadata and vocabulary, without a tensor
+    /// Write only metadata and vocabulary, without a tensor; not with --type, --imatrix or --split-max-size
     #[arg(long, conflicts_with_all = ["types", "split_max_size", "imatrix"])]
     pub(in crate::cli) vocab_only: bool,
 
-    /// Start a new file, NAME-00001-of-00003.gguf and so on, before one has more tensors than this: 2G or 500M
-    #[arg(long, value_name = "SIZE")]
+    /// Start a new file, NAME-00001-of-00003.gguf and so on, before one has more bytes of
+    /// tensors than this: 2G, 500M or 5GB (powers of 1000), 2GiB (of 1024), or plain bytes
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
     pub(in crate::cli) split_max_size: Option<String>,
 }
 

@@ -15,12 +15,13 @@ pub(in crate::cli) struct ModelArgs {
     #[arg(value_name = "MODEL_DIR")]
     pub(in crate::cli) folder: PathBuf,
 
-    /// What config.json's rope_ratio multiplies, where the checkpoint's own files tell it wrong: the frequency
-    /// base (all models but one), or the positions, which it divides (ChatGLM2-6B-32k)
+    /// Only for models of long contexts (rope_ratio other than 1) that are recognised wrongly: rope_ratio
+    /// multiplies the frequency base (all models but one), or divides the positions (ChatGLM2-6B-32k)
     #[arg(long, value_enum, value_name = "WHAT")]
     pub(in crate::cli) rope_ratio_applies_to: Option<RopeRatio>,
 
-    /// Merge a LoRA adapter (PEFT's format) into the weights, times SCALE if given; several are added in order
+    /// Merge a LoRA adapter (PEFT's format) into the weights, times SCALE if given, `my-adapter=0.5` for instance;
+    /// several are added in order
     #[arg(long, value_name = "ADAPTER_DIR[=SCALE]")]
     pub(in crate::cli) lora: Vec<String>,
 }
