@@ -334,6 +334,7 @@ fn take_chat_template(tokenizer: &mut Tokenizer, file: &Path) -> Result<()> {
     let text = String::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not UTF-8 text"))?;
     tokenizer.vocabulary.chat_template = Some(text);
     tokenizer.chat = ChatFormat::Own;
+    tokenizer.other_template = false;
     let source = file.display().to_string();
     tokenizer.evidence.retain(|evidence| evidence.subject != "chat template");
     tokenizer.evidence.push(Evidence {

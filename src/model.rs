@@ -69,7 +69,12 @@ impl Model {
                  which the Llama layout cannot express: longer contexts will differ"
             )
         });
-        log_scaled.into_iter().collect()
+        let other_template = self.tokenizer.other_template.then(|| {
+            "the folder's chat template is not the published one, and is left out: the model gets the authors' own \
+             chat format; --chat-template FILE takes another"
+                .to_owned()
+        });
+        log_scaled.into_iter().chain(other_template).collect()
     }
 
     /// What no single field of the checkpoint tells, and what each choice rests on.

@@ -76,7 +76,13 @@ mod tests {
 
     fn tokenizer(chat: ChatFormat) -> Tokenizer {
         let sampling = Sampling { temperature: 0.8, top_p: 1.0 };
-        Tokenizer { vocabulary: Vocabulary::default(), chat, sampling, evidence: Vec::new() }
+        Tokenizer {
+            vocabulary: Vocabulary::default(),
+            chat,
+            sampling,
+            evidence: Vec::new(),
+            other_template: false,
+        }
     }
 
     #[test]

@@ -70,6 +70,23 @@ fn a_plan_of_many_layers_is_a_row_for_each_kind() {
 }
 
 #[test]
+fn a_plan_of_a_split_output_names_its_files() {
+    let folder = Dir::new();
+    let split = |command: &str| {
+        let run = Cmd::new(command).arg(testdata("models/tiny-chatglm3"));
+        run.args(&["--type", "Q8_0", "--split-max-size", "300K", "--output", "m.gguf"])
+            .current_dir(folder.path())
+    };
+    let planned = split("plan").succeed().stdout;
+    let json = events(&split("plan").arg("--json").succeed().stdout);
+    split("convert").arg("--no-modelfile").succeed();
+    let names = folder.names();
+    assert!(planned.contains(&format!("{} to {}", names[0], names[names.len() - 1])), "{planned}");
+    let output = json.iter().find(|(kind, _)| kind == "output").expect("an output");
+    assert_eq!(output.1["parts"], serde_json::json!(names));
+}
+
+#[test]
 fn weights_are_not_read() {
     let (model, out) = (Dir::new(), Dir::new());
     Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");

@@ -5,6 +5,7 @@ mod convert;
 mod export;
 mod inspect;
 mod options;
+mod output;
 mod page;
 mod plan;
 mod print;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::output::{Padding, parts, title};
 use super::print::{gigabytes, json, out};
 use crate::convert::{Job, Output};
 use crate::gguf::TensorInfo;
@@ -27,6 +28,9 @@ enum Event<'a> {
 #[derive(Serialize)]
 struct Planned {
     file: PathBuf,
+    /// The files that stand for it, when it is split.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<PathBuf>,
     file_type: String,
     bytes: u64,
     weights: u64,
@@ -36,12 +40,6 @@ struct Planned {
     falling_back: usize,
     #[serde(skip)]
     rows: Vec<Row>,
-}
-
-#[derive(Serialize)]
-struct Padding {
-    from: usize,
-    to: usize,
 }
 
 #[derive(Serialize)]
@@ -111,31 +109,28 @@ impl Planned {
             layer: target.layer,
         };
         let rows: Vec<Row> = targets.map(row).collect();
-        let (from, to) = (job.model.config.ffn_hidden_size, output.recipe.ffn);
         Planned {
             file: output.path.clone(),
+            parts: parts(output),
             file_type: output.recipe.file_type.to_string(),
             bytes: output.split.total_bytes(),
             weights: output.split.weights(),
             bits_per_weight: output.bits_per_weight(&job.model),
-            ffn_padding: (from != to).then_some(Padding { from, to }),
+            ffn_padding: Padding::of(job, output),
             falling_back: rows.iter().filter(|row| row.instead_of.is_some()).count(),
             rows,
         }
     }
 
     fn heading(&self) -> String {
-        let padding = match &self.ffn_padding {
-            Some(Padding { from, to }) => format!("\n  feed-forward network padded from {from} to {to}"),
-            None => String::new(),
-        };
         let falling = match self.falling_back {
             0 => "\n  nothing falls back".to_owned(),
             n => format!("\n  {n} tensors fall back to a format whose blocks fit their rows"),
         };
+        let padding = Padding::line(self.ffn_padding.as_ref());
         format!(
             "{}: {}, {} bytes, {:.2} bits per weight{padding}{falling}",
-            self.file.display(),
+            title(&self.file, &self.parts),
             self.file_type,
             self.bytes,
             self.bits_per_weight

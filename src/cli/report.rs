@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::output::{Padding, parts, title};
 use super::print::{gigabytes, json, note, out, peak_memory_bytes};
 use crate::convert::{Job, Output};
 use crate::hf::Export;
@@ -93,12 +94,6 @@ struct Written {
     /// Tensors of each format.
     formats: BTreeMap<&'static str, usize>,
     ffn_padding: Option<Padding>,
-}
-
-#[derive(Serialize)]
-struct Padding {
-    from: usize,
-    to: usize,
 }
 
 impl Report {
@@ -238,40 +233,31 @@ impl Written {
         for tensor in output.split.tensors() {
             *formats.entry(tensor.format.name()).or_insert(0) += 1;
         }
-        let (from, to) = (job.model.config.ffn_hidden_size, output.recipe.ffn);
-        let parts = output.paths();
         Written {
             file: output.path.clone(),
-            parts: if parts.len() > 1 { parts } else { Vec::new() },
+            parts: parts(output),
             modelfile: output.modelfile.as_ref().map(|(path, _)| path.clone()),
             file_type: output.recipe.file_type.to_string(),
             bytes: output.split.total_bytes(),
             bits_per_weight: output.bits_per_weight(&job.model),
             formats,
-            ffn_padding: (from != to).then_some(Padding { from, to }),
+            ffn_padding: Padding::of(job, output),
         }
     }
 
     fn text(&self) -> String {
         let formats: Vec<String> =
             self.formats.iter().map(|(name, count)| format!("{count} {name}")).collect();
-        let padding = match &self.ffn_padding {
-            Some(Padding { from, to }) => format!("\n  feed-forward network padded from {from} to {to}"),
-            None => String::new(),
-        };
         let modelfile = match &self.modelfile {
             Some(path) => format!("\n  for Ollama: {}", path.display()),
             None => String::new(),
         };
-        let parts = match self.parts.as_slice() {
-            [first, .., last] => format!("\n  {} to {}", first.display(), last.display()),
-            _ => String::new(),
-        };
-        let (file, size) = (self.file.display(), gigabytes(self.bytes));
+        let padding = Padding::line(self.ffn_padding.as_ref());
+        let (file, size) = (title(&self.file, &self.parts), gigabytes(self.bytes));
         if formats.is_empty() {
             return format!("{file}: {size}, the vocabulary only");
         }
         let (bits, formats) = (self.bits_per_weight, formats.join(", "));
-        format!("{file}: {size}, {bits:.2} bits per weight\n  tensors: {formats}{padding}{parts}{modelfile}")
+        format!("{file}: {size}, {bits:.2} bits per weight\n  tensors: {formats}{padding}{modelfile}")
     }
 }

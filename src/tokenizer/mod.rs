@@ -27,6 +27,8 @@ pub struct Tokenizer {
     pub sampling: Sampling,
     /// What was decided, and by what, for the report.
     pub evidence: Vec<Evidence>,
+    /// The folder has a chat template that neither the authors published nor this program takes.
+    pub other_template: bool,
 }
 
 /// Sampling defaults.
@@ -70,7 +72,9 @@ pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
             sentencepiece_vocabulary(&files, config)?
         };
     evidence.extend(unheld_ends(&vocabulary, &files));
-    Ok(Tokenizer { vocabulary, chat, sampling, evidence })
+    let other_template = matches!(chat, ChatFormat::Roles | ChatFormat::Rounds)
+        && files.config.chat_template.as_deref().is_some_and(|text| !template::is_published(text));
+    Ok(Tokenizer { vocabulary, chat, sampling, evidence, other_template })
 }
 
 /// A vocabulary with its template, how it takes conversations, and why.

@@ -3,6 +3,16 @@
 //! Each is one line, and each line break in what it gives is a `'\n'`: whether a template engine keeps a line
 //! break after `%}` depends on its settings.
 
+use crate::hash::sha256;
+
+/// ChatGLM3's published template, without its white space, in which its editions differ; by its SHA-256.
+const PUBLISHED: &str = "3c0be383fbfffae79183c26a8e4612687a5c7a48f8878d4cef48959272a33196";
+
+/// Whether a template is the one that comes with ChatGLM3, for which [`ROLES`] stands.
+pub(super) fn is_published(template: &str) -> bool {
+    sha256(template.split_whitespace().collect::<String>().as_bytes()) == PUBLISHED
+}
+
 /// How a model takes a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChatFormat {
@@ -59,3 +69,17 @@ pub const ROUNDS: &str = concat!(
     "{% else %}{{ message['content'] }}{{ '\\n\\n' }}{% endif %}",
     "{% endfor %}",
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_template_is_known_by_its_text() {
+        let published = "{% for message in messages %}{% if loop.first %}[gMASK]sop<|{{ message['role'] }}|> \n \
+            {{ message['content'] }}{% else %}<|{{ message['role'] }}|> \n {{ message['content'] }}{% endif %}\
+            {% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
+        assert!(is_published(published));
+        assert!(!is_published(&published.replace("assistant", "bot")));
+    }
+}

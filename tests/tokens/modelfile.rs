@@ -16,7 +16,8 @@ fn format(name: &str, chat: ChatFormat) -> Vec<Value> {
     let rendered = rendered();
     let entry = rendered["formats"].as_array().unwrap().iter().find(|entry| entry["format"] == name).unwrap();
     let sampling = Sampling { temperature: 0.8, top_p: 0.8 };
-    let tokenizer = Tokenizer { vocabulary: Vocabulary::default(), chat, sampling, evidence: Vec::new() };
+    let vocabulary = Vocabulary::default();
+    let tokenizer = Tokenizer { vocabulary, chat, sampling, evidence: Vec::new(), other_template: false };
     let text = modelfile("m.gguf", &tokenizer).unwrap();
     let stored = format!("\nTEMPLATE \"\"\"{}\"\"\"\n", entry["template"].as_str().unwrap());
     assert!(text.contains(&stored), "{name}: the TEMPLATE changed, see testdata/ollama/README.md\n{text}");
