@@ -80,8 +80,11 @@ impl Allowance {
             Format::BF16 => {
                 return Allowance::Rounding { relative: 1.0 / 256.0, absolute: f32::MIN_POSITIVE };
             }
+            // Takes no notice of importance weights.
             Format::Q8_0 => Levels {
                 near: (NEAREST + 127.0 * HALF_ULP) / 255.0,
+                far: 0.57 / 127.0,
+                keeps_something: true,
                 ends: (0x80, 0x7f),
                 ..simple(255.0, 0.57 / 127.0, 127.0, (2, 34))
             },

@@ -103,6 +103,11 @@ fn one_wrong_bit_of_a_level_is_outside() {
 }
 
 #[test]
+fn q8_0_is_held_as_tightly_with_an_importance_matrix() {
+    assert_eq!(Allowance::of(Format::Q8_0, true), Allowance::of(Format::Q8_0, false));
+}
+
+#[test]
 fn a_lost_block_is_outside_in_every_format() {
     let row = awkward().swap_remove(3);
     for format in Format::ALL {
