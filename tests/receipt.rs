@@ -77,7 +77,7 @@ fn a_receipt_has_the_hash_of_every_file() {
     let modelfile = out.join("m.Modelfile");
     let expected = [("m.gguf", &Some(sha256(&file))), ("m.Modelfile", &Some(sha256(&modelfile)))];
     assert_eq!(outputs, expected);
-    let check = found.check(model.path(), &[&file, &plain]).unwrap();
+    let check = found.check(model.path(), &[&file, &plain], &|| Ok(())).unwrap();
     assert_eq!((check.same, check.differing), (found.model.len() + 2, vec![]));
 }
 
@@ -92,7 +92,7 @@ fn what_options_name_is_in_the_receipt_and_leaves_no_trace_in_the_keys() {
     let found = Receipt::load(&receipt).unwrap();
     let given: Vec<_> = found.given.iter().map(|entry| (entry.file.as_str(), &entry.sha256)).collect();
     assert_eq!(given, [("my.jinja", &Some(sha256(&template)))]);
-    assert_eq!(found.check(model.path(), &[&file]).unwrap().differing, [""; 0]);
+    assert_eq!(found.check(model.path(), &[&file], &|| Ok(())).unwrap().differing, [""; 0]);
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn an_output_folder_that_disappears() {
     fs::remove_dir_all(&folder).unwrap();
     let (code, stderr) = run.end();
     assert_eq!(code, Some(2));
-    assert!(stderr.contains("m.gguf: cannot name: No such file or directory"), "{stderr}");
+    assert!(stderr.contains("m.gguf: cannot give the file its name: No such file or directory"), "{stderr}");
     assert_eq!(out.names(), [""; 0]);
 }
 
