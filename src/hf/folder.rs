@@ -166,7 +166,8 @@ mod tests {
             let error = write(&target, true, "").unwrap_err().to_string();
             assert_eq!(error, format!("{}: {expected}", target.display()));
             let mut after = names(&target);
-            (before.sort(), after.sort());
+            before.sort();
+            after.sort();
             assert_eq!(before, after);
         };
         let no_export = "found no export of glm2llama in it, expected one: --force replaces nothing else; \
