@@ -1,16 +1,17 @@
 //! The whole conversion: everything is checked first, then the weights are read once.
 
+mod outputs;
+mod targets;
+
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::gguf::{Metadata, Split, SplitWriter, Value};
-use crate::hash::sha256;
+use crate::gguf::{Metadata, Split, Value};
 use crate::imatrix::ImportanceMatrix;
 use crate::input::read_capped;
 use crate::metadata::Card;
 use crate::model::Model;
 use crate::naming::Name;
-use crate::output::Pending;
 use crate::provenance;
 use crate::receipt::Receipt;
 use crate::recipe::{FileType, Mix, Recipe, padded_ffn};
@@ -18,6 +19,7 @@ use crate::remap::{Plan, Role};
 use crate::request::Request;
 use crate::tokenizer::{ChatFormat, Evidence, Tokenizer};
 use crate::{metadata, ollama, pipeline};
+pub use outputs::Outputs;
 
 /// A conversion that has passed every check that needs no weights.
 ///
@@ -86,20 +88,15 @@ pub struct Output {
     pub modelfile: Option<(PathBuf, String)>,
 }
 
-/// The files of a job, created and empty. Dropping them deletes them.
-#[derive(Debug)]
-pub struct Outputs {
-    writers: Vec<SplitWriter>,
-    modelfiles: Vec<Pending>,
-    receipt: Option<Pending>,
-}
-
 impl Job {
     /// Reads everything but the weights and plans every output.
     ///
     /// # Errors
     /// When anything in the folder does not fit, or the request contradicts itself.
     pub fn prepare(request: &Request) -> Result<Job> {
+        if let Some(twice) = request.types.iter().enumerate().find(|(i, t)| request.types[..*i].contains(t)) {
+            return Err(Error::Usage(format!("--type {}: given twice", twice.1)));
+        }
         let mut model = Model::open(&request.model)?;
         let mut card = Card::load(&request.model.folder);
         let mut given =
@@ -114,12 +111,12 @@ impl Job {
         if let Some(file) = &request.given.chat_template {
             take_chat_template(&mut model.tokenizer, file)?;
         }
-        if request.vocab_only {
-            model.plan.tensors.clear();
-        }
         let idle = request.overrides.idle(&model.plan.tensors);
         let mut notes: Vec<String> =
             idle.map(|pattern| format!("--tensor-type {pattern}: matches the name of no matrix")).collect();
+        if request.vocab_only {
+            model.plan.tensors.clear();
+        }
         notes.extend(card.warning.take());
         let Model { config, plan, tokenizer, name, .. } = &model;
         let imatrix = request.imatrix.as_deref().map(ImportanceMatrix::load).transpose()?;
@@ -132,7 +129,7 @@ impl Job {
         let mut outputs: Vec<Output> = Vec::new();
         let vocabulary = [FileType::F16]; // what a file without weights says, as llama.cpp's does
         for &file_type in if request.vocab_only { &vocabulary } else { request.types.as_slice() } {
-            let path = output_path(request, name, file_type);
+            let path = output_path(request, name, file_type)?;
             if outputs.iter().any(|other| other.path == path) {
                 let message =
                     format!("{}: would be written twice: put {{type}} into --output", path.display());
@@ -149,10 +146,13 @@ impl Job {
             request.given.override_kv.iter().try_for_each(|text| metadata::override_kv(&mut keys, text))?;
             let split = Split::new(keys, shapes(plan, &recipe), request.split_max_bytes)?;
             let mut output = Output { path, recipe, split, modelfile: None };
-            if request.modelfile && !request.vocab_only {
-                output.modelfile = Some(modelfile_beside(&output, tokenizer)?);
+            if request.modelfile && !request.vocab_only && output.split.files.len() == 1 {
+                output.modelfile = modelfile_beside(&output.path, tokenizer)?;
             }
             outputs.push(output);
+        }
+        if request.modelfile && outputs.iter().any(|output| output.split.files.len() > 1) {
+            notes.push("no Modelfile: Ollama imports no split GGUF".to_owned());
         }
         let receipt = match &request.receipt {
             Some(file) => {
@@ -162,61 +162,9 @@ impl Job {
             None => None,
         };
         let force = request.force;
-        Ok(Job { importance, without_importance, outputs, notes, receipt, force, model })
-    }
-
-    /// Creates every output, with its disk space reserved, under a temporary name.
-    ///
-    /// # Errors
-    /// When an output exists, cannot be written, or does not fit its disk.
-    pub fn create_outputs(&self) -> Result<Outputs> {
-        let mut created = Outputs { writers: Vec::new(), modelfiles: Vec::new(), receipt: None };
-        if let Some((path, _)) = &self.receipt {
-            created.receipt = Some(Pending::create(path, self.force)?);
-        }
-        for output in &self.outputs {
-            let mut writer = SplitWriter::create(&output.path, &output.split, self.force)?;
-            if self.receipt.is_some() {
-                writer.record_hashes();
-            }
-            created.writers.push(writer);
-            if let Some((path, text)) = &output.modelfile {
-                let mut modelfile = Pending::create(path, self.force)?;
-                modelfile.write_all(text.as_bytes())?;
-                created.modelfiles.push(modelfile);
-            }
-        }
-        Ok(created)
-    }
-
-    /// Fills the outputs, which keep their temporary names; nothing is left of any when one fails.
-    ///
-    /// # Errors
-    /// When an output cannot be written, a weight is damaged, or the user stops the run.
-    pub fn fill(
-        &self,
-        outputs: Outputs,
-        options: pipeline::Options,
-        watch: &dyn pipeline::Watch,
-    ) -> Result<Outputs> {
-        let Outputs { writers, modelfiles, mut receipt } = outputs;
-        let writers = pipeline::run(&self.work(), writers, options, watch)?;
-        if let (Some(file), Some((_, begun))) = (&mut receipt, &self.receipt) {
-            file.write_all(self.finish_receipt(begun.clone(), &writers)?.to_json().as_bytes())?;
-        }
-        self.model.checkpoint.refuse_changed()?;
-        Ok(Outputs { writers, modelfiles, receipt })
-    }
-
-    fn finish_receipt(&self, mut receipt: Receipt, writers: &[SplitWriter]) -> Result<Receipt> {
-        receipt.add_shards(&self.model.checkpoint)?;
-        for (file, bytes, hash) in writers.iter().flat_map(SplitWriter::hashes) {
-            receipt.add_output(file, bytes, hash);
-        }
-        for (file, text) in self.outputs.iter().filter_map(|output| output.modelfile.as_ref()) {
-            receipt.add_output(file, text.len() as u64, Some(sha256(text.as_bytes())));
-        }
-        Ok(receipt)
+        let job = Job { importance, without_importance, outputs, notes, receipt, force, model };
+        job.check_targets(request)?;
+        Ok(job)
     }
 
     /// What the pipeline works on.
@@ -253,22 +201,6 @@ impl Job {
     }
 }
 
-impl Outputs {
-    /// For each output, the names that its files will have, and where they are until then.
-    pub fn files(&self) -> impl Iterator<Item = Vec<(&Path, &Path)>> {
-        self.writers.iter().map(SplitWriter::files)
-    }
-
-    /// Gives the files their names.
-    ///
-    /// # Errors
-    /// When a file is not full, or the system cannot sync or rename.
-    pub fn publish(self) -> Result<()> {
-        self.writers.into_iter().try_for_each(SplitWriter::finish)?;
-        self.modelfiles.into_iter().chain(self.receipt).try_for_each(Pending::publish)
-    }
-}
-
 impl Output {
     /// The files' names: one, or those of the parts.
     pub fn paths(&self) -> Vec<PathBuf> {
@@ -298,13 +230,13 @@ impl Output {
     }
 }
 
-fn modelfile_beside(output: &Output, tokenizer: &Tokenizer) -> Result<(PathBuf, String)> {
-    let paths = output.paths();
-    let gguf = paths.first().unwrap_or(&output.path);
-    let name = gguf.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+/// None beside what has no name: that is refused when it is to be created.
+fn modelfile_beside(gguf: &Path, tokenizer: &Tokenizer) -> Result<Option<(PathBuf, String)>> {
+    let Some(name) = gguf.file_name() else { return Ok(None) };
+    let name = name.to_str().ok_or_else(|| {
         Error::Usage(format!("{}: its name does not fit a Modelfile: give --no-modelfile", gguf.display()))
     })?;
-    Ok((output.path.with_extension("Modelfile"), ollama::modelfile(name, tokenizer)?))
+    Ok(Some((gguf.with_extension("Modelfile"), ollama::modelfile(name, tokenizer)?)))
 }
 
 fn shapes(plan: &Plan, recipe: &Recipe) -> Vec<(String, Vec<usize>, quant::Format)> {
@@ -317,12 +249,15 @@ fn shapes(plan: &Plan, recipe: &Recipe) -> Vec<(String, Vec<usize>, quant::Forma
     shaped.collect()
 }
 
-fn output_path(request: &Request, name: &Name, file_type: FileType) -> PathBuf {
+fn output_path(request: &Request, name: &Name, file_type: FileType) -> Result<PathBuf> {
     let type_name = if request.vocab_only { "vocab".to_owned() } else { file_type.to_string() };
-    let Some(output) = &request.output else { return PathBuf::from(name.file_name(&type_name)) };
+    let Some(output) = &request.output else { return Ok(PathBuf::from(name.file_name(&type_name))) };
     match output.to_str() {
-        Some(text) if text.contains("{type}") => PathBuf::from(text.replace("{type}", &type_name)),
-        _ => Path::new(output).to_owned(),
+        Some(text) => Ok(PathBuf::from(text.replace("{type}", &type_name))),
+        None if output.to_string_lossy().contains("{type}") => {
+            Err(Error::mismatch(output, "", "{type} in a name that is not UTF-8", "UTF-8 around it"))
+        }
+        None => Ok(output.clone()),
     }
 }
 

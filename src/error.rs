@@ -44,6 +44,9 @@ pub enum Error {
     /// The user stopped the run.
     #[error("interrupted, nothing was written")]
     Interrupted,
+    /// The user stopped a judgement.
+    #[error("interrupted, nothing was judged")]
+    NotJudged,
 }
 
 impl Error {
@@ -72,7 +75,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Refuted { .. } => 1,
-            Error::Interrupted => 130, // 128 + SIGINT, as shells report it
+            Error::Interrupted | Error::NotJudged => 130, // 128 + SIGINT, as shells report it
             _ => 2,
         }
     }

@@ -1,6 +1,7 @@
 //! The command line: parse, run, print the error once.
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use glm2llama::cli;
@@ -9,7 +10,7 @@ fn main() -> ExitCode {
     match cli::parse().and_then(cli::run) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("glm2llama: {error}");
+            let _ = writeln!(std::io::stderr(), "glm2llama: {error}"); // the code tells it too
             ExitCode::from(error.exit_code())
         }
     }

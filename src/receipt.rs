@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hash::{hex, sha256_of};
 use crate::input::{self, read_capped};
@@ -14,7 +13,7 @@ use crate::provenance::VERSION;
 use crate::request::Request;
 
 /// What a conversion reads of a model's folder besides weights, where it is there.
-const MODEL_FILES: [&str; 11] = [
+pub(crate) const MODEL_FILES: [&str; 11] = [
     "config.json",
     "generation_config.json",
     "tokenizer_config.json",
@@ -89,15 +88,9 @@ impl Receipt {
         Ok(Receipt { glm2llama: VERSION.to_owned(), model, given, outputs: Vec::new() })
     }
 
-    /// Adds the checkpoint's shards, when their weights have been read.
-    ///
-    /// # Errors
-    /// When what is left of a shard cannot be read.
-    pub fn add_shards(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        for (file, bytes, hash) in checkpoint.hashes()? {
-            self.model.push(Entry { sha256_of_64k_blocks: Some(hash), ..Entry::new(file, 1, bytes) });
-        }
-        Ok(())
+    /// Adds a shard of the checkpoint, with the hash of its blocks.
+    pub fn add_shard(&mut self, file: &Path, bytes: u64, hash: String) {
+        self.model.push(Entry { sha256_of_64k_blocks: Some(hash), ..Entry::new(file, 1, bytes) });
     }
 
     /// Adds a file that was written.
@@ -120,33 +113,34 @@ impl Receipt {
     }
 
     /// Hashes the files of the model's folder again, and these outputs, which may have other names by now.
+    /// `go_on` is asked all along.
     ///
     /// # Errors
-    /// When a file cannot be read.
-    pub fn check(&self, folder: &Path, outputs: &[&Path]) -> Result<Check> {
+    /// When a file cannot be read, and as `go_on` does.
+    pub fn check(&self, folder: &Path, outputs: &[&Path], go_on: &dyn Fn() -> Result<()>) -> Result<Check> {
         let mut check = Check::default();
         for entry in &self.model {
             // A name out of the folder would let a receipt ask after any file.
             let file = (!entry.file.contains('/')).then(|| folder.join(&entry.file));
             match file.filter(|file| file.is_file()) {
-                Some(file) => check.add(entry.difference(&file)?),
+                Some(file) => check.add(entry.difference(&file, go_on)?),
                 None => check.add(Some(format!("{}: not in the folder", entry.file))),
             }
         }
         for output in outputs {
             let name = base_name(output);
             check.add(match self.outputs.iter().find(|entry| entry.file == name) {
-                Some(entry) => entry.difference(output)?,
-                None => self.renamed(output)?,
+                Some(entry) => entry.difference(output, go_on)?,
+                None => self.renamed(output, go_on)?,
             });
         }
         Ok(check)
     }
 
     /// One output that agrees is enough.
-    fn renamed(&self, output: &Path) -> Result<Option<String>> {
+    fn renamed(&self, output: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<Option<String>> {
         for entry in &self.outputs {
-            if entry.difference(output)?.is_none() {
+            if entry.difference(output, go_on)?.is_none() {
                 return Ok(None);
             }
         }
@@ -175,7 +169,7 @@ impl Entry {
     }
 
     /// What differs in the file, in words.
-    fn difference(&self, path: &Path) -> Result<Option<String>> {
+    fn difference(&self, path: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<Option<String>> {
         let mut file = input::open(path)?;
         let length = file.metadata().map_err(Error::io(path, "read"))?.len();
         let differs = |what: String| Ok(Some(format!("{}: {what}", base_name(path))));
@@ -185,6 +179,7 @@ impl Entry {
         let (mut whole, mut blocks) = (Sha256::new(), Sha256::new());
         let mut block = Vec::new();
         loop {
+            go_on()?;
             block.clear();
             let read =
                 file.by_ref().take(64 << 10).read_to_end(&mut block).map_err(Error::io(path, "read"))?;

@@ -42,7 +42,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("output", &[]),
     ("pipeline", &["checkpoint", "lora", "remap", "sink"]),
     ("provenance", &["gguf", "recipe", "request"]),
-    ("receipt", &["checkpoint", "provenance", "request"]),
+    ("receipt", &["provenance", "request"]),
     ("recipe", &["config", "remap"]),
     ("remap", &["checkpoint", "config"]),
     ("request", &["model", "recipe"]),

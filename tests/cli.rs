@@ -128,6 +128,78 @@ fn a_template_that_is_left_out_is_warned_of() {
     assert!(!run(&["--chat-template", own.to_str().expect("UTF-8")]).contains(warning));
 }
 
+#[test]
+fn a_split_output_has_no_modelfile() {
+    let (model, out) = (model(), Dir::new());
+    let run = Cmd::new("convert").arg(model.path()).args(&[
+        "-t",
+        "F16",
+        "--split-max-size",
+        "800K",
+        "-o",
+        "m.gguf",
+    ]);
+    let run = run.current_dir(out.path()).succeed();
+    let line = "warning: no Modelfile: Ollama imports no split GGUF";
+    assert!(run.stderr.lines().any(|found| found == line), "{}", run.stderr);
+    assert!(
+        out.names().len() > 1 && out.names().iter().all(|name| name.ends_with(".gguf")),
+        "{:?}",
+        out.names()
+    );
+}
+
+#[test]
+fn a_vocabularys_tensor_types_are_held_against_the_whole_model() {
+    let (model, out) = (model(), Dir::new());
+    let run = |pattern: &str| {
+        let run =
+            Cmd::new("convert").arg(model.path()).args(&["-f", "--vocab-only", "--tensor-type", pattern]);
+        run.arg("-o").arg(out.join("m.gguf")).succeed().stderr
+    };
+    assert!(!run("ffn_down=Q8_0").contains("matches the name of no matrix"));
+    assert!(run("ffn_sideways=Q8_0").contains("--tensor-type ffn_sideways: matches the name of no matrix"));
+}
+
+#[test]
+fn a_full_disk_behind_stdout_or_stderr() {
+    let (model, out) = (model(), Dir::new());
+    let file = out.join("m.gguf");
+    Cmd::new("convert").arg(model.path()).args(&["-q", "-o"]).arg(&file).succeed();
+    let run = |stream: &str, arguments: &[&str]| {
+        let full = fs::File::options().write(true).open("/dev/full").expect("there is one");
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_glm2llama"));
+        command.args(arguments);
+        if stream == "stdout" {
+            command.stdout(full)
+        } else {
+            command.stderr(full)
+        };
+        let output = command.output().expect("it starts");
+        (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
+    };
+    let (folder, file) = (model.path().to_str().unwrap(), file.to_str().unwrap());
+    let commands: [&[&str]; 8] = [
+        &["inspect", file],
+        &["inspect", file, "--json"],
+        &["plan", folder, "--json"],
+        &["plan", folder],
+        &["man"],
+        &["completions", "bash"],
+        &["verify", folder, file, "--weights-only"],
+        &["verify", folder, file, "--weights-only", "--json"],
+    ];
+    for arguments in commands {
+        let (code, stderr) = run("stdout", arguments);
+        let line = "glm2llama: cannot write to stdout: No space left on device (os error 28)\n";
+        assert!(stderr.ends_with(line), "{arguments:?}: {stderr}");
+        assert_eq!(code, Some(2), "{arguments:?}");
+    }
+    for arguments in [&["inspect", "nosuch"] as &[&str], &["plan", "nosuch"], &["inspect", "--nosuch"]] {
+        assert_eq!(run("stderr", arguments).0, Some(2), "{arguments:?}");
+    }
+}
+
 /// The parser, the completions and the manual come from one description: all name every command.
 #[test]
 fn completions_and_manual_name_every_command() {

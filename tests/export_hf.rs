@@ -157,6 +157,7 @@ fn the_config_is_a_stock_llamas() {
     Cmd::new("export-hf").arg(&model).arg(&out).args(&["--quiet", "--dtype", "bf16"]).succeed();
     let config = json(&out.join("config.json"));
     assert_eq!(config["architectures"], serde_json::json!(["LlamaForCausalLM"]));
+    assert_eq!(config["glm2llama"], env!("CARGO_PKG_VERSION"));
     assert_eq!(config["torch_dtype"], "bfloat16");
     assert_eq!(config["rope_theta"], 2.5e11);
     let factors = [vec![1.0; 8], vec![1e30; 8]].concat();
@@ -184,6 +185,8 @@ fn what_cannot_be_is_refused_in_one_line_and_leaves_nothing() {
     tiny.write(&model, &tiny_tokenizer()).unwrap();
     fs::create_dir(dir.join("mine")).unwrap();
     fs::write(dir.join("mine/thesis.tex"), "precious").unwrap();
+    let no_export = "found no export of glm2llama in it, expected one: --force replaces nothing else; choose another \
+                     folder or remove it";
     let cases: [(&str, &[&str], &str); 7] = [
         (
             "out",
@@ -193,9 +196,9 @@ fn what_cannot_be_is_refused_in_one_line_and_leaves_nothing() {
         ("out", &["--max-shard-size", "5TB"], "--max-shard-size: found `5TB`, expected a whole number"),
         ("out", &["--dtype", "F16"], "expected weights that fit F16"),
         ("mine", &[], "exists already: give --force"),
-        ("mine", &["--force"], "found thesis.tex in it, expected only what an export writes"),
-        ("model", &["--force"], "architectures: found another model, expected LlamaForCausalLM"),
-        ("no/such/out", &[], "no/such/out: cannot write"),
+        ("mine", &["--force"], no_export),
+        ("model", &["--force"], no_export),
+        ("no/such/out", &[], "no/such: found no such folder, expected the output's"),
     ];
     for (out, options, expected) in cases {
         let run = Cmd::new("export-hf").arg(&model).arg(dir.join(out)).arg("--quiet").args(options);

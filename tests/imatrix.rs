@@ -194,3 +194,17 @@ fn what_does_not_fit_the_model_is_refused() {
     refused(&|entries| entries[1].1[7] = -1.0, &format!("{name}: found -0.25"));
     refused(&|entries| entries[1].0 = entries[2].0.clone(), "found it twice");
 }
+
+#[test]
+fn the_matrix_is_not_replaced_even_with_force() {
+    let (model, out) = (model(), Dir::new());
+    let imatrix = out.join("m.dat");
+    write_dat(&imatrix, &sums(FFN));
+    let before = fs::read(&imatrix).unwrap();
+    let run = Cmd::new("convert").arg(model.path()).args(&["-f", "--imatrix", "m.dat", "-o", "m.dat"]);
+    let run = run.current_dir(out.path()).exit_with(2);
+    let expected = "glm2llama: m.dat: found a file that this conversion reads, expected another name";
+    assert!(run.stderr.starts_with(expected), "{}", run.stderr);
+    assert!(fs::read(&imatrix).unwrap() == before);
+    assert_eq!(out.names(), ["m.dat"]);
+}

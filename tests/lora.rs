@@ -306,3 +306,20 @@ fn the_run_says_what_was_merged() {
     let run = run.arg("--lora").arg(format!("{}=2", folder.display())).succeed();
     assert!(run.stderr.contains("style: 9 matrices, rank 4 times 3"), "{}", run.stderr);
 }
+
+#[test]
+fn an_adapters_files_are_not_replaced_even_with_force() {
+    let (model, adapters) = (Dir::new(), Dir::new());
+    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
+    adapter(&adapters.join("style"), 4, 1, &config(4, 6.0));
+    for name in ["style/adapter_config.json", "style/adapter_model.safetensors"] {
+        let before = fs::read(adapters.join(name)).unwrap();
+        let run = Cmd::new("convert").arg(model.path()).args(&["-f", "--lora", "style", "-o", "m.gguf"]);
+        let run = run.args(&["--receipt", name]).current_dir(adapters.path()).exit_with(2);
+        let expected =
+            format!("glm2llama: {name}: found a file that this conversion reads, expected another name");
+        assert!(run.stderr.starts_with(&expected), "{}", run.stderr);
+        assert!(fs::read(adapters.join(name)).unwrap() == before);
+        assert_eq!(adapters.names(), ["style"]);
+    }
+}

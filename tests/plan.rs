@@ -87,6 +87,21 @@ fn a_plan_of_a_split_output_names_its_files() {
 }
 
 #[test]
+fn what_convert_would_refuse_is_warned_of() {
+    let (model, out) = (testdata("models/tiny-chatglm3"), Dir::new());
+    std::fs::write(out.join("a.gguf"), "precious").expect("written");
+    let plan = |arguments: &[&str]| {
+        Cmd::new("plan").arg(&model).args(arguments).current_dir(out.path()).succeed().stderr
+    };
+    let exists = "warning: convert would refuse this: a.gguf: exists already: give --force to replace it\n";
+    assert!(plan(&["-o", "a.gguf"]).contains(exists));
+    assert!(!plan(&["-o", "a.gguf", "--force"]).contains("warning"));
+    assert!(!plan(&["-o", "b.gguf"]).contains("warning"));
+    let folder = "warning: convert would refuse this: no/such: found no such folder, expected the output's\n";
+    assert!(plan(&["-o", "no/such/a.gguf"]).contains(folder));
+}
+
+#[test]
 fn weights_are_not_read() {
     let (model, out) = (Dir::new(), Dir::new());
     Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");

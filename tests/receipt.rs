@@ -5,8 +5,12 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use glm2llama::convert::Job;
 use glm2llama::gguf::{GgufFile, Value};
+use glm2llama::model;
+use glm2llama::pipeline::{DEFAULT_MEMORY_BYTES, Options, Watch};
 use glm2llama::receipt::Receipt;
+use glm2llama::request::Request;
 use sha2::{Digest, Sha256};
 use support::command::convert;
 use support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
@@ -77,7 +81,7 @@ fn a_receipt_has_the_hash_of_every_file() {
     let modelfile = out.join("m.Modelfile");
     let expected = [("m.gguf", &Some(sha256(&file))), ("m.Modelfile", &Some(sha256(&modelfile)))];
     assert_eq!(outputs, expected);
-    let check = found.check(model.path(), &[&file, &plain]).unwrap();
+    let check = found.check(model.path(), &[&file, &plain], &|| Ok(())).unwrap();
     assert_eq!((check.same, check.differing), (found.model.len() + 2, vec![]));
 }
 
@@ -92,7 +96,7 @@ fn what_options_name_is_in_the_receipt_and_leaves_no_trace_in_the_keys() {
     let found = Receipt::load(&receipt).unwrap();
     let given: Vec<_> = found.given.iter().map(|entry| (entry.file.as_str(), &entry.sha256)).collect();
     assert_eq!(given, [("my.jinja", &Some(sha256(&template)))]);
-    assert_eq!(found.check(model.path(), &[&file]).unwrap().differing, [""; 0]);
+    assert_eq!(found.check(model.path(), &[&file], &|| Ok(())).unwrap().differing, [""; 0]);
 }
 
 #[test]
@@ -143,4 +147,33 @@ fn verify_holds_both_against_the_receipt() {
     fs::write(&receipt, json.replace("\"given\"", "\"taken\"")).unwrap();
     let run = verify().exit_with(2);
     assert!(run.stderr.contains("receipt.json: is no receipt: unknown field `taken`"), "{}", run.stderr);
+}
+
+/// Without weights to convert all the time goes into hashing them.
+#[test]
+fn a_run_is_stopped_while_it_hashes() {
+    struct Stopped;
+    impl Watch for Stopped {
+        fn advanced(&self, _: usize, _: u64) {}
+        fn stopped(&self) -> bool {
+            true
+        }
+    }
+    let (model, out) = (sharded(), Dir::new());
+    let job = Job::prepare(&Request {
+        model: model::Request { folder: model.path().to_owned(), ..Default::default() },
+        output: Some(out.join("m.gguf")),
+        receipt: Some(out.join("receipt.json")),
+        vocab_only: true,
+        ..Default::default()
+    });
+    let job = job.expect("a good model");
+    let options = Options {
+        threads: 1.try_into().unwrap(),
+        memory_bytes: DEFAULT_MEMORY_BYTES,
+        backend: quant::Backend::detect(),
+    };
+    let stopped = job.fill(job.create_outputs().expect("created"), options, &Stopped).unwrap_err();
+    assert_eq!(stopped.to_string(), "interrupted, nothing was written");
+    assert_eq!(out.names(), [""; 0]);
 }

@@ -170,7 +170,12 @@ fn requests_that_cannot_be() {
         &["invalid value 'Q4_K_XL' for '--type <NAME>'", "F32, F16", "IQ4_XS"],
     );
     refused_with(tiny(), ok, &["--output", "/usr"], &["/usr: found a folder"]);
-    refused_with(tiny(), ok, &["--output", "no/such/folder.gguf"], &["no/such/folder.gguf: cannot write"]);
+    refused_with(
+        tiny(),
+        ok,
+        &["--output", "no/such/folder.gguf"],
+        &["no/such: found no such folder, expected the output's"],
+    );
     let twice = ["--type", "F16", "--type", "Q8_0", "--output", "one.gguf"];
     refused_with(tiny(), ok, &twice, &["one.gguf: would be written twice", "{type}"]);
     refused_with(
@@ -195,6 +200,114 @@ fn an_existing_output_is_kept_unless_forced() {
     run().arg("--force").succeed();
     assert!(fs::read(&file).unwrap().starts_with(b"GGUF"));
     assert_eq!(out.names(), ["m.Modelfile", "m.gguf"]);
+}
+
+/// `convert` of a tiny model with these arguments, run in its parent folder, says this line and changes nothing.
+#[track_caller]
+fn refused_beside(arguments: &[&str], expected: &str) {
+    let dir = Dir::new();
+    Checkpoint::tiny().write(&dir.join("m3"), &tiny_tokenizer()).expect("written");
+    fs::write(dir.join("md.json"), r#"{"general.author": "me"}"#).unwrap();
+    fs::write(dir.join("my.jinja"), "{{ messages }}").unwrap();
+    let state = || -> Vec<_> {
+        let files = [dir.path().to_owned(), dir.join("m3")]
+            .into_iter()
+            .flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
+        let mut files: Vec<_> = files.map(|file| (fs::read(&file).ok(), file)).collect();
+        files.sort_by(|a, b| a.1.cmp(&b.1));
+        files
+    };
+    let before = state();
+    let run = Cmd::new("convert").arg("m3").args(arguments).current_dir(dir.path()).exit_with(2);
+    assert_eq!(run.stderr, format!("glm2llama: {expected}\n"), "{arguments:?}");
+    assert!(state() == before, "{arguments:?} changed something");
+}
+
+#[test]
+fn what_a_conversion_reads_is_not_replaced_even_with_force() {
+    let read = |name: &str| {
+        format!(
+            "{name}: found a file that this conversion reads, expected another name: --force does not replace it"
+        )
+    };
+    for name in ["m3/model.safetensors", "m3/tokenizer.model", "m3/config.json", "./m3/../m3/config.json"] {
+        refused_beside(&["-f", "-o", name], &read(name));
+        refused_beside(&["-f", "-o", "a.gguf", "--receipt", name], &read(name));
+    }
+    let given = [("--metadata", "md.json"), ("--chat-template", "my.jinja")];
+    for (option, name) in given {
+        refused_beside(&["-f", option, name, "-o", name], &read(name));
+        refused_beside(&["-f", option, name, "--receipt", name], &read(name));
+    }
+}
+
+#[test]
+fn names_that_no_file_can_have() {
+    let folder = |name: &str| format!("{name}: found a folder, expected the name of the file to write");
+    for name in [".", "..", "/", "m3"] {
+        refused_beside(&["-f", "-o", name], &folder(name));
+        refused_beside(&["-f", "-o", "a.gguf", "--receipt", name], &folder(name));
+    }
+    for name in ["newdir/", "newdir/."] {
+        let expected = format!("{name}: found the name of a folder, expected that of a file");
+        refused_beside(&["-o", name], &expected);
+        refused_beside(&["-o", "a.gguf", "--receipt", name], &expected);
+    }
+    let long = |name: &str| format!("{name}: found a name of {} bytes, expected at most 255", name.len());
+    let (name, stem) = (format!("{}.gguf", "x".repeat(250)), "x".repeat(246));
+    refused_beside(&["-o", &format!("{name}f")], &long(&format!("{name}f")));
+    refused_beside(&["-o", &format!("{stem}.gguf")], &long(&format!("{stem}.Modelfile")));
+    refused_beside(
+        &["-o", "a.gguf", "--receipt", &name.replace("gguf", "jsonl")],
+        &long(&name.replace("gguf", "jsonl")),
+    );
+    let first = format!("{stem}-00001-of-00003.gguf");
+    refused_beside(&["-o", &format!("{stem}.gguf"), "--split-max-size", "300K"], &long(&first));
+}
+
+#[test]
+fn devices_and_pipes_are_not_replaced() {
+    refused_beside(
+        &["-f", "-o", "/dev/null"],
+        "/dev/null: found no regular file, expected a file or nothing there",
+    );
+    let dir = Dir::new();
+    let pipe = dir.join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    if made.is_ok_and(|status| status.success()) {
+        let pipe = pipe.to_str().unwrap();
+        let expected = format!("{pipe}: found no regular file, expected a file or nothing there");
+        refused_beside(&["-f", "-o", pipe], &expected);
+        refused_beside(&["-f", "-o", "a.gguf", "--receipt", pipe], &expected);
+    }
+}
+
+#[test]
+fn two_files_of_one_name() {
+    refused_beside(
+        &["-o", "a.gguf", "--receipt", "a.gguf"],
+        "a.gguf: would be written twice: give another --receipt",
+    );
+    refused_beside(
+        &["-o", "a.gguf", "--receipt", "./a.Modelfile"],
+        "./a.Modelfile: would be written twice: give another --receipt",
+    );
+    let modelfile = "a.Modelfile: would be written twice: give --no-modelfile or another --output";
+    refused_beside(&["-t", "F16", "-t", "Q8_0", "-o", "a.{type}"], modelfile);
+    refused_beside(&["-o", "a.Modelfile"], modelfile);
+    refused_beside(&["-t", "F16", "-t", "f16", "-o", "a.{type}.gguf"], "--type F16: given twice");
+}
+
+#[test]
+fn a_type_in_a_name_that_is_not_utf8() {
+    use std::os::unix::ffi::OsStrExt;
+    let (model, out) = (Dir::new(), Dir::new());
+    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
+    let name = std::ffi::OsStr::from_bytes(b"m\xff.{type}.gguf");
+    let run = Cmd::new("convert").arg(model.path()).arg("-o").arg(name).current_dir(out.path()).exit_with(2);
+    let expected = ".{type}.gguf: found {type} in a name that is not UTF-8, expected UTF-8 around it\n";
+    assert!(run.stderr.ends_with(expected), "{}", run.stderr);
+    assert_eq!(out.names(), [""; 0]);
 }
 
 /// A disk too small for the output: a file system of its own, where the test may mount one.

@@ -249,12 +249,10 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn hashes(&self) -> Result<Vec<(&Path, u64, String)>> {
-        let mut hashes = Vec::new();
-        for (Shard { path, file, state }, blocks) in self.shards.iter().zip(self.hashes.iter().flatten()) {
-            hashes.push((path.as_path(), state.0, lock(blocks).finish(path, file)?));
-        }
-        Ok(hashes)
+    pub fn hashes(&self) -> impl Iterator<Item = Result<(&Path, u64, String)>> {
+        self.shards.iter().zip(self.hashes.iter().flatten()).map(|(Shard { path, file, state }, blocks)| {
+            Ok((path.as_path(), state.0, lock(blocks).finish(path, file)?))
+        })
     }
 
     /// Refuses files that were written to since they were opened: what was read may be of two versions.

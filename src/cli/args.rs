@@ -62,7 +62,7 @@ const VERIFY_CODES: &str = "Examples:
   glm2llama verify chatglm3-6b ChatGLM3-6B-Q4_K_M.gguf --weights-only --receipt receipt.json
 
 Exit codes: 0 the same model, within what the file's formats allow; 1 not the same, and \
-what is to blame is named; 2 it could not be judged.";
+what is to blame is named; 2 it could not be judged; 130 interrupted.";
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Verify {

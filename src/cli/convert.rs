@@ -8,6 +8,7 @@ use super::report::{Report, Start, Summary};
 use super::{options, plan, size, verify};
 use crate::convert::{Job, Output};
 use crate::error::{Error, Result};
+use crate::output;
 use crate::pipeline::Options;
 use crate::recipe::FileType;
 use crate::request::Request;
@@ -33,6 +34,9 @@ pub(super) fn run(args: &Convert) -> Result<()> {
             report.verified(&output.path, &line);
         }
     }
+    if stop.requested() {
+        return Err(Error::Interrupted);
+    }
     filled.publish()?;
     report.summary(&Summary::new(&job, started.elapsed()));
     Ok(())
@@ -42,7 +46,13 @@ pub(super) fn run(args: &Convert) -> Result<()> {
 pub(super) fn plan(args: &Convert) -> Result<()> {
     let options = pipeline_options(args)?;
     let job = prepare(args)?;
-    if !announce(args, &job).is_quiet() {
+    let report = announce(args, &job);
+    for target in job.targets() {
+        if let Err(error) = output::check(&target, args.force) {
+            report.warning(&format!("convert would refuse this: {error}"));
+        }
+    }
+    if !report.is_quiet() {
         plan::print(&job, options.memory_bytes as u64, args.all, args.json);
     }
     Ok(())

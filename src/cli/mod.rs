@@ -28,16 +28,18 @@ use crate::error::Result;
 /// Runs the command that the user named; the code is not 0 when it ran and its answer is no.
 ///
 /// # Errors
-/// Whatever the command refuses; the error itself is not printed.
+/// Whatever the command refuses, the error itself not printed; and when stdout cannot be written.
 pub fn run(args: Args) -> Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
     match args.command {
         Command::Convert(args) => convert::run(&args)?,
         Command::Plan(args) => convert::plan(&args)?,
         Command::Inspect(args) => inspect::run(&args)?,
         Command::ExportHf(args) => export::run(&args)?,
-        Command::Verify(args) => return verify::run(&args),
+        Command::Verify(args) => code = verify::run(&args)?,
         Command::Completions { shell } => shell::completions(shell),
         Command::Man => shell::man(),
     }
-    Ok(ExitCode::SUCCESS)
+    print::end()?;
+    Ok(code)
 }

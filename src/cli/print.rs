@@ -1,8 +1,11 @@
 //! Lines on stdout and stderr, and how sizes are written.
 
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
+use std::sync::OnceLock;
 
 use serde::Serialize;
+
+use crate::error::{Error, Result};
 
 /// Bytes for people.
 pub(super) fn gigabytes(bytes: u64) -> String {
@@ -28,12 +31,35 @@ pub(super) fn json(event: &impl Serialize) {
     }
 }
 
-/// A result, on stdout. A reader that has gone away (a closed pipe) is no failure of the work.
+/// A result, on stdout.
 pub(super) fn out(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    write(format!("{line}\n").as_bytes());
+}
+
+/// Why stdout took less than everything.
+static CUT: OnceLock<io::Error> = OnceLock::new();
+
+/// Bytes on stdout. A reader that has gone away (a closed pipe) is no failure of the work; any other error is for
+/// [`end`], when the work is done.
+pub(super) fn write(bytes: &[u8]) {
+    let mut stdout = io::stdout();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let _ = CUT.set(error); // the first one tells
+        }
+        _ => {}
+    }
+}
+
+/// Fails when stdout took less than everything.
+pub(super) fn end() -> Result<()> {
+    match CUT.get() {
+        None => Ok(()),
+        Some(error) => Err(Error::Usage(format!("cannot write to stdout: {error}"))),
+    }
 }
 
 /// Anything but a result, on stderr.
 pub(super) fn note(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 
 use super::report::Report;
 use crate::error::{Error, Result};
@@ -20,13 +22,20 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Catches Ctrl-C, SIGTERM and SIGHUP from now on: to be called before the first file is made.
+    /// Catches Ctrl-C, SIGTERM and SIGHUP from now on: to be called before the first file is made. SIGXFSZ too, for
+    /// the write that is over the limit to fail with an error that can be told.
     pub(super) fn on_signals() -> Result<Stop> {
         let stopped = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stopped);
-        ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
-            .map_err(|e| Error::Usage(format!("cannot catch Ctrl-C: {e}")))?;
+        let flags = [SIGINT, SIGTERM, SIGHUP].map(|signal| (signal, Arc::clone(&stopped)));
+        for (signal, flag) in flags.into_iter().chain([(SIGXFSZ, Arc::default())]) {
+            flag::register(signal, flag).map_err(|e| Error::Usage(format!("cannot catch signals: {e}")))?;
+        }
         Ok(Stop(stopped))
+    }
+
+    /// One of the three came.
+    pub(super) fn requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -39,12 +48,12 @@ pub(super) struct Progress<'a> {
     bar: Option<ProgressBar>,
     /// When the last plain line was printed.
     last_line: Mutex<Instant>,
-    stopped: Arc<AtomicBool>,
+    stop: &'a Stop,
 }
 
 impl<'a> Progress<'a> {
     /// Starts the clock.
-    pub(super) fn new(total_bytes: u64, plan: &'a Plan, report: &'a Report, stop: &Stop) -> Progress<'a> {
+    pub(super) fn new(total_bytes: u64, plan: &'a Plan, report: &'a Report, stop: &'a Stop) -> Progress<'a> {
         let bar = (report.is_text() && std::io::stderr().is_terminal()).then(|| {
             let template = "{bar:24} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
             let style =
@@ -52,8 +61,7 @@ impl<'a> Progress<'a> {
             ProgressBar::new(total_bytes).with_style(style.progress_chars("=> "))
         });
         let now = Instant::now();
-        let stopped = Arc::clone(&stop.0);
-        Progress { report, plan, total_bytes, started: now, bar, last_line: Mutex::new(now), stopped }
+        Progress { report, plan, total_bytes, started: now, bar, last_line: Mutex::new(now), stop }
     }
 
     pub(super) fn finish(&self) {
@@ -88,7 +96,7 @@ impl Watch for Progress<'_> {
     }
 
     fn stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
+        self.stop.requested()
     }
 }
 

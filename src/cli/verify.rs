@@ -11,16 +11,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::args::{ModelArgs, Verify};
 use super::page;
 use super::print::note;
-use super::progress::Progress;
+use super::progress::{Progress, Stop};
 use super::verify_report::{Outcome, print};
 use crate::error::{Error, Result};
 use crate::gguf::GgufFile;
 use crate::input::read_capped;
-use crate::output::Pending;
+use crate::output::{Pending, identity};
 use crate::pipeline;
 use crate::receipt::Receipt;
 use crate::remap::RopeRatio;
-use crate::verify::{DEFAULT_TEXT, Facts, Finding, Function, Pair, RopeScale, Verdict, Watch, Weights};
+use crate::verify::{DEFAULT_TEXT, Facts, Finding, Function, Pair, RopeScale, Verdict, Watch};
 
 /// A page has 3 kB; only its first tokens are used.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
@@ -35,19 +35,26 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
         return Err(Error::Usage("--max-kld: expected a number from 0 on".to_owned()));
     }
     let pair = Pair::open(&args.folder, &args.file, scale(args.rope_ratio_applies_to))?;
-    let steps = Steps::new(!args.json);
+    if let Some(report) = &args.report {
+        keep_apart(report, args, &pair)?;
+    }
+    let stop = Stop::on_signals()?;
+    // Before the work: what is to be done with its result must be possible.
+    let page = args.report.as_ref().map(|file| Pending::create(file, true)).transpose()?;
+    let steps = Steps::new(!args.json, &stop);
     let mut facts = pair.facts()?;
     let mut unchanged = None;
     if let Some(receipt) = &args.receipt {
         let files: Vec<&Path> = pair.file.paths().collect();
-        let check = Receipt::load(receipt)?.check(&args.folder, &files)?;
+        let check = Receipt::load(receipt)?.check(&args.folder, &files, &|| steps.go_on())?;
         let finding = |problem| Finding { subject: "receipt".to_owned(), problem };
         facts.findings.extend(check.differing.into_iter().map(finding));
         unchanged = Some(check.same);
     }
     let weights = pair.weights(&steps)?;
     let weights_took = started.elapsed();
-    let function = if args.weights_only { None } else { function(&pair, &text, args, &weights, &steps)? };
+    let wrong = !(weights.findings.is_empty() && facts.findings.is_empty());
+    let function = if args.weights_only { None } else { function(&pair, &text, args, wrong, &steps)? };
     steps.finish();
     let verdict = Verdict::new(&weights, &facts, function.as_ref(), args.max_kld);
     let outcome = Outcome {
@@ -62,12 +69,11 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
         weights_took,
         took: started.elapsed(),
     };
-    if let Some(file) = &args.report {
-        let mut page = Pending::create(file, true)?;
-        page.write_all(page::render(&outcome).as_bytes())?;
-        page.publish()?;
-    }
     print(&outcome, args.json);
+    if let Some(mut file) = page {
+        file.write_all(page::render(&outcome).as_bytes())?;
+        file.publish()?;
+    }
     Ok(ExitCode::from(u8::from(!verdict.same)))
 }
 
@@ -92,6 +98,28 @@ pub(super) fn check_written(
     Err(Error::Refuted { file, problem: verdict.line })
 }
 
+/// The page replaces what it finds under its name, but nothing that this run reads.
+fn keep_apart(report: &Path, args: &Verify, pair: &Pair) -> Result<()> {
+    let Some(found) = identity(report) else { return Ok(()) };
+    let is = |file: &Path| identity(file) == Some(found);
+    let in_folder = || {
+        std::fs::read_dir(&args.folder)
+            .is_ok_and(|mut all| all.any(|entry| entry.is_ok_and(|entry| is(&entry.path()))))
+    };
+    let what = if pair.file.paths().any(is) {
+        "the file to be judged"
+    } else if args.receipt.as_deref().is_some_and(is) {
+        "the receipt"
+    } else if args.text.as_deref().is_some_and(is) {
+        "the text to run the models on"
+    } else if in_folder() {
+        "a file of the model's folder"
+    } else {
+        return Ok(());
+    };
+    Err(Error::mismatch(report, "", what, "another name for --report"))
+}
+
 fn scale(flag: Option<RopeRatio>) -> Option<RopeScale> {
     flag.map(|flag| match flag {
         RopeRatio::Base => RopeScale::Base,
@@ -108,18 +136,12 @@ impl Watch for Stoppable<'_> {
     }
 }
 
-/// Runs both models; a file that cannot be run is no obstacle when its weights tell already that it is wrong.
-fn function(
-    pair: &Pair,
-    text: &str,
-    args: &Verify,
-    weights: &Weights,
-    steps: &Steps,
-) -> Result<Option<Function>> {
+/// Runs both models; a file that cannot be run is no obstacle when it is known to be wrong already.
+fn function(pair: &Pair, text: &str, args: &Verify, wrong: bool, steps: &Steps) -> Result<Option<Function>> {
     let most = args.tokens as usize;
     match pair.function(text, most, steps) {
         Ok(function) => Ok(Some(function)),
-        Err(error) if !weights.findings.is_empty() && !matches!(error, Error::Interrupted) => {
+        Err(error) if wrong && !matches!(error, Error::NotJudged) => {
             note(&format!("the models were not run: {error}"));
             Ok(None)
         }
@@ -137,20 +159,25 @@ fn read_text(file: &Path) -> Result<String> {
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// How far the work is: a bar on a terminal, a plain line now and then elsewhere.
-struct Steps {
+struct Steps<'a> {
+    stop: &'a Stop,
     bar: Option<ProgressBar>,
     lines: bool,
     last: Mutex<Instant>,
 }
 
-impl Steps {
-    fn new(shown: bool) -> Steps {
+impl Steps<'_> {
+    fn new(shown: bool, stop: &Stop) -> Steps<'_> {
         let bar = (shown && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{msg:8} {bar:32} {percent} %  {elapsed}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(1).with_style(style.progress_chars("=> "))
         });
-        Steps { lines: shown && bar.is_none(), bar, last: Mutex::new(Instant::now()) }
+        Steps { stop, lines: shown && bar.is_none(), bar, last: Mutex::new(Instant::now()) }
+    }
+
+    fn go_on(&self) -> Result<()> {
+        if self.stop.requested() { Err(Error::NotJudged) } else { Ok(()) }
     }
 
     fn finish(&self) {
@@ -160,7 +187,7 @@ impl Steps {
     }
 }
 
-impl Watch for Steps {
+impl Watch for Steps<'_> {
     fn advanced(&self, part: &'static str, done: u64, total: u64) -> Result<()> {
         if let Some(bar) = &self.bar {
             bar.set_message(part);
@@ -173,11 +200,11 @@ impl Watch for Steps {
             *last = Instant::now();
             note(&format!("{part}: {} %", 100 * done / total.max(1)));
         }
-        Ok(())
+        self.go_on()
     }
 }
 
-impl Drop for Steps {
+impl Drop for Steps<'_> {
     fn drop(&mut self) {
         self.finish(); // on an error too: its line must not stand behind half a bar
     }

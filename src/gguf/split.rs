@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use quant::Format;
+use rustix::io::Errno;
 
 use super::{Layout, Metadata, TensorInfo, Value, Writer};
 use crate::error::{Error, Result};
+use crate::output::Pending;
 use crate::sink::{Shape, Sink};
 
 /// All are open at a time, and a system allows a process about a thousand files.
@@ -131,7 +133,14 @@ impl SplitWriter {
     /// When a file cannot be written or the disk is too full.
     pub fn create(path: &Path, split: &Split, replace: bool) -> Result<SplitWriter> {
         let files = split.paths(path).into_iter().zip(&split.files);
-        let writers = files.map(|(path, layout)| Writer::create(&path, layout.clone(), replace));
+        let writers = files.map(|(path, layout)| {
+            Writer::create(&path, layout.clone(), replace).map_err(|error| match &error {
+                Error::Io { source, .. } if split.files.len() > 1 && too_many_open(source) => {
+                    Error::Usage(format!("{error}: give a larger --split-max-size, or raise ulimit -n"))
+                }
+                _ => error,
+            })
+        });
         Ok(SplitWriter { writers: writers.collect::<Result<_>>()?, current: 0, start: 0 })
     }
 
@@ -153,14 +162,19 @@ impl SplitWriter {
         self.writers.iter().map(|writer| (writer.target(), writer.temporary())).collect()
     }
 
-    /// Gives the files their names, once all of them are whole.
+    /// The complete files, for [`publish`](crate::output::publish).
     ///
     /// # Errors
-    /// When tensors are missing, or the system cannot sync or rename.
-    pub fn finish(self) -> Result<()> {
-        self.writers.iter().try_for_each(Writer::require_whole)?;
-        self.writers.into_iter().try_for_each(Writer::finish)
+    /// When tensors are missing.
+    pub fn into_files(self) -> Result<Vec<Pending>> {
+        self.writers.into_iter().map(Writer::into_file).collect()
     }
+}
+
+/// This process has as many files open as it may, or the system has.
+fn too_many_open(error: &std::io::Error) -> bool {
+    let code = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| code == Some(errno.raw_os_error()))
 }
 
 impl Sink for SplitWriter {
@@ -211,7 +225,7 @@ mod tests {
                 .count(),
             0
         );
-        writer.finish().unwrap();
+        crate::output::publish(writer.into_files().unwrap()).unwrap();
         let expected = [&["a", "b"] as &[&str], &["c"], &["d"]];
         for (i, names) in expected.into_iter().enumerate() {
             let file =
@@ -236,7 +250,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = SplitWriter::create(&folder.path().join("m.gguf"), &split(32), false).unwrap();
         writer.write(0, &[0; 16]).unwrap();
-        assert!(writer.finish().unwrap_err().to_string().contains("b: was written out of step"));
+        assert!(writer.into_files().unwrap_err().to_string().contains("b: was written out of step"));
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     }
 }

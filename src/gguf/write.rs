@@ -55,8 +55,16 @@ impl Writer {
     /// # Errors
     /// When tensors are missing, or the system cannot sync or rename.
     pub fn finish(self) -> Result<()> {
+        self.into_file()?.publish()
+    }
+
+    /// The complete file, without its name yet.
+    ///
+    /// # Errors
+    /// When tensors are missing.
+    pub(super) fn into_file(self) -> Result<Pending> {
         self.require_whole()?;
-        self.file.publish()
+        Ok(self.file)
     }
 
     /// Every tensor was written.

@@ -5,12 +5,14 @@ use serde::Serialize;
 use crate::model::Model;
 use crate::tokenizer::Vocabulary;
 
-/// The class that loads an export.
-pub(super) const ARCHITECTURE: &str = "LlamaForCausalLM";
+/// The key that tells an export from any other Llama's folder; transformers passes over it.
+pub(super) const MARK: &str = "glm2llama";
 
 /// `LlamaConfig`.
 #[derive(Serialize)]
 pub(super) struct Config {
+    /// [`MARK`]: the version that wrote it.
+    glm2llama: &'static str,
     architectures: [&'static str; 1],
     model_type: &'static str,
     vocab_size: usize,
@@ -59,7 +61,8 @@ impl Config {
             original_max_position_embeddings: c.seq_length,
         };
         Config {
-            architectures: [ARCHITECTURE],
+            glm2llama: env!("CARGO_PKG_VERSION"),
+            architectures: ["LlamaForCausalLM"],
             model_type: "llama",
             vocab_size: c.padded_vocab_size,
             hidden_size: c.hidden_size,

@@ -137,6 +137,9 @@ impl Export {
         let writers = pipeline::run(&self.work(), vec![writer], options, watch)?;
         self.model.checkpoint.refuse_changed()?;
         writers.into_iter().try_for_each(Writer::finish)?;
+        if watch.stopped() {
+            return Err(Error::Interrupted);
+        }
         folder.publish()
     }
 

@@ -1,17 +1,23 @@
 //! A file in the making: a temporary beside its target, which takes the name only when it is whole.
 
+mod publish;
+mod target;
 mod temporary;
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+pub use publish::publish;
+pub(crate) use publish::sync_folder;
+pub use target::check;
+use target::{check_kind, exists};
+pub(crate) use target::{folder_of, identity};
 pub(crate) use temporary::{Kind, Temporary};
 
-/// An unfinished file. Dropping it deletes what was written; [`Pending::publish`] gives it its name.
+/// An unfinished file. Dropping it deletes what was written; [`publish`] gives it its name.
 #[derive(Debug)]
 pub struct Pending {
     target: PathBuf,
@@ -22,18 +28,12 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Creates the temporary file beside `target`, which stays as it is until [`Pending::publish`].
+    /// Creates the temporary file beside `target`, which stays as it is until [`publish`].
     ///
     /// # Errors
-    /// When the target is a folder, exists and may not be replaced, is being written by another run, or its folder
-    /// is not writable.
+    /// As for [`check`], and when the target is being written by another run, or its folder is not writable.
     pub fn create(target: &Path, replace: bool) -> Result<Pending> {
-        if target.is_dir() {
-            return Err(Error::mismatch(target, "", "a folder", "the name of the file to write"));
-        }
-        if target.symlink_metadata().is_ok() && !replace {
-            return Err(exists(target));
-        }
+        check(target, replace)?;
         let temporary = Temporary::create(target, Kind::File)?;
         Ok(Pending { target: target.to_owned(), temporary, replace, hash: None })
     }
@@ -49,13 +49,13 @@ impl Pending {
         let free = free_bytes(target).unwrap_or(0); // asked first: a failed reservation may have taken a part
         match fallocate(self.temporary.file(), FallocateFlags::empty(), 0, bytes) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()), // the file system cannot reserve
-            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Err(Error::mismatch(
+            Err(Errno::NOSPC) => Err(Error::mismatch(
                 target,
                 "",
                 format!("{free} bytes free on its disk"),
                 format!("{bytes} bytes"),
             )),
-            Err(e) => Err(Error::io(target, "reserve disk space for")(io::Error::from(e))),
+            Err(e) => Err(self.no_room(io::Error::from(e), &format!("{bytes} bytes"))),
         }
     }
 
@@ -74,7 +74,7 @@ impl Pending {
     /// # Errors
     /// When the system cannot write.
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
-        self.temporary.file().write_all(bytes).map_err(Error::io(&self.target, "write"))?;
+        self.temporary.file().write_all(bytes).map_err(|e| self.no_room(e, "more bytes"))?;
         if let Some(hash) = &mut self.hash {
             hash.update(bytes);
         }
@@ -104,35 +104,41 @@ impl Pending {
     /// # Errors
     /// When the system cannot sync or rename; the target is then as it was.
     pub fn publish(self) -> Result<()> {
-        self.sync()?;
+        publish(vec![self])
+    }
+
+    /// Gives it its name.
+    fn name(&mut self) -> Result<()> {
+        check_kind(&self.target)?; // it may have changed since
         self.temporary.rename(&self.target, self.replace).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => exists(&self.target),
-            _ => Error::io(&self.target, "name")(e),
-        })?;
-        // The rename itself must survive a power cut; a folder that cannot be synced is no reason to fail.
-        if let Ok(folder) = File::open(folder_of(&self.target)) {
-            let _ = folder.sync_all();
-        }
-        Ok(())
+            _ => Error::io(&self.target, "give the file its name")(e),
+        })
     }
-}
 
-fn exists(target: &Path) -> Error {
-    Error::input(target, "", "exists already: give --force to replace it")
+    /// Takes the name from it that it was given last.
+    fn take_back(&mut self) {
+        self.temporary.take_back(&self.target);
+    }
+
+    /// Where a limit stands in the way of `room`, it is named.
+    fn no_room(&self, error: io::Error, room: &str) -> Error {
+        let (found, remedy) = match error.kind() {
+            io::ErrorKind::FileTooLarge => (
+                "a limit on the size of a file",
+                ": raise ulimit -f, or give --split-max-size (export-hf: --max-shard-size)",
+            ),
+            io::ErrorKind::QuotaExceeded => ("a disk quota that is used up", ""),
+            _ => return Error::io(&self.target, "write")(error),
+        };
+        Error::mismatch(&self.target, "", found, format!("room for {room}{remedy}"))
+    }
 }
 
 /// What is free on the disk of a file to be, where the system tells.
 pub fn free_bytes(target: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(folder_of(target)).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
-/// The folder that a file of this name lies in.
-pub(crate) fn folder_of(target: &Path) -> &Path {
-    match target.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
 }
 
 #[cfg(test)]
@@ -156,11 +162,5 @@ mod tests {
         pending.publish().unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), b"new");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_folder_that_is_not_there_is_named_with_the_file() {
-        let error = Pending::create(Path::new("no/such/folder/m.gguf"), false).unwrap_err().to_string();
-        assert!(error.starts_with("no/such/folder/m.gguf: cannot write: "), "{error}");
     }
 }

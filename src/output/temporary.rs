@@ -6,14 +6,16 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::folder_of;
+use super::target::{folder_of, no_folder};
 use crate::error::{Error, Result};
+use crate::hash::sha256;
 
 /// A temporary file or folder of our own, locked. Dropping it deletes it.
 #[derive(Debug)]
@@ -22,10 +24,20 @@ pub(crate) struct Temporary {
     /// Open for its lock; a file is also written through it.
     file: File,
     kind: Kind,
-    /// It has got its own name, and is nothing to delete any more.
-    named: bool,
+    state: State,
+}
+
+/// What has become of a temporary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing yet: it is to be deleted.
+    Unnamed,
+    /// It has got its own name, which nothing had.
+    Named,
     /// It has exchanged names with the old target, which is to be deleted.
-    exchanged: bool,
+    Exchanged,
+    /// There is no way back any more, and nothing to delete.
+    Done,
 }
 
 /// What a temporary is.
@@ -49,10 +61,11 @@ impl Temporary {
                     // Whoever found it before it was locked may have taken it for dead. Where the file system
                     // knows no locks, nobody takes it.
                     if !matches!(lock(&file), Ok(false)) && is_at(&file, &path) {
-                        return Ok(Temporary { path, file, kind, named: false, exchanged: false });
+                        return Ok(Temporary { path, file, kind, state: State::Unnamed });
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => remove_dead(&path, target)?,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(no_folder(target)),
                 Err(e) => return Err(Error::io(target, "write")(e)),
             }
         }
@@ -70,36 +83,58 @@ impl Temporary {
     }
 
     /// Gives it the target's name; where `replace` is false, only if nothing has that name.
-    pub(crate) fn rename(mut self, target: &Path, replace: bool) -> io::Result<()> {
-        if replace {
-            fs::rename(&self.path, target)?;
-        } else {
-            match renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE) {
-                Ok(()) => {}
-                // A file system that cannot do it at once: a second name, which must be new, and the first away.
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if self.kind == Kind::File => {
-                    fs::hard_link(&self.path, target)?;
-                    fs::remove_file(&self.path)?;
+    pub(crate) fn rename(&mut self, target: &Path, replace: bool) -> io::Result<()> {
+        if replace && target.symlink_metadata().is_ok() {
+            match self.exchange(target) {
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    fs::rename(&self.path, target)?;
+                    self.state = State::Done;
                 }
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(&self.path, target)?,
-                Err(e) => return Err(e.into()),
+                done => done?,
             }
+            return Ok(());
         }
-        self.named = true;
+        match renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            // A file system that cannot do it at once: a second name, which must be new, and the first away.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if self.kind == Kind::File => {
+                fs::hard_link(&self.path, target)?;
+                fs::remove_file(&self.path)?;
+            }
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(&self.path, target)?,
+            Err(e) => return Err(e.into()),
+        }
+        self.state = State::Named;
         Ok(())
     }
 
     /// Exchanges its name with that of a target that exists, which is then deleted.
     pub(crate) fn exchange(&mut self, target: &Path) -> rustix::io::Result<()> {
         renameat_with(CWD, &self.path, CWD, target, RenameFlags::EXCHANGE)?;
-        self.exchanged = true;
+        self.state = State::Exchanged;
         Ok(())
+    }
+
+    /// Undoes [`Temporary::rename`], where there is a way back.
+    pub(crate) fn take_back(&mut self, target: &Path) {
+        let undone = match self.state {
+            State::Named => renameat_with(CWD, target, CWD, &self.path, RenameFlags::empty()),
+            State::Exchanged => renameat_with(CWD, &self.path, CWD, target, RenameFlags::EXCHANGE),
+            State::Unnamed | State::Done => return,
+        };
+        // What cannot be put back is at least kept.
+        self.state = if undone.is_ok() { State::Unnamed } else { State::Done };
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.named && (self.exchanged || is_at(&self.file, &self.path)) {
+        let delete = match self.state {
+            State::Unnamed => is_at(&self.file, &self.path),
+            State::Exchanged => true,
+            State::Named | State::Done => false,
+        };
+        if delete {
             let _ = self.kind.remove(&self.path);
         }
     }
@@ -141,7 +176,7 @@ fn remove_dead(path: &Path, target: &Path) -> Result<()> {
     };
     match lock(&file) {
         Ok(true) if is_at(&file, path) => {
-            kind.remove(path).map_err(Error::io(path, "remove what a killed run left, "))
+            kind.remove(path).map_err(Error::io(path, "remove what a killed run left here"))
         }
         Ok(true) => Ok(()), // gone meanwhile: try again
         Ok(false) | Err(_) => Err(in_use(target, path)),
@@ -170,12 +205,37 @@ fn in_use(target: &Path, path: &Path) -> Error {
     Error::input(target, "", problem)
 }
 
-/// Long names are cut: a temporary's may be no longer than 255 bytes either.
+/// A temporary's name may be no longer than 255 bytes either: long ones are cut, and what tells two of them apart
+/// then is a hash.
 fn name(target: &Path) -> String {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let mut end = name.len().min(200);
-    while !name.is_char_boundary(end) {
-        end -= 1;
+    const MOST: usize = 200;
+    let whole = target.file_name().unwrap_or_default();
+    match whole.to_str() {
+        Some(name) if name.len() <= MOST => format!(".glm2llama-{name}.tmp"),
+        _ => {
+            let name = whole.to_string_lossy();
+            let start = &name[..name.floor_char_boundary(MOST)];
+            format!(".glm2llama-{start}-{}.tmp", &sha256(whole.as_bytes())[..16])
+        }
     }
-    format!(".glm2llama-{}.tmp", &name[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+
+    #[test]
+    fn no_two_names_share_a_temporary_and_none_is_too_long() {
+        assert_eq!(name(Path::new("folder/m.gguf")), ".glm2llama-m.gguf.tmp");
+        let (same, other) = ("x".repeat(249), "\u{65e5}".repeat(83));
+        let long = [format!("{same}.gguf"), format!("{same}.json"), format!("{other}.gguf"), other];
+        let odd = [OsStr::from_bytes(b"m\xfe"), OsStr::from_bytes(b"m\xff")];
+        let mut names: Vec<String> =
+            long.iter().map(OsStr::new).chain(odd).map(|target| name(Path::new(target))).collect();
+        assert!(names.iter().all(|name| name.len() <= 255), "{names:?}");
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 6);
+    }
 }

@@ -76,10 +76,9 @@ pub fn run<S: Sink>(work: &Work, mut outputs: Vec<S>, options: Options, watch: &
     // Two buffers a worker are at work or ready for it, and a few more are on their way in or out.
     let buffers = 3 * options.threads.get() + 3;
     let chunks = Chunks::new(work, options.memory_bytes / buffers / (1 + encoder.growth()));
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(options.threads.get())
-        .build()
-        .map_err(|e| Error::Usage(format!("cannot start {} threads: {e}", options.threads)))?;
+    let pool = ThreadPoolBuilder::new().num_threads(options.threads.get()).build().map_err(|e| {
+        Error::Usage(format!("cannot start {} threads: {e}: give fewer with --threads", options.threads))
+    })?;
 
     let (free_sender, free) = channel();
     for _ in 0..buffers {

@@ -62,7 +62,7 @@ pub trait Watch: Sync {
     /// `done` of `total` of a part are done.
     ///
     /// # Errors
-    /// To stop: [`Error::Interrupted`].
+    /// To stop: [`Error::Interrupted`] or [`Error::NotJudged`].
     fn advanced(&self, part: &'static str, done: u64, total: u64) -> Result<()>;
 }
 

@@ -69,3 +69,59 @@ fn every_call_may_fail() {
         println!("{call} with error {error}: {failed} runs failed, none left a file");
     }
 }
+
+/// A convert with all its files, over older ones: `call` is what `FAULT` says.
+fn convert_over_old(library: &std::path::Path, model: &Dir, out: &Dir, fault: &str) -> (Option<i32>, String) {
+    for name in ["m.gguf", "m.Modelfile", "receipt.json"] {
+        fs::write(out.join(name), "precious").expect("written");
+    }
+    let run = Command::new(env!("CARGO_BIN_EXE_glm2llama"))
+        .arg("convert")
+        .arg(model.path())
+        .args(["--quiet", "--threads", "1", "--force", "--receipt"])
+        .arg(out.join("receipt.json"))
+        .arg("--output")
+        .arg(out.join("m.gguf"))
+        .env("LD_PRELOAD", library)
+        .env("FAULT", fault)
+        .output()
+        .expect("the program starts");
+    (run.status.code(), String::from_utf8(run.stderr).expect("UTF-8"))
+}
+
+/// Every file of a run is there as it was when one cannot be brought to the disk; and when a signal comes with any
+/// write, the last one too.
+#[test]
+fn all_files_of_a_run_are_named_or_none() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let tools = Dir::new();
+    let Some(library) = injector(&tools) else {
+        eprintln!("skipped: no C compiler");
+        return;
+    };
+    let model = tiny();
+    for (call, error, code, text) in [
+        ("fsync", 5, 2, "cannot sync: Input/output error"),
+        ("write", -2, 130, "interrupted, nothing was written"), // SIGINT
+    ] {
+        let mut failed = 0;
+        for nth in 1.. {
+            let out = Dir::new();
+            let (found, stderr) = convert_over_old(&library, &model, &out, &format!("{call}:{nth}:{error}"));
+            assert_eq!(out.names(), ["m.Modelfile", "m.gguf", "receipt.json"], "{call} {nth}: {stderr}");
+            let kept = |name: &str| fs::read(out.join(name)).expect("read") == b"precious";
+            let kept = ["m.gguf", "m.Modelfile", "receipt.json"].map(kept);
+            if found == Some(0) {
+                assert_eq!(kept, [false; 3], "{call} {nth}");
+                break;
+            }
+            failed += 1;
+            assert_eq!(found, Some(code), "{call} {nth}: {stderr}");
+            assert!(stderr.contains(text), "{call} {nth}: {stderr}");
+            assert_eq!(kept, [true; 3], "{call} {nth}: {stderr}");
+        }
+        assert!(failed >= 3, "{call} failed only {failed} times");
+    }
+}

@@ -77,6 +77,89 @@ fn an_output_that_appears_meanwhile_is_kept() {
     assert_eq!(fs::read(out.join("m.gguf")).unwrap(), b"precious");
 }
 
+/// One of two files cannot have its name: the other does not keep it, and what it replaced is there again.
+#[test]
+fn two_outputs_have_their_names_or_neither() {
+    let (model, out) = (slow(), Dir::new());
+    fs::write(out.join("m.gguf"), "precious").unwrap();
+    let receipt = out.join("receipt.json");
+    let run = start(model.path(), out.path(), &["--force", "--receipt", receipt.to_str().unwrap()]);
+    fs::create_dir(&receipt).unwrap();
+    let (code, stderr) = run.end();
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(
+        stderr.ends_with("receipt.json: found no regular file, expected a file or nothing there\n"),
+        "{stderr}"
+    );
+    assert_eq!(out.names(), ["m.gguf", "receipt.json"]);
+    assert_eq!(fs::read(out.join("m.gguf")).unwrap(), b"precious");
+}
+
+#[test]
+fn a_signal_ends_a_judgement() {
+    let (model, out) = (slow(), Dir::new());
+    let gguf = out.join("m.gguf");
+    Cmd::new("convert")
+        .arg(model.path())
+        .args(&["-q", "-t", "F16", "--no-modelfile", "-o"])
+        .arg(&gguf)
+        .succeed();
+    for signal in ["-INT", "-TERM"] {
+        let child = Command::new(env!("CARGO_BIN_EXE_glm2llama"))
+            .arg("verify")
+            .args([model.path(), &gguf])
+            .arg("--report")
+            .arg(out.join("page.html"))
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        while out.names().len() < 2 {
+            std::thread::sleep(std::time::Duration::from_millis(2)); // until the page is begun
+        }
+        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill");
+        assert!(sent.success());
+        let output = child.wait_with_output().expect("it ends");
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(
+            (output.status.code(), stderr.as_str()),
+            (Some(130), "glm2llama: interrupted, nothing was judged\n")
+        );
+        assert_eq!(output.stdout, b"");
+        assert_eq!(out.names(), ["m.gguf"]);
+    }
+}
+
+/// `convert` in a shell with these limits.
+fn limited(limits: &str, options: &[&str]) -> (Option<i32>, String, Vec<String>) {
+    let (model, out) = (tiny(), Dir::new());
+    let output = Command::new("bash")
+        .args(["-c", &format!("{limits}; exec \"$@\""), "bash", env!("CARGO_BIN_EXE_glm2llama"), "convert"])
+        .arg(model.path())
+        .args(["-q", "--threads", "1", "-t", "F16", "-o", "m.gguf"])
+        .args(options)
+        .current_dir(out.path())
+        .output()
+        .expect("bash");
+    (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"), out.names())
+}
+
+#[test]
+fn limits_of_the_shell_are_named() {
+    let (code, stderr, left) = limited("ulimit -f 500", &[]); // of 1 KiB
+    assert_eq!((code, left), (Some(2), vec![]), "{stderr}");
+    let (start, end) = (
+        "glm2llama: m.gguf: found a limit on the size of a file, expected room for ",
+        " bytes: raise ulimit -f, or give --split-max-size (export-hf: --max-shard-size)\n",
+    );
+    assert!(stderr.starts_with(start) && stderr.ends_with(end), "{stderr}");
+
+    let (code, stderr, left) = limited("ulimit -n 20", &["--split-max-size", "20K"]);
+    assert_eq!((code, left), (Some(2), vec![]), "{stderr}");
+    let end = "cannot write: Too many open files (os error 24): give a larger --split-max-size, or raise ulimit -n\n";
+    assert!(stderr.ends_with(end), "{stderr}");
+}
+
 #[test]
 fn an_output_folder_that_disappears() {
     let (model, out) = (slow(), Dir::new());
@@ -86,7 +169,7 @@ fn an_output_folder_that_disappears() {
     fs::remove_dir_all(&folder).unwrap();
     let (code, stderr) = run.end();
     assert_eq!(code, Some(2));
-    assert!(stderr.contains("m.gguf: cannot name: No such file or directory"), "{stderr}");
+    assert!(stderr.contains("m.gguf: cannot give the file its name: No such file or directory"), "{stderr}");
     assert_eq!(out.names(), [""; 0]);
 }
 

@@ -6,6 +6,7 @@ mod support;
 mod convert;
 mod damages;
 mod output;
+mod report;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,106 @@
+//! The files of a conversion on their way from nothing to their names.
+
+use std::path::Path;
+
+use super::Job;
+use crate::error::{Error, Result};
+use crate::gguf::SplitWriter;
+use crate::hash::sha256;
+use crate::output::{self, Pending};
+use crate::pipeline;
+use crate::receipt::Receipt;
+
+/// The files of a job, created and empty. Dropping them deletes them.
+#[derive(Debug)]
+pub struct Outputs {
+    writers: Vec<SplitWriter>,
+    modelfiles: Vec<Pending>,
+    receipt: Option<Pending>,
+}
+
+impl Job {
+    /// Creates every output, with its disk space reserved, under a temporary name.
+    ///
+    /// # Errors
+    /// When an output exists, cannot be written, or does not fit its disk.
+    pub fn create_outputs(&self) -> Result<Outputs> {
+        let mut created = Outputs { writers: Vec::new(), modelfiles: Vec::new(), receipt: None };
+        if let Some((path, _)) = &self.receipt {
+            created.receipt = Some(Pending::create(path, self.force)?);
+        }
+        for output in &self.outputs {
+            let mut writer = SplitWriter::create(&output.path, &output.split, self.force)?;
+            if self.receipt.is_some() {
+                writer.record_hashes();
+            }
+            created.writers.push(writer);
+            if let Some((path, text)) = &output.modelfile {
+                let mut modelfile = Pending::create(path, self.force)?;
+                modelfile.write_all(text.as_bytes())?;
+                created.modelfiles.push(modelfile);
+            }
+        }
+        Ok(created)
+    }
+
+    /// Fills the outputs, which keep their temporary names; nothing is left of any when one fails.
+    ///
+    /// # Errors
+    /// When an output cannot be written, a weight is damaged, or the user stops the run.
+    pub fn fill(
+        &self,
+        outputs: Outputs,
+        options: pipeline::Options,
+        watch: &dyn pipeline::Watch,
+    ) -> Result<Outputs> {
+        let Outputs { writers, modelfiles, mut receipt } = outputs;
+        let writers = pipeline::run(&self.work(), writers, options, watch)?;
+        if let (Some(file), Some((_, begun))) = (&mut receipt, &self.receipt) {
+            file.write_all(self.finish_receipt(begun.clone(), &writers, watch)?.to_json().as_bytes())?;
+        }
+        self.model.checkpoint.refuse_changed()?;
+        Ok(Outputs { writers, modelfiles, receipt })
+    }
+
+    fn finish_receipt(
+        &self,
+        mut receipt: Receipt,
+        writers: &[SplitWriter],
+        watch: &dyn pipeline::Watch,
+    ) -> Result<Receipt> {
+        for shard in self.model.checkpoint.hashes() {
+            let (file, bytes, hash) = shard?;
+            receipt.add_shard(file, bytes, hash);
+            if watch.stopped() {
+                return Err(Error::Interrupted);
+            }
+        }
+        for (file, bytes, hash) in writers.iter().flat_map(SplitWriter::hashes) {
+            receipt.add_output(file, bytes, hash);
+        }
+        for (file, text) in self.outputs.iter().filter_map(|output| output.modelfile.as_ref()) {
+            receipt.add_output(file, text.len() as u64, Some(sha256(text.as_bytes())));
+        }
+        Ok(receipt)
+    }
+}
+
+impl Outputs {
+    /// For each output, the names that its files will have, and where they are until then.
+    pub fn files(&self) -> impl Iterator<Item = Vec<(&Path, &Path)>> {
+        self.writers.iter().map(SplitWriter::files)
+    }
+
+    /// Gives the files their names: all of them, or none.
+    ///
+    /// # Errors
+    /// When a file is not full, or the system cannot sync or rename.
+    pub fn publish(self) -> Result<()> {
+        let mut files = Vec::new();
+        for writer in self.writers {
+            files.extend(writer.into_files()?);
+        }
+        files.extend(self.modelfiles.into_iter().chain(self.receipt));
+        output::publish(files)
+    }
+}

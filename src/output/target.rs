@@ -1,0 +1,119 @@
+//! Whether a file can be written under a name: asked before the work, so that it is not done in vain.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// Bytes of a name, in every file system there is.
+const LONGEST_NAME: usize = 255;
+
+/// Refuses a name that no file can have, and one that is taken by anything but a file that may be replaced.
+///
+/// # Errors
+/// When it is a folder's or too long, its folder is not there, or something has it already.
+pub fn check(target: &Path, replace: bool) -> Result<()> {
+    let bytes = target.as_os_str().as_bytes();
+    let folder = bytes.ends_with(b"/") || bytes.ends_with(b"/.");
+    let Some(name) = target.file_name().filter(|_| !folder && !target.is_dir()) else {
+        let found = if target.is_dir() { "a folder" } else { "the name of a folder" };
+        let expected = if target.is_dir() { "the name of the file to write" } else { "that of a file" };
+        return Err(Error::mismatch(target, "", found, expected));
+    };
+    if name.len() > LONGEST_NAME {
+        let found = format!("a name of {} bytes", name.len());
+        return Err(Error::mismatch(target, "", found, format!("at most {LONGEST_NAME}")));
+    }
+    check_kind(target)?;
+    match target.symlink_metadata() {
+        Ok(_) if !replace => Err(exists(target)),
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(target, "write")(e)),
+        Err(_) => match fs::metadata(folder_of(target)) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Err(no_folder(target)),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// A device or a pipe, or a link to one, is not for replacing by a file. Other links are: what they lead to stays.
+pub(super) fn check_kind(target: &Path) -> Result<()> {
+    let Ok(found) = target.symlink_metadata() else { return Ok(()) };
+    let to_file = || !target.metadata().is_ok_and(|found| !found.is_file());
+    // /dev/stdout is a link to whatever that is, and a file in most batch jobs.
+    if found.is_file() || (found.is_symlink() && to_file() && !target.starts_with("/dev")) {
+        return Ok(());
+    }
+    Err(Error::mismatch(target, "", "no regular file", "a file or nothing there"))
+}
+
+/// Device and inode: two names of one file have the same. None where there is no file.
+pub(crate) fn identity(file: &Path) -> Option<(u64, u64)> {
+    file.metadata().ok().map(|found| (found.dev(), found.ino()))
+}
+
+pub(super) fn exists(target: &Path) -> Error {
+    Error::input(target, "", "exists already: give --force to replace it")
+}
+
+pub(super) fn no_folder(target: &Path) -> Error {
+    Error::mismatch(folder_of(target), "", "no such folder", "the output's")
+}
+
+/// The folder that a file of this name lies in.
+pub(crate) fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(target: &Path) -> String {
+        let text = check(target, true).unwrap_err().to_string();
+        text.strip_prefix(&format!("{}: ", target.display())).unwrap_or(&text).to_owned()
+    }
+
+    #[test]
+    fn names_that_no_file_can_have() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["new/", "new/.", "new/.."] {
+            let expected = "found the name of a folder, expected that of a file";
+            assert_eq!(refusal(&folder.path().join(name)), expected, "{name}");
+        }
+        for name in [".", "..", "/"] {
+            let expected = "found a folder, expected the name of the file to write";
+            assert_eq!(refusal(Path::new(name)), expected, "{name}");
+        }
+        let long = folder.path().join("x".repeat(256));
+        assert_eq!(refusal(&long), "found a name of 256 bytes, expected at most 255");
+        assert!(check(&folder.path().join("x".repeat(255)), false).is_ok());
+        let error = check(Path::new("no/such/m.gguf"), false).unwrap_err().to_string();
+        assert_eq!(error, "no/such: found no such folder, expected the output's");
+    }
+
+    #[test]
+    fn devices_and_pipes_are_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let expected = "found no regular file, expected a file or nothing there";
+        let link = folder.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        for device in [Path::new("/dev/null"), &link, Path::new("/dev/stdout")] {
+            assert_eq!(refusal(device), expected, "{}", device.display());
+        }
+        fs::write(folder.path().join("file"), "").unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        assert!(check(&link, true).is_ok());
+        assert_eq!(
+            refusal(&folder.path().join("file/m.gguf")),
+            "cannot write: Not a directory (os error 20)"
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! Where `verify --report` may write, and when it is told.
+
+use std::fs;
+
+use super::support::command::convert;
+use super::support::{Cmd, Dir, copy_files};
+use super::tiny;
+
+#[test]
+fn the_page_replaces_nothing_that_is_read() {
+    let dir = Dir::new();
+    copy_files(&tiny(), &dir.join("m3"));
+    let options = ["--split-max-size", "500K", "--receipt"];
+    let receipt = dir.join("receipt.json");
+    convert(
+        &dir.join("m3"),
+        "F16",
+        &dir.join("a.gguf"),
+        &[&options[..], &[receipt.to_str().unwrap()]].concat(),
+    );
+    fs::write(dir.join("text"), "To be or not to be").unwrap();
+    let parts: Vec<String> = dir.names().into_iter().filter(|name| name.ends_with(".gguf")).collect();
+    let (first, last) = (parts[0].as_str(), parts[parts.len() - 1].as_str());
+    fs::hard_link(dir.join(last), dir.join("page.html")).unwrap();
+    let cases = [
+        (first, "the file to be judged"),
+        (last, "the file to be judged"),
+        ("page.html", "the file to be judged"),
+        ("receipt.json", "the receipt"),
+        ("text", "the text to run the models on"),
+        ("m3/config.json", "a file of the model's folder"),
+        ("./m3/model-00001-of-00002.safetensors", "a file of the model's folder"),
+    ];
+    let verify = |report: &str| {
+        let run = Cmd::new("verify").args(&[
+            "m3",
+            first,
+            "--receipt",
+            "receipt.json",
+            "--text",
+            "text",
+            "--report",
+        ]);
+        run.arg(report).current_dir(dir.path())
+    };
+    for (name, what) in cases {
+        let before = fs::read(dir.join(name)).unwrap();
+        let run = verify(name).exit_with(2);
+        let expected = format!("glm2llama: {name}: found {what}, expected another name for --report\n");
+        assert_eq!((run.stdout.as_str(), run.stderr), ("", expected));
+        assert!(fs::read(dir.join(name)).unwrap() == before, "{name}");
+    }
+    fs::write(dir.join("old.html"), "an earlier page").unwrap();
+    verify("old.html").succeed();
+    assert!(fs::read_to_string(dir.join("old.html")).unwrap().contains("<html"));
+}
+
+#[test]
+fn a_page_that_cannot_be_is_refused_before_the_work() {
+    let dir = Dir::new();
+    convert(&tiny(), "Q8_0", &dir.join("a.gguf"), &[]);
+    let refused = |report: &str, expected: &str| {
+        let run = Cmd::new("verify").arg(tiny()).args(&["a.gguf", "--report", report]);
+        let run = run.current_dir(dir.path()).exit_with(2);
+        assert_eq!((run.stdout.as_str(), run.stderr), ("", format!("glm2llama: {expected}\n")));
+    };
+    refused("no/such/x.html", "no/such: found no such folder, expected the output's");
+    refused("/dev/null", "/dev/null: found no regular file, expected a file or nothing there");
+    refused("/dev/stdout", "/dev/stdout: found no regular file, expected a file or nothing there");
+    assert_eq!(dir.names(), ["a.gguf"]);
+}
+
+/// It cannot be run as it is, but what is wrong with it is known before.
+#[test]
+fn a_file_of_another_architecture_is_not_the_same_model() {
+    let dir = Dir::new();
+    convert(&tiny(), "Q8_0", &dir.join("a.gguf"), &["--override-kv", "llama.block_count=int:99"]);
+    let run = Cmd::new("verify").arg(tiny()).arg(dir.join("a.gguf")).exit_with(1);
+    let last = run.stdout.lines().last().unwrap_or_default();
+    assert!(last == "verdict: not the same model: to blame: llama.block_count", "{run:?}");
+    assert!(run.stderr.contains("the models were not run: "), "{}", run.stderr);
+}
