@@ -111,6 +111,11 @@ impl Job {
             Value::String(name) if key == "general.name" => Some(name.clone()),
             _ => None,
         });
+        if model.name.given.as_deref().is_some_and(|name| name.trim().is_empty()) {
+            return Err(Error::Usage(
+                "general.name: found a blank name, expected one for the file too".to_owned(),
+            ));
+        }
         if let Some(file) = &request.given.chat_template {
             take_chat_template(&mut model.tokenizer, file)?;
         }
@@ -205,6 +210,7 @@ impl Job {
             file.write_all(self.finish_receipt(begun.clone(), &writers)?.to_json().as_bytes())?;
         }
         self.model.checkpoint.refuse_changed()?;
+        self.model.lora.refuse_changed()?;
         Ok(Outputs { writers, modelfiles, receipt })
     }
 
