@@ -267,3 +267,41 @@ fn row_values(checkpoint: &Checkpoint, tensor: &Tensor, row: usize) -> Result<Ve
     tensor.dtype.decode(&bytes, &mut values);
     Ok(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An adapter of one matrix, 2 x 3 and of rank 1, all zeros.
+    fn adapter() -> (tempfile::TempDir, Adapter) {
+        let folder = tempfile::tempdir().unwrap();
+        let header = r#"{"m.lora_A.weight": {"dtype": "F32", "shape": [1, 3], "data_offsets": [0, 12]},
+                         "m.lora_B.weight": {"dtype": "F32", "shape": [2, 1], "data_offsets": [12, 20]}}"#;
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 20]].concat();
+        std::fs::write(folder.path().join("adapter_model.safetensors"), bytes).unwrap();
+        let weights = Checkpoint::open_adapter(folder.path()).unwrap();
+        let adapter = Adapter { folder: folder.path().to_owned(), weights };
+        (folder, adapter)
+    }
+
+    /// Matrices that take turns find their factors again, however many adapters there are.
+    #[test]
+    fn factors_in_use_are_kept() {
+        let (folders, adapters): (Vec<_>, Vec<_>) = (0..3).map(|_| adapter()).unzip();
+        let tensor = |name: &str| adapters[0].weights.tensors()[name].clone();
+        let (a, b) = (tensor("m.lora_A.weight"), tensor("m.lora_B.weight"));
+        let term = Term { adapter: 0, pair: Pair { a, b, embedding: false, scale: 1.0 } };
+        let lora = Lora { adapters, ..Lora::default() };
+        let factors = |name: usize| lora.factors((name.to_string(), 0), &term).unwrap();
+        let kept = 3 * RECENT;
+        let first: Vec<_> = (0..kept).map(factors).collect();
+        for (name, first) in first.iter().enumerate() {
+            assert!(Arc::ptr_eq(&factors(name), first), "{name}");
+        }
+        factors(0);
+        factors(kept); // in the place of 1, which was used longest ago
+        assert!(Arc::ptr_eq(&factors(0), &first[0]));
+        assert!(!Arc::ptr_eq(&factors(1), &first[1]));
+        drop(folders);
+    }
+}
