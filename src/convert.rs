@@ -108,6 +108,11 @@ impl Job {
             Value::String(name) if key == "general.name" => Some(name.clone()),
             _ => None,
         });
+        if model.name.given.as_deref().is_some_and(|name| name.trim().is_empty()) {
+            return Err(Error::Usage(
+                "general.name: found a blank name, expected one for the file too".to_owned(),
+            ));
+        }
         if let Some(file) = &request.given.chat_template {
             take_chat_template(&mut model.tokenizer, file)?;
         }

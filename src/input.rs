@@ -1,4 +1,5 @@
 //! Files that a stranger may have made: opened only when they are regular ones, and read whole only up to a cap.
+//! What they hold instead of what they should is said here, where any of them may hold it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -6,8 +7,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Opens a regular file.
 ///
@@ -17,19 +22,80 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     open_if_there(path)?.ok_or_else(|| Error::input(path, "", "no such file"))
 }
 
-/// Reads a whole small file; `None` when there is none.
+/// Reads a whole small file; `None` when there is none. A byte order mark is left out.
 ///
 /// # Errors
-/// When it is over `max` bytes, and as for [`open`].
+/// When it is over `max` bytes or a Git LFS pointer, and as for [`open`].
 pub(crate) fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
-    let Some(file) = open_if_there(path)? else { return Ok(None) };
-    let length = file.metadata().map_err(Error::io(path, "read"))?.len();
-    let mut bytes = Vec::with_capacity(length.min(max) as usize + 1); // at most the cap; one more to see the end
-    file.take(max + 1).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
+    let Some(mut bytes) = read_head(path, max + 1)? else { return Ok(None) }; // one more to see the end
     if bytes.len() as u64 > max {
         return Err(Error::mismatch(path, "", format!("over {max} bytes"), "a small file"));
     }
+    if bytes.starts_with(b"version https://git-lfs") {
+        return Err(lfs_pointer(path));
+    }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
     Ok(Some(bytes))
+}
+
+/// Reads a file's first `max` bytes, or all of it when it is smaller; `None` when there is none.
+///
+/// # Errors
+/// As for [`open`].
+pub(crate) fn read_head(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
+    let Some(file) = open_if_there(path)? else { return Ok(None) };
+    let length = file.metadata().map_err(Error::io(path, "read"))?.len();
+    let mut bytes = Vec::with_capacity(length.min(max) as usize); // at most the cap
+    file.take(max).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
+    Ok(Some(bytes))
+}
+
+/// Parses a file's JSON.
+///
+/// # Errors
+/// When the file is empty, or is something else: `refusal` says what it is not.
+pub(crate) fn json<'a, T: Deserialize<'a>>(path: &Path, bytes: &'a [u8], refusal: &str) -> Result<T> {
+    if bytes.is_empty() {
+        return Err(Error::mismatch(path, "", "0 bytes", "JSON: download it again"));
+    }
+    serde_json::from_slice(bytes).map_err(|e| Error::input(path, "", format!("{refusal}: {e}")))
+}
+
+/// Parses a file's one JSON object.
+///
+/// # Errors
+/// When the file is no JSON, or another value.
+pub(crate) fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
+    match json(path, bytes, "is not valid JSON")? {
+        Value::Object(map) => Ok(map),
+        other => Err(Error::mismatch(path, "", kind(&other), "a JSON object")),
+    }
+}
+
+/// What a JSON value is, for messages.
+pub(crate) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// What a clone without Git LFS leaves in the place of a large file.
+pub(crate) fn lfs_pointer(path: &Path) -> Error {
+    Error::mismatch(path, "", "a Git LFS pointer", "the file itself (fetch it with `git lfs pull`)")
+}
+
+/// The error on a link to nothing, which a download cache without its blobs is full of.
+pub(crate) fn dangling(path: &Path) -> Option<Error> {
+    let target = path.read_link().ok().filter(|_| !path.exists())?;
+    let found = format!("found a link to {}, which is not there: download it again", target.display());
+    Some(Error::input(path, "", found))
 }
 
 fn open_if_there(path: &Path) -> Result<Option<File>> {
@@ -37,10 +103,16 @@ fn open_if_there(path: &Path) -> Result<Option<File>> {
     let nonblocking = OFlags::NONBLOCK.bits() as i32;
     let file = match OpenOptions::new().read(true).custom_flags(nonblocking).open(path) {
         Ok(file) => file,
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return dangling(path).map_or(Ok(None), Err);
+        }
         Err(e) => return Err(Error::io(path, "open")(e)),
     };
-    if !file.metadata().map_err(Error::io(path, "read"))?.is_file() {
+    let metadata = file.metadata().map_err(Error::io(path, "read"))?;
+    if metadata.is_dir() {
+        return Err(Error::mismatch(path, "", "a folder", "a file"));
+    }
+    if !metadata.is_file() {
         return Err(Error::mismatch(path, "", "no regular file", "one"));
     }
     Ok(Some(file))
@@ -59,8 +131,41 @@ mod tests {
         std::fs::write(&path, "12345").unwrap();
         assert_eq!(read_capped(&path, 5).unwrap().unwrap(), b"12345");
         assert!(read_capped(&path, 4).unwrap_err().to_string().contains("found over 4 bytes"));
-        let expected = "found no regular file, expected one";
-        assert!(open(folder.path()).unwrap_err().to_string().contains(expected));
-        assert!(open(Path::new("/dev/zero")).unwrap_err().to_string().contains(expected));
+        assert!(open(folder.path()).unwrap_err().to_string().ends_with(": found a folder, expected a file"));
+        let error = open(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert_eq!(error, "/dev/zero: found no regular file, expected one");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_text_and_a_pointer_is_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "\u{feff}{}").unwrap();
+        assert_eq!(read_capped(&path, 5).unwrap().unwrap(), b"{}");
+        std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\n").unwrap();
+        assert!(read_capped(&path, 100).unwrap_err().to_string().contains("found a Git LFS pointer"));
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_told_from_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::os::unix::fs::symlink("blobs/1", &path).unwrap();
+        let problem = "found a link to blobs/1, which is not there: download it again";
+        for error in [read_capped(&path, 5).unwrap_err(), open(&path).unwrap_err()] {
+            assert_eq!(error.to_string(), format!("{}: {problem}", path.display()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_said() {
+        for (text, problem) in [
+            ("", "found 0 bytes, expected JSON: download it again"),
+            ("{", "is not valid JSON: EOF while parsing an object at line 1 column 1"),
+            ("[]", "found a list, expected a JSON object"),
+        ] {
+            let error = object(Path::new("m.json"), text.as_bytes()).unwrap_err();
+            assert_eq!(error.to_string(), format!("m.json: {problem}"));
+        }
     }
 }

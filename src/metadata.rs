@@ -5,6 +5,8 @@ mod front_matter;
 mod given;
 mod model_id;
 
+use std::collections::HashMap;
+
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{ALIGNMENT, Metadata, Value};
@@ -55,10 +57,14 @@ pub fn imatrix_keys(imatrix: &ImportanceMatrix) -> Metadata {
 
 /// Puts keys in the place of those that `keys` has, or beside them.
 pub fn set(keys: &mut Metadata, more: Metadata) {
+    let mut places: HashMap<String, usize> = keys.iter().map(|(key, _)| key.clone()).zip(0..).collect();
     for (key, value) in more {
-        match keys.iter_mut().find(|(other, _)| *other == key) {
+        match places.get(&key).and_then(|&place| keys.get_mut(place)) {
             Some((_, old)) => *old = value,
-            None => keys.push((key, value)),
+            None => {
+                places.insert(key.clone(), keys.len());
+                keys.push((key, value));
+            }
         }
     }
 }

@@ -184,11 +184,21 @@ fn what_does_not_fit_the_model_is_refused() {
     let name = "blk.0.attn_q.weight";
     refused(
         &|entries| entries[1].0 = "blk.0.attn_qkv.weight".to_owned(),
-        "blk.0.attn_qkv.weight: found an entry",
+        "blk.0.attn_qkv.weight: found an entry for it, expected entries for matrices of this model only",
     );
     refused(
+        &|entries| entries[1].0 = "blk.27.attn_q.weight".to_owned(),
+        "blk.27.attn_q.weight: found an entry, expected only this model's blk.0 to blk.7: it was measured on another \
+         model",
+    );
+    let gguf = model.join("model.gguf");
+    convert(model.path(), "F16", &gguf, &[]);
+    let run = Cmd::new("convert").arg(model.path()).arg("--imatrix").arg(&gguf).exit_with(2);
+    let line = "model.gguf: found a model, expected the file that llama-imatrix writes\n";
+    assert!(run.stderr.ends_with(line), "{}", run.stderr);
+    refused(
         &|entries| entries[1].1.truncate(255),
-        &format!("{name}: found 255 importance weights, expected 256"),
+        &format!("{name}: found 255 importance weights, expected 256: it was measured"),
     );
     refused(&|entries| entries[1].1[7] = f32::NAN, &format!("{name}: found NaN"));
     refused(&|entries| entries[1].1[7] = -1.0, &format!("{name}: found -0.25"));

@@ -196,7 +196,8 @@ fn warnings_name_what_was_not_used() {
 fn wrong_values_are_refused_in_one_line() {
     let dir = Dir::new();
     let model = model(&dir);
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 11] = [
+        (&["--model-name", " "], "general.name: found a blank name, expected one for the file too"),
         (&["--tensor-type", "attn_q"], "--tensor-type attn_q: expected REGEX=TYPE"),
         (&["--tensor-type", "a(=Q8_0"], "expected a regular expression"),
         (

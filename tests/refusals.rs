@@ -119,7 +119,11 @@ fn shards_that_are_not_whole() {
             index["weight_map"].as_object_mut().unwrap().remove(QKV);
         });
     };
-    refused_with(sharded(), unlisted, &[], &[QKV, "not in the index"]);
+    refused_with(sharded(), unlisted, &[], &[QKV, "not in the index", "download it again"]);
+    let second = "model-00002-of-00002.safetensors";
+    let elsewhere = |m: &Path| edit_json(&m.join(index), |index| index["weight_map"][QKV] = second.into());
+    let line = format!("{index}: {QKV}: found it listed in {second}, expected {first}, which holds it\n");
+    refused_with(sharded(), elsewhere, &[], &[&line]);
     let listed = |m: &Path| edit_json(&m.join(index), |index| index["weight_map"]["more"] = first.into());
     refused_with(sharded(), listed, &[], &[index, "more", "no such tensor"]);
 }
@@ -131,7 +135,12 @@ fn tokenizers_that_are_broken() {
     refused(write(b"\xff\xff\xff\xff\xff\xff\xff\xff"), &["tokenizer.model"]);
     refused(write(b"version https://git-lfs.github.com/spec/v1\n"), &["tokenizer.model"]);
     let vocab = Checkpoint { vocab: 512, ..Checkpoint::tiny() };
-    refused_with(vocab, |_| (), &[], &["tokenizer.model", "padded_vocab_size"]);
+    refused_with(
+        vocab,
+        |_| (),
+        &[],
+        &["tokenizer.model: found 900 tokens, expected at most 512 by config.json"],
+    );
 }
 
 #[test]

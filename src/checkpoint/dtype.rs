@@ -40,8 +40,10 @@ impl Dtype {
 
     /// The error on a tensor whose values are of another type, by the file's own name of it.
     pub(super) fn refuse(path: &Path, tensor: &str, found: &str) -> Error {
-        let quantized = ["I8", "U8", "Char", "Byte"].contains(&found);
-        let hint = if quantized { ": it was quantized already, convert the original checkpoint" } else { "" };
+        let hint = match found {
+            "I8" | "U8" | "Char" | "Byte" => ": it was quantized already, convert the original checkpoint",
+            _ => ": convert it to F16 first",
+        };
         Error::mismatch(path, tensor, format!("{found} values"), format!("F16, BF16 or F32{hint}"))
     }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
 use crate::error::{Error, Result};
-use crate::input::read_capped;
+use crate::input::{self, read_capped};
 
 /// What kind of file the weights are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +63,9 @@ pub(super) fn find(folder: &Path) -> Result<Weights> {
                     return Ok(Weights { kind, files, index: Some(index) });
                 }
                 Some(shard) => {
-                    let error =
-                        Error::mismatch(&index.file, *shard, "no such file", "every shard in the folder");
+                    let error = input::dangling(&folder.join(shard)).unwrap_or_else(|| {
+                        Error::mismatch(&index.file, *shard, "no such file", "every shard in the folder")
+                    });
                     incomplete = incomplete.or(Some(error));
                 }
             }
@@ -73,6 +74,7 @@ pub(super) fn find(folder: &Path) -> Result<Weights> {
         if file.is_file() {
             return Ok(Weights { kind, files: vec![file], index: None });
         }
+        incomplete = incomplete.or_else(|| input::dangling(&file));
     }
     Err(incomplete.unwrap_or_else(|| no_weights(folder)))
 }
@@ -108,8 +110,7 @@ fn load(file: &Path) -> Result<Option<Index>> {
         weight_map: UniqueMap<String>,
     }
     let Some(text) = read_capped(file, MAX_BYTES)? else { return Ok(None) };
-    let document: Document = serde_json::from_slice(&text)
-        .map_err(|e| Error::input(file, "", format!("is no shard index: {e}")))?;
+    let document: Document = input::json(file, &text, "is no shard index")?;
     let weight_map = document.weight_map.0;
     if weight_map.is_empty() {
         return Err(Error::mismatch(file, "weight_map", "no tensors", "every tensor's shard"));

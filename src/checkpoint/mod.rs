@@ -82,7 +82,8 @@ impl Entry {
             } else {
                 format!("shape {shape:?}")
             };
-            return Err(Error::mismatch(path, name, found, "a vector or a matrix"));
+            let hint = if shape.contains(&0) { ", none of its sizes 0" } else { "" };
+            return Err(Error::mismatch(path, name, found, format!("a vector or a matrix{hint}")));
         }
         Ok(())
     }
@@ -100,11 +101,6 @@ fn changed(path: &Path, found: &str) -> Error {
         found,
         "the file as it was at the start: run again when the download is complete",
     )
-}
-
-/// What a clone without Git LFS leaves in the place of a large file.
-fn lfs_pointer(path: &Path) -> Error {
-    Error::mismatch(path, "", "a Git LFS pointer", "the file itself (fetch it with `git lfs pull`)")
 }
 
 impl Tensor {
@@ -190,7 +186,9 @@ impl Checkpoint {
             })?;
             let path = self.path(tensor);
             if path.file_name().is_none_or(|found| found != shard.as_str()) {
-                return Err(Error::mismatch(&index.file, name, shard, path.display()));
+                let (found, holds) = (format!("it listed in {shard}"), path.file_name().unwrap_or_default());
+                let expected = format!("{}, which holds it", holds.display());
+                return Err(Error::mismatch(&index.file, name, found, expected));
             }
         }
         match self.tensors.iter().find(|(name, _)| !index.weight_map.contains_key(*name)) {
@@ -199,7 +197,7 @@ impl Checkpoint {
                 self.path(tensor),
                 name,
                 "a tensor that is not in the index",
-                "every tensor in it",
+                "every tensor in it: the index is of another version, download it again",
             )),
         }
     }

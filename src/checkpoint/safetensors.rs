@@ -11,6 +11,7 @@ use super::Entry;
 use super::dtype::Dtype;
 use super::index::UniqueMap;
 use crate::error::{Error, Result};
+use crate::input;
 
 /// A shard of a real checkpoint has a header of 4 kB. In memory, one of tiny tensors takes 15 times its bytes.
 const MAX_HEADER: u64 = 2 << 20;
@@ -25,7 +26,7 @@ pub(super) fn read_header(path: &Path, file: &File) -> Result<Vec<Entry>> {
     }
     file.read_exact_at(&mut prefix, 0).map_err(Error::io(path, "read"))?;
     if prefix == *b"version " {
-        return Err(super::lfs_pointer(path));
+        return Err(input::lfs_pointer(path));
     }
     let header_len = u64::from_le_bytes(prefix);
     if header_len > MAX_HEADER.min(length - 8) {

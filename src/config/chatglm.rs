@@ -2,9 +2,12 @@
 
 use serde_json::Value;
 
-use super::fields::{Fields, MAX_CONTEXT, MAX_HEADS, MAX_LAYERS, MAX_WIDTH};
+use super::fields::{Fields, MAX_CONTEXT, MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS, MAX_VOCABULARY, MAX_WIDTH};
 use super::{GlmConfig, Layout, QUANTIZED};
 use crate::error::Result;
+
+/// Each head of each layer has a span of rows of its own; a model of 128 heads and 100 layers stays below.
+const MAX_HEADS_OF_ALL_LAYERS: usize = 1 << 14;
 
 pub(super) fn parse(fields: &Fields) -> Result<GlmConfig> {
     for (key, why) in OTHER_MODELS {
@@ -39,7 +42,13 @@ pub(super) fn parse(fields: &Fields) -> Result<GlmConfig> {
     } else {
         fields.kv_heads("multi_query_group_num", num_attention_heads, None)?
     };
-    let head_dim = fields.size("kv_channels", MAX_HEADS)?;
+    let num_layers = fields.size("num_layers", MAX_LAYERS)?;
+    if qkv_by_head && num_attention_heads * num_layers > MAX_HEADS_OF_ALL_LAYERS {
+        let found = format!("{num_attention_heads} in each of {num_layers} layers");
+        let expected = format!("at most {MAX_HEADS_OF_ALL_LAYERS} in all of them");
+        return Err(fields.wrong("num_attention_heads", found, expected));
+    }
+    let head_dim = fields.size("kv_channels", MAX_HEAD_DIM)?;
     if !head_dim.is_multiple_of(4) {
         let expected = "a multiple of 4: half of a head is rotated, in pairs";
         return Err(fields.wrong("kv_channels", head_dim, expected));
@@ -52,7 +61,7 @@ pub(super) fn parse(fields: &Fields) -> Result<GlmConfig> {
         file: fields.file.to_owned(),
         layout: Layout::ChatGlm,
         name_or_path: fields.map.get("_name_or_path").and_then(Value::as_str).unwrap_or("").to_owned(),
-        num_layers: fields.size("num_layers", MAX_LAYERS)?,
+        num_layers,
         hidden_size: fields.size("hidden_size", MAX_WIDTH)?,
         ffn_hidden_size: fields.size("ffn_hidden_size", MAX_WIDTH)?,
         num_attention_heads,
@@ -60,7 +69,7 @@ pub(super) fn parse(fields: &Fields) -> Result<GlmConfig> {
         qkv_by_head,
         head_dim,
         qkv_bias: fields.flag("add_qkv_bias", false)?,
-        padded_vocab_size: fields.size("padded_vocab_size", MAX_WIDTH)?,
+        padded_vocab_size: fields.size("padded_vocab_size", MAX_VOCABULARY)?,
         seq_length: fields.size("seq_length", MAX_CONTEXT)?,
         layernorm_epsilon: fields.epsilon("layernorm_epsilon", 1e-5)?,
         rotary_dim: head_dim / 2,

@@ -7,9 +7,12 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 
 /// No model comes near these.
-pub(super) const MAX_HEADS: u64 = 1 << 16;
+pub(super) const MAX_HEADS: u64 = 512;
+pub(super) const MAX_HEAD_DIM: u64 = 1 << 12;
 pub(super) const MAX_WIDTH: u64 = 1 << 24;
-pub(super) const MAX_LAYERS: u64 = 1 << 12;
+/// Real vocabularies have up to 151,552 tokens. More would take too much memory before they can be refused.
+pub(super) const MAX_VOCABULARY: u64 = 1 << 18;
+pub(super) const MAX_LAYERS: u64 = 512;
 pub(super) const MAX_CONTEXT: u64 = 1 << 31;
 
 /// The object's fields.
@@ -80,10 +83,12 @@ impl Fields<'_> {
         if let (None, Some(default)) = (self.get(key), default) {
             return Ok(default);
         }
-        let found = self.get(key).and_then(Value::as_u64).filter(|n| (1..=max).contains(n));
-        found
-            .and_then(|n| usize::try_from(n).ok())
-            .ok_or_else(|| self.wrong(key, self.text(key), format_args!("a whole number from 1 to {max}")))
+        let expected = format!("a whole number from 1 to {max}");
+        let Some(value) = self.get(key) else {
+            return Err(Error::input(self.file, key, format!("is missing, expected {expected}")));
+        };
+        let found = value.as_u64().filter(|n| (1..=max).contains(n));
+        found.and_then(|n| usize::try_from(n).ok()).ok_or_else(|| self.wrong(key, self.text(key), expected))
     }
 
     /// A number of key heads, which divides that of the query heads.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::fields::{Fields, MAX_CONTEXT, MAX_HEADS, MAX_LAYERS, MAX_WIDTH};
+use super::fields::{Fields, MAX_CONTEXT, MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS, MAX_VOCABULARY, MAX_WIDTH};
 use super::{GlmConfig, Layout};
 use crate::error::Result;
 
@@ -19,7 +19,10 @@ pub(super) fn parse(fields: &Fields) -> Result<GlmConfig> {
 
     let num_attention_heads = fields.size_or("num_attention_heads", MAX_HEADS, Some(32))?;
     let num_kv_heads = fields.kv_heads("num_key_value_heads", num_attention_heads, Some(2))?;
-    let head_dim = fields.size_or("head_dim", MAX_HEADS, Some(128))?;
+    let head_dim = fields.size_or("head_dim", MAX_HEAD_DIM, Some(128))?;
+    if !head_dim.is_multiple_of(2) {
+        return Err(fields.wrong("head_dim", head_dim, "an even number: a head is rotated in pairs"));
+    }
     let (rotary_dim, rope_base) = rope(fields, head_dim)?;
     Ok(GlmConfig {
         file: fields.file.to_owned(),
@@ -33,7 +36,7 @@ pub(super) fn parse(fields: &Fields) -> Result<GlmConfig> {
         qkv_by_head: false,
         head_dim,
         qkv_bias: fields.flag("attention_bias", true)?,
-        padded_vocab_size: fields.size_or("vocab_size", MAX_WIDTH, Some(151_552))?,
+        padded_vocab_size: fields.size_or("vocab_size", MAX_VOCABULARY, Some(151_552))?,
         seq_length: fields.size_or("max_position_embeddings", MAX_CONTEXT, Some(131_072))?,
         layernorm_epsilon: fields.epsilon("rms_norm_eps", 1.5625e-7)?,
         rotary_dim,

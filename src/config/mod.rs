@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::input::read_capped;
+use crate::input::{self, read_capped};
 pub(crate) use fields::Fields;
 
 /// Which names a checkpoint gives its tensors.
@@ -81,12 +81,7 @@ impl GlmConfig {
             Some(text) => text,
             None => return Err(missing(folder, &file)),
         };
-        let value: Value = serde_json::from_slice(&text)
-            .map_err(|e| Error::input(&file, "", format!("is not valid JSON: {e}")))?;
-        match value {
-            Value::Object(map) => parse(&Fields { file: &file, map: &map }),
-            _ => Err(Error::input(&file, "", "expected a JSON object")),
-        }
+        parse(&Fields { file: &file, map: &input::object(&file, &text)? })
     }
 }
 
@@ -95,9 +90,18 @@ fn missing(folder: &Path, file: &Path) -> Error {
         Error::input(folder, "", "no such folder, expected one with a ChatGLM checkpoint")
     } else if !folder.is_dir() {
         Error::input(folder, "", "found a file, expected the folder of a ChatGLM checkpoint")
+    } else if let Some(snapshot) = snapshot(folder) {
+        let expected = format!("the folder in it: snapshots/{snapshot}");
+        Error::mismatch(folder, "", "a download cache", expected)
     } else {
         Error::input(file, "", "not found, expected the folder of a ChatGLM checkpoint")
     }
+}
+
+/// What a download cache of the Hugging Face Hub holds, `models--THUDM--chatglm3-6b` for instance.
+fn snapshot(folder: &Path) -> Option<String> {
+    let entries = folder.join("snapshots").read_dir().ok()?.flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).min()
 }
 
 /// Tells the formats apart by what the config says of itself.
@@ -122,7 +126,15 @@ fn parse(fields: &Fields) -> Result<GlmConfig> {
         "" if classes.iter().any(|class| class.starts_with("ChatGLM")) => chatglm::parse(fields),
         "glm" | "" if classes.contains(&"GlmForCausalLM") => glm::parse(fields),
         "glm" => Err(fields.wrong("architectures", fields.text("architectures"), "GlmForCausalLM")),
-        _ => Err(fields.wrong("model_type", fields.text("model_type"), "\"chatglm\" or \"glm\"")),
+        _ => {
+            let hint = match model_type {
+                "" => "",
+                "llama" => ": it may be an export of this program already",
+                _ => ": llama.cpp's convert_hf_to_gguf.py converts other models",
+            };
+            let expected = format!("\"chatglm\" or \"glm\"{hint}");
+            Err(fields.wrong("model_type", fields.text("model_type"), expected))
+        }
     }
 }
 

@@ -118,6 +118,8 @@ fn what_llama_cannot_express_of_the_transformers_format_is_refused_by_name() {
         ("rope_scaling", json!({"rope_type": "yarn"}), "found {\"rope_type\":\"yarn\"}, expected none"),
         ("rope_theta", json!(0), "found 0, expected a number from 1 to 1e12"),
         ("num_key_value_heads", json!(5), "found 5, expected a divisor of num_attention_heads, 32"),
+        ("head_dim", json!(65), "found 65, expected an even number: a head is rotated in pairs"),
+        ("vocab_size", json!(1 << 24), "found 16777216, expected a whole number from 1 to 262144"),
         ("quantization_config", json!({}), &format!("found one, expected {QUANTIZED}")),
     ] {
         let mut config = json!({"model_type": "glm", "architectures": ["GlmForCausalLM"]});
@@ -137,12 +139,13 @@ fn relatives_are_refused_with_the_reason() {
         ("glm_moe_dsa", "GlmMoeDsaForCausalLM", "mixture of experts"),
         ("glm", "GLMForConditionalGeneration", "GlmForCausalLM"),
         ("glm", "GlmForSequenceClassification", "GlmForCausalLM"),
-        ("llama", "LlamaForCausalLM", "\"chatglm\" or \"glm\""),
+        ("llama", "LlamaForCausalLM", "\"chatglm\" or \"glm\": it may be an export of this program already"),
+        ("qwen2", "Qwen2ForCausalLM", "\"glm\": llama.cpp's convert_hf_to_gguf.py converts other models"),
     ] {
         let error =
             parse_text(json!({"model_type": model_type, "architectures": [class]})).unwrap_err().to_string();
         assert!(error.starts_with("m/config.json: ") && error.contains(reason), "{model_type}: {error}");
-        if reason != "GlmForCausalLM" && model_type != "llama" {
+        if reason != "GlmForCausalLM" && !["llama", "qwen2"].contains(&model_type) {
             let error = parse_text(json!({"architectures": [class]})).unwrap_err().to_string();
             assert!(error.contains(reason), "{class}: {error}");
         }

@@ -59,6 +59,7 @@ impl Job {
             file.write_all(self.finish_receipt(begun.clone(), &writers, watch)?.to_json().as_bytes())?;
         }
         self.model.checkpoint.refuse_changed()?;
+        self.model.lora.refuse_changed()?;
         Ok(Outputs { writers, modelfiles, receipt })
     }
 

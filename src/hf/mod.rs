@@ -136,6 +136,7 @@ impl Export {
         let Created { folder, writer } = created;
         let writers = pipeline::run(&self.work(), vec![writer], options, watch)?;
         self.model.checkpoint.refuse_changed()?;
+        self.model.lora.refuse_changed()?;
         writers.into_iter().try_for_each(Writer::finish)?;
         if watch.stopped() {
             return Err(Error::Interrupted);

@@ -19,18 +19,18 @@ pub(super) fn load(file: &Path) -> Result<ImportanceMatrix> {
         return Err(Error::input(file, "", "no such file"));
     };
     let mut rest = Rest { file, bytes: &bytes };
-    let count = rest.count("entries")?;
-    if count == 0 || count > MAX_ENTRIES {
-        let expected = format!("an importance matrix: 1 to {MAX_ENTRIES}");
-        return Err(Error::mismatch(file, "", format!("{count} entries"), expected));
-    }
     let mut entries = BTreeMap::new();
-    for _ in 0..count {
-        let name = rest.string()?;
-        let calls = rest.i32()?;
-        let length = rest.count(&name)?;
-        let mut values: Vec<f32> =
-            rest.take(length.saturating_mul(4))?.chunks_exact(4).map(LittleEndian::read_f32).collect();
+    // Until an entry is read, nothing tells a damaged file from one of another kind.
+    let count = rest.count("entries").ok().filter(|count| (1..=MAX_ENTRIES).contains(count));
+    let Some(count) = count else { return Err(no_matrix(file)) };
+    for i in 0..count {
+        let (name, calls, mut values) = match entry(&mut rest) {
+            Err(_) if i == 0 => return Err(no_matrix(file)),
+            entry => entry?,
+        };
+        if calls < 0 {
+            return Err(Error::mismatch(file, name, format!("{calls} calls"), "0 or more"));
+        }
         if calls > 0 {
             values.iter_mut().for_each(|value| *value /= calls as f32);
         }
@@ -41,12 +41,25 @@ pub(super) fn load(file: &Path) -> Result<ImportanceMatrix> {
     // Newer files end with the number of chunks and the text's name.
     let (mut chunks, mut dataset) = (0, None);
     if !rest.bytes.is_empty() {
-        chunks = rest.i32()?.unsigned_abs();
+        chunks = rest.i32("chunks")?.unsigned_abs();
         if !rest.bytes.is_empty() {
-            dataset = Some(rest.string()?).filter(|name| !name.is_empty());
+            dataset = Some(rest.string("dataset")?).filter(|name| !name.is_empty());
         }
     }
     Ok(ImportanceMatrix { file: file.to_owned(), entries, dataset, chunks })
+}
+
+fn no_matrix(file: &Path) -> Error {
+    Error::input(file, "", "is no importance matrix, neither GGUF nor .dat")
+}
+
+/// A tensor's name, the number of calls, and the squares summed over them.
+fn entry(rest: &mut Rest) -> Result<(String, i32, Vec<f32>)> {
+    let name = rest.string("name")?;
+    let calls = rest.i32(&name)?;
+    let length = rest.count(&name)?;
+    let bytes = rest.take(&name, length.saturating_mul(4))?;
+    Ok((name, calls, bytes.chunks_exact(4).map(LittleEndian::read_f32).collect()))
 }
 
 struct Rest<'a> {
@@ -55,30 +68,30 @@ struct Rest<'a> {
 }
 
 impl<'a> Rest<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
+    fn take(&mut self, item: &str, length: usize) -> Result<&'a [u8]> {
         let (taken, rest) = self.bytes.split_at_checked(length).ok_or_else(|| {
             let found = format!("{} bytes left", self.bytes.len());
-            Error::mismatch(self.file, "", found, format!("{length} more, if it is an importance matrix"))
+            Error::mismatch(self.file, item, found, format!("{length}: is the file complete?"))
         })?;
         self.bytes = rest;
         Ok(taken)
     }
 
-    fn i32(&mut self) -> Result<i32> {
-        Ok(LittleEndian::read_i32(self.take(4)?))
+    fn i32(&mut self, item: &str) -> Result<i32> {
+        Ok(LittleEndian::read_i32(self.take(item, 4)?))
     }
 
     fn count(&mut self, item: &str) -> Result<usize> {
-        let count = self.i32()?;
+        let count = self.i32(item)?;
         usize::try_from(count)
             .map_err(|_| Error::mismatch(self.file, item, format!("count {count}"), "an importance matrix"))
     }
 
-    fn string(&mut self) -> Result<String> {
-        let length = self.count("name")?;
-        let text = std::str::from_utf8(self.take(length)?);
+    fn string(&mut self, item: &str) -> Result<String> {
+        let length = self.count(item)?;
+        let text = std::str::from_utf8(self.take(item, length)?);
         text.map(str::to_owned)
-            .map_err(|_| Error::mismatch(self.file, "name", "no UTF-8", "an importance matrix"))
+            .map_err(|_| Error::mismatch(self.file, item, "no UTF-8", "an importance matrix"))
     }
 }
 

@@ -43,6 +43,9 @@ pub(super) fn load(path: &Path) -> Result<ImportanceMatrix> {
         entries.insert(name.to_owned(), sums.into_iter().map(mean).collect());
     }
     if entries.is_empty() {
+        if file.metadata.contains_key("general.architecture") {
+            return Err(Error::mismatch(path, "", "a model", "the file that llama-imatrix writes"));
+        }
         return Err(Error::mismatch(path, "", "no .in_sum2 tensors", "an importance matrix"));
     }
     let dataset = match file.metadata.get("imatrix.datasets") {

@@ -43,7 +43,7 @@ impl ImportanceMatrix {
 
     /// The importance weights of each of the plan's tensors, and how many matrices have none.
     ///
-    /// `ffn` is the feed-forward width in the output. An entry may be as wide as the model or as the padded
+    /// `padded_ffn` is the feed-forward width in the output. An entry may be as wide as the model or as the padded
     /// file; padded columns get weight 0, so that they pull no scale away from real weights.
     ///
     /// # Errors
@@ -51,20 +51,26 @@ impl ImportanceMatrix {
     pub fn for_plan(&self, plan: &Plan, padded_ffn: usize) -> Result<(Vec<Option<Vec<f32>>>, usize)> {
         let targets: BTreeMap<&str, &Target> =
             plan.tensors.iter().map(|target| (target.name.as_str(), target)).collect();
+        let last = plan.tensors.iter().filter_map(|target| target.layer).max();
+        let unknown = |name: &str| match (layer(name), last) {
+            (Some(layer), Some(last)) if layer > last => {
+                let expected =
+                    format!("only this model's blk.0 to blk.{last}: it was measured on another model");
+                Error::mismatch(&self.file, name, "an entry", expected)
+            }
+            _ => {
+                let expected = "entries for matrices of this model only";
+                Error::mismatch(&self.file, name, "an entry for it", expected)
+            }
+        };
         for (name, values) in &self.entries {
-            let target =
-                targets.get(name.as_str()).filter(|target| target.role != Role::Vector).ok_or_else(|| {
-                    Error::mismatch(
-                        &self.file,
-                        name,
-                        "an entry for it",
-                        "entries for matrices of this model only",
-                    )
-                })?;
+            let target = targets.get(name.as_str()).filter(|target| target.role != Role::Vector);
+            let target = target.ok_or_else(|| unknown(name))?;
             let (_, padded) = target.padded_shape(padded_ffn);
             if values.len() != target.columns && values.len() != padded {
                 let found = format!("{} importance weights", values.len());
-                return Err(Error::mismatch(&self.file, name, found, target.columns));
+                let expected = format!("{}: it was measured on another model", target.columns);
+                return Err(Error::mismatch(&self.file, name, found, expected));
             }
         }
         let weights_of = |target: &Target| {
@@ -79,4 +85,9 @@ impl ImportanceMatrix {
             plan.tensors.iter().zip(&weights).filter(|(t, w)| t.role != Role::Vector && w.is_none()).count();
         Ok((weights, without))
     }
+}
+
+/// The block that a tensor belongs to, by its name.
+fn layer(name: &str) -> Option<usize> {
+    name.strip_prefix("blk.")?.split_once('.')?.0.parse().ok()
 }

@@ -2,17 +2,24 @@
 
 use std::path::{Path, PathBuf};
 
-use regex::Regex;
+use regex::bytes::{RegexBuilder, RegexSet, RegexSetBuilder};
 use serde_json::{Map, Value};
 
 use crate::config::Fields;
 use crate::error::{Error, Result};
-use crate::input::read_capped;
+use crate::input::{self, read_capped};
 
 const FILE: &str = "adapter_config.json";
 /// A real one has 1 kB.
 const MAX_BYTES: u64 = 1 << 20;
 const MAX_RANK: u64 = 1 << 16;
+/// A model of 40 layers has 160 matrices, and a pattern is the name of one or more of them.
+const MAX_PATTERNS: usize = 512;
+/// Bytes of all patterns of a kind: those of full names have 36 kB. Parsed, a pattern takes many times its length.
+const MAX_TEXT: usize = 1 << 16;
+/// Bytes that a compiled pattern may take, and all of a kind together.
+const MAX_COMPILED: usize = 1 << 16;
+const MAX_COMPILED_TOGETHER: usize = 4 << 20;
 
 /// The strength of an adapter's matrices.
 #[derive(Clone, Debug)]
@@ -23,8 +30,17 @@ pub(super) struct AdapterConfig {
     /// Divides by the root of the rank and not by the rank.
     rslora: bool,
     /// Ranks and alphas of single modules.
-    ranks: Vec<(Regex, f64)>,
-    alphas: Vec<(Regex, f64)>,
+    ranks: Patterns,
+    alphas: Patterns,
+    /// The model that the adapter was trained for, where it says so.
+    base: Option<String>,
+}
+
+/// Patterns of modules' names, and the value that each stands for.
+#[derive(Clone, Debug)]
+struct Patterns {
+    names: RegexSet,
+    values: Vec<f64>,
 }
 
 /// Settings that say how the adapter was trained, or where; they change nothing in what it adds.
@@ -72,30 +88,46 @@ impl AdapterConfig {
     pub(super) fn load(folder: &Path) -> Result<AdapterConfig> {
         let file = folder.join(FILE);
         let Some(text) = read_capped(&file, MAX_BYTES)? else {
+            if let Some(parent) = folder.parent().filter(|_| folder.is_file()) {
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                let expected = format!("the adapter's folder, {}", parent.display());
+                return Err(Error::mismatch(folder, "", "a file", expected));
+            }
             return Err(Error::input(&file, "", "not found, expected the folder of a PEFT adapter"));
         };
-        match serde_json::from_slice(&text) {
-            Ok(Value::Object(map)) => parse(&Fields { file: &file, map: &map }),
-            Ok(_) => Err(Error::input(&file, "", "expected a JSON object")),
-            Err(e) => Err(Error::input(&file, "", format!("is not valid JSON: {e}"))),
-        }
+        parse(&Fields { file: &file, map: &input::object(&file, &text)? })
+    }
+
+    /// For a message on an adapter that does not fit: which model it was trained for, if the config says so.
+    pub(super) fn trained_for(&self) -> String {
+        self.base.as_ref().map_or(String::new(), |base| format!(": it was trained for {base}"))
     }
 
     /// What B·A of a module is multiplied with, its rank being known.
     pub(super) fn scale(&self, module: &str, rank: usize) -> Result<f64> {
-        let expected = self.one("rank_pattern", &self.ranks, module)?.unwrap_or(self.rank as f64);
-        if expected != rank as f64 {
-            let found = format!("rank {rank} of {module}");
-            return Err(Error::mismatch(&self.file, "r", found, format!("{expected}")));
+        let wrong = |key, found: String, expected: String| Error::mismatch(&self.file, key, found, expected);
+        let of = |key, own: Option<f64>, all: (&'static str, f64)| own.map_or(all, |own| (key, own));
+        let own = self.one("rank_pattern", &self.ranks, module)?;
+        let (key, given) = of("rank_pattern", own, ("r", self.rank as f64));
+        if given != rank as f64 {
+            let expected = format!(
+                "{rank}, the rank of {module} in the weights: this config belongs to another adapter"
+            );
+            return Err(wrong(key, given.to_string(), expected));
         }
-        let alpha = self.one("alpha_pattern", &self.alphas, module)?.unwrap_or(self.alpha);
-        Ok(alpha / if self.rslora { expected.sqrt() } else { expected })
+        let own = self.one("alpha_pattern", &self.alphas, module)?;
+        let (key, alpha) = of("alpha_pattern", own, ("lora_alpha", self.alpha));
+        let scale = alpha / if self.rslora { given.sqrt() } else { given };
+        if !(scale as f32).is_finite() {
+            return Err(wrong(key, format!("{alpha:?}"), "a scale that fits F32".to_owned()));
+        }
+        Ok(scale)
     }
 
     /// The value of the pattern that a module's name fits. PEFT takes the first, but JSON objects have no order.
-    fn one(&self, key: &str, patterns: &[(Regex, f64)], module: &str) -> Result<Option<f64>> {
-        let mut values =
-            patterns.iter().filter(|(pattern, _)| pattern.is_match(module)).map(|(_, value)| *value);
+    fn one(&self, key: &str, patterns: &Patterns, module: &str) -> Result<Option<f64>> {
+        let matching = patterns.names.matches(module.as_bytes());
+        let mut values = matching.iter().filter_map(|i| patterns.values.get(i).copied());
         let first = values.next();
         match values.find(|other| Some(*other) != first) {
             None => Ok(first),
@@ -111,14 +143,13 @@ fn parse(fields: &Fields) -> Result<AdapterConfig> {
     if fields.get("peft_type").and_then(Value::as_str) != Some("LORA") {
         return Err(fields.wrong("peft_type", fields.text("peft_type"), "\"LORA\""));
     }
-    for (key, value) in fields.map.iter().filter(|(_, value)| says_something(value)) {
+    for (key, _) in fields.map.iter().filter(|(_, value)| says_something(value)) {
         if let Some((_, expected)) = REFUSED.iter().find(|(refused, _)| refused == key) {
             return Err(fields.wrong(key, fields.text(key), expected));
         }
         let nested = ["loftq_config", "megatron_config"].contains(&key.as_str()); // training and its machines
         if !nested && !HARMLESS.contains(&key.as_str()) {
-            let found = format!("{value:.60}");
-            return Err(fields.wrong(key, found, "plain LoRA: this setting is not known here"));
+            return Err(fields.wrong(key, fields.text(key), "plain LoRA: this setting is not known here"));
         }
     }
     if !matches!(fields.get("bias"), None | Some(Value::Bool(false)))
@@ -134,6 +165,8 @@ fn parse(fields: &Fields) -> Result<AdapterConfig> {
             return Err(fields.wrong("init_lora_weights", fields.text("init_lora_weights"), expected));
         }
     }
+    let any = |value: &Value| value.as_f64();
+    let whole = |value: &Value| value.as_u64().filter(|rank| (1..=MAX_RANK).contains(rank)).map(|n| n as f64);
     let rank = fields.size("r", MAX_RANK)?;
     let alpha = fields.number_or("lora_alpha", 8.0)?; // PEFT's own default
     Ok(AdapterConfig {
@@ -141,12 +174,13 @@ fn parse(fields: &Fields) -> Result<AdapterConfig> {
         rank,
         alpha,
         rslora: fields.flag("use_rslora", false)?,
-        ranks: patterns(fields, "rank_pattern")?,
-        alphas: patterns(fields, "alpha_pattern")?,
+        ranks: patterns(fields, "rank_pattern", whole, &format!("a whole number from 1 to {MAX_RANK}"))?,
+        alphas: patterns(fields, "alpha_pattern", any, "a number")?,
+        base: fields.get("base_model_name_or_path").map(|_| fields.text("base_model_name_or_path")),
     })
 }
 
-/// Neither null, false, 0 nor empty.
+/// Neither null, false nor empty.
 fn says_something(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
@@ -158,21 +192,57 @@ fn says_something(value: &Value) -> bool {
 }
 
 /// PEFT matches a pattern with the end of a module's name, from a dot on.
-fn patterns(fields: &Fields, key: &str) -> Result<Vec<(Regex, f64)>> {
+///
+/// All of them are one automaton, so that their memory has one bound; each is compiled alone first, to be named if it
+/// is to blame. Names of modules are ASCII, and with Unicode's a single `\w` would be thousands of states.
+fn patterns(
+    fields: &Fields,
+    key: &str,
+    read: impl Fn(&Value) -> Option<f64>,
+    expected: &str,
+) -> Result<Patterns> {
     let none = Map::new();
     let map = match fields.get(key) {
         None => &none,
         Some(Value::Object(map)) => map,
         Some(_) => return Err(fields.wrong(key, fields.text(key), "an object")),
     };
-    let pattern = |(name, value): (&String, &Value)| {
-        let item = || format!("{key}.{name}");
-        let regex = Regex::new(&format!("^(?:.*\\.)?(?:{name})$"))
-            .map_err(|_| fields.wrong(&item(), "no regular expression", "the name of a module"))?;
-        let value = value.as_f64().ok_or_else(|| fields.wrong(&item(), value, "a number"))?;
-        Ok((regex, value))
-    };
-    map.iter().map(pattern).collect()
+    if map.len() > MAX_PATTERNS {
+        let found = format!("{} patterns", map.len());
+        return Err(fields.wrong(key, found, format_args!("at most {MAX_PATTERNS}")));
+    }
+    let bytes: usize = map.keys().map(String::len).sum();
+    if bytes > MAX_TEXT {
+        let found = format!("patterns of {bytes} bytes");
+        return Err(fields.wrong(key, found, format_args!("at most {MAX_TEXT} in all of them")));
+    }
+    let (mut names, mut values) = (Vec::new(), Vec::new());
+    for (name, value) in map {
+        let item = format!("{key}.{name}");
+        let unusable = |reason: &str| {
+            let found = format!("a pattern that cannot be used: {reason}");
+            fields.wrong(&item, found, "a module's name or a short regular expression")
+        };
+        let whole = format!("^(?:.*\\.)?(?:{name})$");
+        if let Err(error) = RegexBuilder::new(&whole).unicode(false).size_limit(MAX_COMPILED).build() {
+            let error = error.to_string();
+            let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            return Err(unusable(reason.trim_end_matches('.')));
+        }
+        names.push(whole);
+        values.push(read(value).ok_or_else(|| {
+            let found = Fields { file: fields.file, map }.text(name);
+            fields.wrong(&item, found, expected)
+        })?);
+    }
+    let names = RegexSetBuilder::new(names)
+        .unicode(false)
+        .size_limit(MAX_COMPILED_TOGETHER)
+        .build()
+        .map_err(|_| {
+            fields.wrong(key, "patterns too large together", "modules' names or short regular expressions")
+        })?;
+    Ok(Patterns { names, values })
 }
 
 #[cfg(test)]
@@ -207,7 +277,17 @@ mod tests {
     }
 
     #[test]
+    fn a_scale_that_no_weight_can_take_is_refused() {
+        for (key, value) in [("lora_alpha", json!(1e300)), ("alpha_pattern", json!({"dense": 1e300}))] {
+            let error = config(&[(key, value)]).unwrap().scale("m.dense", 8).unwrap_err().to_string();
+            assert_eq!(error, format!("a.json: {key}: found 1e300, expected a scale that fits F32"));
+        }
+    }
+
+    #[test]
     fn whatever_is_more_than_lora_is_refused_by_name() {
+        let new_thing =
+            format!("found \"{}..., expected plain LoRA: this setting is not known here", "x".repeat(59));
         for (key, value, expected) in [
             ("peft_type", json!("IA3"), "found \"IA3\", expected \"LORA\""),
             (
@@ -234,18 +314,70 @@ mod tests {
             ),
             ("use_new_thing", json!(true), "found true, expected plain LoRA: this setting is not known here"),
             ("r", json!(0), "found 0, expected a whole number from 1 to 65536"),
-            ("alpha_pattern", json!({"(": 1}), "found no regular expression, expected the name of a module"),
+            ("use_new_thing", json!("x".repeat(100)), &new_thing),
         ] {
             let error = config(&[(key, value)]).unwrap_err().to_string();
-            let key = if key == "alpha_pattern" { "alpha_pattern.(" } else { key };
             assert_eq!(error, format!("a.json: {key}: {expected}"));
+        }
+    }
+
+    #[test]
+    fn patterns_that_are_wrong_or_too_large_are_refused() {
+        let many: Map<String, Value> = (0..8000).map(|i| (format!("dense{i}"), 1.into())).collect();
+        let large: Map<String, Value> = (0..500).map(|i| (format!(r"\w{{300}}{i}"), 1.into())).collect();
+        let unusable = |pattern: &str, reason: &str| {
+            format!(
+                "alpha_pattern.{pattern}: found a pattern that cannot be used: {reason}, expected a module's name or a \
+                 short regular expression"
+            )
+        };
+        let ranks = "expected a whole number from 1 to 65536";
+        for (key, value, expected) in [
+            (
+                "alpha_pattern",
+                many.into(),
+                "alpha_pattern: found 8000 patterns, expected at most 512".to_owned(),
+            ),
+            (
+                "alpha_pattern",
+                large.into(),
+                "alpha_pattern: found patterns too large together, expected modules' names or short regular \
+                 expressions"
+                    .to_owned(),
+            ),
+            ("alpha_pattern", json!({"(": 1}), unusable("(", "unclosed group")),
+            (
+                "alpha_pattern",
+                json!({r"[\w]{5000}7": 1}),
+                unusable(r"[\w]{5000}7", "Compiled regex exceeds size limit of 65536 bytes"),
+            ),
+            (
+                "alpha_pattern",
+                json!({"a".repeat(1 << 17): 1}),
+                "alpha_pattern: found patterns of 131072 bytes, expected at most 65536 in all of them"
+                    .to_owned(),
+            ),
+            (
+                "alpha_pattern",
+                json!({"dense": "x"}),
+                "alpha_pattern.dense: found \"x\", expected a number".to_owned(),
+            ),
+            ("rank_pattern", json!({"dense": 1.5}), format!("rank_pattern.dense: found 1.5, {ranks}")),
+            ("rank_pattern", json!({"dense": 65537}), format!("rank_pattern.dense: found 65537, {ranks}")),
+        ] {
+            let error = config(&[(key, value)]).unwrap_err().to_string();
+            assert_eq!(error, format!("a.json: {expected}"));
         }
     }
 
     #[test]
     fn ranks_and_patterns_must_agree() {
         let error = config(&[]).unwrap().scale("m.dense", 4).unwrap_err().to_string();
-        assert_eq!(error, "a.json: r: found rank 4 of m.dense, expected 8");
+        let belongs = "the rank of m.dense in the weights: this config belongs to another adapter";
+        assert_eq!(error, format!("a.json: r: found 8, expected 4, {belongs}"));
+        let of_dense = config(&[("rank_pattern", json!({"dense": 16}))]).unwrap();
+        let error = of_dense.scale("m.dense", 4).unwrap_err().to_string();
+        assert_eq!(error, format!("a.json: rank_pattern: found 16, expected 4, {belongs}"));
         let both = json!({"dense": 1, ".*": 2});
         let error = config(&[("alpha_pattern", both)]).unwrap().scale("m.dense", 8).unwrap_err().to_string();
         assert_eq!(

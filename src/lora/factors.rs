@@ -1,7 +1,7 @@
 //! One pair of factors, and their product added to rows of a weight matrix.
 
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Columns that are summed at a time: their part of the right factor stays in a core's own cache.
 const BLOCK: usize = 1024;
@@ -55,7 +55,16 @@ fn read(adapter: &Checkpoint, tensor: &Tensor) -> Result<Vec<f32>> {
     adapter.read_rows(tensor, 0, &mut bytes)?;
     let mut values = vec![0.0; tensor.rows() * tensor.columns()];
     tensor.dtype.decode(&bytes, &mut values);
-    Ok(values)
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(values),
+        Some(at) => {
+            let name = adapter.tensors().iter().find(|(_, other)| *other == tensor);
+            let name = name.map_or("", |(name, _)| name.as_str());
+            let item = format!("{name} row {}", at / tensor.columns());
+            let expected = "finite values: the adapter is damaged";
+            Err(Error::mismatch(adapter.path(tensor), item, values[at], expected))
+        }
+    }
 }
 
 /// `values` has `rows` rows.

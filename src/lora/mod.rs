@@ -9,7 +9,9 @@ mod factors;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsStr;
 use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,22 +32,29 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads `DIR` or `DIR=SCALE`.
+    /// Reads `DIR` or `DIR=SCALE`. A folder that is there goes before a scale: its name may have a `=`.
     ///
     /// # Errors
-    /// When there is no folder's name in it.
-    pub fn parse(text: &str) -> Result<Request> {
-        let scaled = text.rsplit_once('=').and_then(|(folder, scale)| {
-            let scale = scale.parse().ok().filter(|scale: &f64| scale.is_finite())?;
-            Some((folder, scale))
-        });
-        let (folder, scale) = scaled.unwrap_or((text, 1.0));
+    /// When there is no folder's name in it, or no number behind one.
+    pub fn parse(text: &OsStr) -> Result<Request> {
+        let shown = Path::new(text).display();
+        let whole = Request { folder: PathBuf::from(text), scale: 1.0 };
+        let equals = text.as_bytes().iter().rposition(|&byte| byte == b'=');
+        let Some(equals) = equals.filter(|_| !whole.folder.is_dir()) else { return Ok(whole) };
+        let (folder, scale) = text.as_bytes().split_at(equals);
         if folder.is_empty() {
-            return Err(Error::Usage(format!(
-                "--lora: found `{text}`, expected ADAPTER_DIR or ADAPTER_DIR=SCALE"
-            )));
+            let expected = "expected ADAPTER_DIR or ADAPTER_DIR=SCALE";
+            return Err(Error::Usage(format!("--lora: found `{shown}`, {expected}")));
         }
-        Ok(Request { folder: PathBuf::from(folder), scale })
+        let folder = PathBuf::from(OsStr::from_bytes(folder));
+        let scale = String::from_utf8_lossy(&scale[1..]);
+        match scale.parse().ok().filter(|scale: &f64| scale.is_finite()) {
+            Some(scale) => Ok(Request { folder, scale }),
+            None if folder.is_dir() => Err(Error::Usage(format!(
+                "--lora {shown}: found the scale `{scale}`, expected a finite number"
+            ))),
+            None => Ok(whole),
+        }
     }
 }
 
@@ -73,7 +82,7 @@ struct Term {
 /// A term's own number: its tensor's place among all, and its own among the tensor's.
 type Place = (String, usize);
 
-/// Pairs of factors kept: workers are at most at a few matrices at the same time.
+/// Pairs of factors kept for each adapter: workers are at most at a few matrices at the same time.
 const RECENT: usize = 4;
 
 impl Lora {
@@ -115,13 +124,22 @@ impl Lora {
     /// The factors of a term, read by whoever comes first. What is kept holds no state, so a poisoned lock is none.
     fn factors(&self, place: Place, term: &Term) -> Result<Arc<Factors>> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, factors)) = recent.iter().find(|(known, _)| *known == place) {
-            return Ok(Arc::clone(factors));
-        }
-        let factors = Arc::new(term.pair.read(&self.adapters[term.adapter].weights)?);
-        recent.truncate(RECENT - 1);
+        let known = recent.iter().position(|(known, _)| *known == place);
+        let factors = match known.and_then(|at| recent.remove(at)) {
+            Some((_, factors)) => factors,
+            None => Arc::new(term.pair.read(&self.adapters[term.adapter].weights)?),
+        };
+        recent.truncate(RECENT * self.adapters.len() - 1); // a term has an adapter, so there is one
         recent.push_front((place, Arc::clone(&factors)));
         Ok(factors)
+    }
+
+    /// Refuses adapters that were written to since they were opened.
+    ///
+    /// # Errors
+    /// When an adapter's file has another length or time of its last change than at first.
+    pub fn refuse_changed(&self) -> Result<()> {
+        self.adapters.iter().try_for_each(|adapter| adapter.weights.refuse_changed())
     }
 
     /// The file of each adapter's weights.
@@ -185,22 +203,26 @@ impl Adapter {
             let wrong = |found: String, expected: String| Error::mismatch(path, module, found, expected);
             let tensor = names::in_checkpoint(module, base).filter(|name| used.contains(name.as_str()));
             let tensor = tensor.ok_or_else(|| {
-                wrong(
-                    "a matrix that the model does not have".to_owned(),
-                    "an adapter of this model".to_owned(),
-                )
+                let found = "a matrix that the model does not have".to_owned();
+                wrong(found, format!("an adapter of this model{}", config.trained_for()))
             })?;
             if a.shape.len() != 2 || b.shape.len() != 2 || a.rows() != b.columns() {
                 let found = format!("factors of shapes {:?} and {:?}", a.shape, b.shape);
                 return Err(wrong(found, "[rank, in] and [out, rank]".to_owned()));
             }
-            let own = config.scale(module, a.rows())?;
-            let pair = Pair { a: a.clone(), b: b.clone(), embedding, scale: (own * scale) as f32 };
+            let scaled = (config.scale(module, a.rows())? * scale) as f32;
+            if !scaled.is_finite() {
+                let folder = self.folder.display();
+                let problem =
+                    format!("found the scale {scale:?}, expected one that fits F32 with the adapter's own");
+                return Err(Error::Usage(format!("--lora {folder}: {problem}")));
+            }
+            let pair = Pair { a: a.clone(), b: b.clone(), embedding, scale: scaled };
             let shape = base.tensors().get(&tensor).map(|base| base.shape.as_slice()).unwrap_or_default();
             if pair.shape() != shape {
                 return Err(wrong(
                     format!("factors of a matrix of shape {:?}", pair.shape()),
-                    format!("{shape:?}"),
+                    format!("{shape:?}{}", config.trained_for()),
                 ));
             }
             if pairs.insert(tensor, pair).is_some() {
@@ -223,7 +245,8 @@ impl Adapter {
                 path,
                 name,
                 found,
-                "factors, or a copy of the checkpoint's own tensor",
+                "factors, or a copy of the checkpoint's own tensor: the adapter was trained for another model, or \
+                 saved with a resized embedding",
             ));
         };
         for row in 0..tensor.rows() {
@@ -243,4 +266,42 @@ fn row_values(checkpoint: &Checkpoint, tensor: &Tensor, row: usize) -> Result<Ve
     let mut values = vec![0.0; tensor.columns()];
     tensor.dtype.decode(&bytes, &mut values);
     Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An adapter of one matrix, 2 x 3 and of rank 1, all zeros.
+    fn adapter() -> (tempfile::TempDir, Adapter) {
+        let folder = tempfile::tempdir().unwrap();
+        let header = r#"{"m.lora_A.weight": {"dtype": "F32", "shape": [1, 3], "data_offsets": [0, 12]},
+                         "m.lora_B.weight": {"dtype": "F32", "shape": [2, 1], "data_offsets": [12, 20]}}"#;
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 20]].concat();
+        std::fs::write(folder.path().join("adapter_model.safetensors"), bytes).unwrap();
+        let weights = Checkpoint::open_adapter(folder.path()).unwrap();
+        let adapter = Adapter { folder: folder.path().to_owned(), weights };
+        (folder, adapter)
+    }
+
+    /// Matrices that take turns find their factors again, however many adapters there are.
+    #[test]
+    fn factors_in_use_are_kept() {
+        let (folders, adapters): (Vec<_>, Vec<_>) = (0..3).map(|_| adapter()).unzip();
+        let tensor = |name: &str| adapters[0].weights.tensors()[name].clone();
+        let (a, b) = (tensor("m.lora_A.weight"), tensor("m.lora_B.weight"));
+        let term = Term { adapter: 0, pair: Pair { a, b, embedding: false, scale: 1.0 } };
+        let lora = Lora { adapters, ..Lora::default() };
+        let factors = |name: usize| lora.factors((name.to_string(), 0), &term).unwrap();
+        let kept = 3 * RECENT;
+        let first: Vec<_> = (0..kept).map(factors).collect();
+        for (name, first) in first.iter().enumerate() {
+            assert!(Arc::ptr_eq(&factors(name), first), "{name}");
+        }
+        factors(0);
+        factors(kept); // in the place of 1, which was used longest ago
+        assert!(Arc::ptr_eq(&factors(0), &first[0]));
+        assert!(!Arc::ptr_eq(&factors(1), &first[1]));
+        drop(folders);
+    }
 }

@@ -8,10 +8,12 @@ use std::path::Path;
 use super::front_matter::{self, Field};
 use super::model_id::ModelId;
 use crate::gguf::{Metadata, Value};
-use crate::input::read_capped;
+use crate::input::read_head;
 
-/// A card with pictures in it may be large; its head is not.
+/// A card with pictures in it may be large; its head is not, and no more is read.
 const MAX_BYTES: u64 = 1 << 20;
+/// Items of a list that are taken: real cards have up to 30 languages or data sets.
+const MAX_ITEMS: usize = 64;
 
 /// Texts: keys of the card, the first that is there counts, and the key of the GGUF.
 const TEXTS: [(&[&str], &str); 10] = [
@@ -54,7 +56,7 @@ impl Card {
             warning: Some(format!("{}: is not used: {problem}", file.display())),
             ..Card::default()
         };
-        let bytes = match read_capped(&file, MAX_BYTES) {
+        let bytes = match read_head(&file, MAX_BYTES) {
             Ok(None) => return Card::default(),
             Ok(Some(bytes)) => bytes,
             Err(error) => {
@@ -100,7 +102,7 @@ fn keys(fields: &BTreeMap<String, Field>) -> Metadata {
 fn texts(field: Option<&Field>) -> Vec<String> {
     match field {
         Some(Field::Text(text)) => vec![text.clone()],
-        Some(Field::List(items)) => items.clone(),
+        Some(Field::List(items)) => items.iter().take(MAX_ITEMS).cloned().collect(),
         Some(Field::Empty | Field::Other) | None => Vec::new(),
     }
 }
@@ -157,6 +159,17 @@ mod tests {
             text("general.dataset.0.repo_url", "https://huggingface.co/a/b"),
         ];
         assert_eq!(card, Card { keys: expected, warning: None });
+    }
+
+    #[test]
+    fn only_the_head_is_read_and_only_the_start_of_a_list() {
+        let card = load(&format!("---\nlicense: mit\n---\n{}", "# GLM\n".repeat(1 << 18)));
+        assert_eq!(card.keys, [("general.license".to_owned(), Value::String("mit".to_owned()))]);
+        // A list as long as the head: done at once.
+        let ids = "a/b-7b,".repeat(140_000);
+        let card = load(&format!("---\nbase_model: [{ids}]\n---\n"));
+        assert_eq!(card.keys[0], ("general.base_model.count".to_owned(), Value::U32(64)));
+        assert_eq!(card.keys.len(), 1 + 64 * 3);
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::card::sources;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 use crate::gguf::{Metadata, Value};
-use crate::input::read_capped;
+use crate::input::{self, read_capped};
 
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -72,22 +72,29 @@ const SOURCE_PARTS: [&str; 9] =
 /// When it is absent or no such object, or has a key or value that llama.cpp's converter does not know.
 pub fn load(file: &Path) -> Result<Metadata> {
     let bytes = read_capped(file, MAX_BYTES)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
-    let json = match serde_json::from_slice(&bytes) {
-        Ok(Json::Object(json)) => json,
-        Ok(_) => return Err(Error::mismatch(file, "", "no object", "one JSON object of general. keys")),
-        Err(e) => return Err(Error::input(file, "", format!("is not valid JSON: {e}"))),
-    };
     let mut keys = Metadata::new();
-    for (key, value) in &json {
+    for (key, value) in &input::object(file, &bytes)? {
         let Some((_, kind)) = KEYS.iter().find(|(known, _)| known == key) else {
-            let known = KEYS.map(|(known, _)| known).join(", ");
-            return Err(Error::mismatch(file, key, "an unknown key", format!("one of {known}")));
+            return Err(unknown(file, key));
         };
         let read = kind.read(key, value);
-        let expected = kind.expected();
-        keys.extend(read.ok_or_else(|| Error::mismatch(file, key, short(value), expected))?);
+        let found = || shortened(&value.to_string(), 60);
+        keys.extend(read.ok_or_else(|| Error::mismatch(file, key, found(), kind.expected()))?);
     }
     Ok(keys)
+}
+
+/// The key that was meant, where another one ends like it, or else all there are.
+fn unknown(file: &Path, key: &str) -> Error {
+    let meant =
+        KEYS.iter().find(|(known, _)| known.strip_suffix(key).is_some_and(|start| start.ends_with('.')));
+    match meant {
+        Some((meant, _)) => Error::input(file, key, format!("found an unknown key, did you mean {meant}?")),
+        None => {
+            let known = KEYS.map(|(known, _)| known).join(", ");
+            Error::mismatch(file, key, "an unknown key", format!("one of {known}"))
+        }
+    }
 }
 
 impl Kind {
@@ -95,7 +102,7 @@ impl Kind {
         match self {
             Kind::Text => "a text".to_owned(),
             Kind::Texts => "a list of texts".to_owned(),
-            Kind::Float => "a number".to_owned(),
+            Kind::Float => "a number that fits F32".to_owned(),
             Kind::Integer => "a whole number".to_owned(),
             Kind::Sources(_) => format!("a list of objects with texts for {}", SOURCE_PARTS.join(", ")),
         }
@@ -106,7 +113,7 @@ impl Kind {
         let value = match self {
             Kind::Text => Value::String(text(value)?),
             Kind::Texts => Value::Strings(value.as_array()?.iter().map(text).collect::<Option<_>>()?),
-            Kind::Float => Value::F32(value.as_f64()? as f32),
+            Kind::Float => Value::F32(Some(value.as_f64()? as f32).filter(|number| number.is_finite())?),
             Kind::Integer => Value::I32(value.as_i64()?.try_into().ok()?),
             Kind::Sources(key) => {
                 let entry = |value: &Json| {
@@ -124,57 +131,75 @@ impl Kind {
     }
 }
 
-fn short(value: &Json) -> String {
-    let text = value.to_string();
-    if text.chars().count() <= 60 {
-        text
-    } else {
-        format!("{}...", text.chars().take(60).collect::<String>())
-    }
-}
-
-/// Keys that the file's own bytes rest on.
-const FIXED: [&str; 2] = ["general.alignment", "general.architecture"];
+/// Keys that the file's own bytes rest on, or say what made it.
+const FIXED: [&str; 4] = ["general.alignment", "general.architecture", "split.", "glm2llama."];
 
 /// Puts one `KEY=TYPE:VALUE` of `--override-kv` in the place of what `keys` has, or beside it.
 ///
 /// # Errors
-/// When it cannot be read, or the key has a value of another type or must not change.
+/// When it cannot be read, does not fit the type of the value that the key has, or the key must not change.
 pub fn override_kv(keys: &mut Metadata, text: &str) -> Result<()> {
     let wrong = |found: &str, expected: &str| {
-        Error::Usage(format!("--override-kv {text}: found {found}, expected {expected}"))
+        Error::Usage(format!("--override-kv {}: found {found}, expected {expected}", shortened(text, 100)))
     };
     let known = "KEY=TYPE:VALUE with the type int, float, bool or str";
     let (key, typed) = text.split_once('=').ok_or_else(|| wrong("no `=`", known))?;
     let (kind, value) = typed.split_once(':').ok_or_else(|| wrong("no `:`", known))?;
-    if key.is_empty() || FIXED.contains(&key) || key.starts_with("split.") {
-        return Err(wrong(&format!("the key `{key}`"), "one that may be changed"));
+    let bad_key = |expected: &str| Err(wrong(&format!("the key `{}`", shortened(key, 100)), expected));
+    if FIXED.iter().any(|fixed| key == *fixed || (fixed.ends_with('.') && key.starts_with(fixed))) {
+        return bad_key("one that may be changed");
     }
-    let bad = |expected: &str| wrong(&format!("`{value}`"), expected);
-    let value = match kind {
-        "int" => integer(value).ok_or_else(|| bad("a whole number of at most 64 bits"))?,
-        "float" => Value::F32(value.parse().map_err(|_| bad("a number"))?),
-        "bool" => Value::Bool(value.parse().map_err(|_| bad("true or false"))?),
-        "str" => Value::String(value.to_owned()),
-        _ => return Err(wrong(&format!("the type `{kind}`"), known)),
-    };
-    if let Some((_, old)) = keys.iter().find(|(other, _)| other == key)
-        && type_name(old) != type_name(&value)
-    {
+    let in_snake_case = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.');
+    if key.is_empty() || !key.chars().all(in_snake_case) {
+        return bad_key("small letters, digits, _ and .");
+    }
+    let old = keys.iter().find(|(other, _)| other == key).map(|(_, old)| old);
+    if let Some(old) = old.filter(|old| type_name(old) != kind && TYPES.contains(&kind)) {
         return Err(wrong(kind, type_name(old)));
     }
+    let bad = |expected: &str| wrong(&format!("`{}`", shortened(value, 100)), expected);
+    let value = match kind {
+        "int" => integer(value, old).map_err(|expected| bad(&expected))?,
+        "float" => {
+            let number = value.parse().ok().filter(|number: &f32| number.is_finite());
+            Value::F32(number.ok_or_else(|| bad("a finite number that fits F32"))?)
+        }
+        "bool" => Value::Bool(value.parse().map_err(|_| bad("true or false"))?),
+        "str" => Value::String(value.to_owned()),
+        _ => return Err(wrong(&format!("the type `{}`", shortened(kind, 100)), known)),
+    };
     super::set(keys, vec![(key.to_owned(), value)]);
     Ok(())
 }
 
-/// llama.cpp writes 32 bits without sign; what does not fit is given the type that it needs.
-fn integer(text: &str) -> Option<Value> {
-    let number: i128 = text.parse().ok()?;
-    let unsigned =
-        || u32::try_from(number).map(Value::U32).or_else(|_| u64::try_from(number).map(Value::U64));
-    let signed = || i32::try_from(number).map(Value::I32).or_else(|_| i64::try_from(number).map(Value::I64));
-    unsigned().or_else(|_| signed()).ok()
+/// Takes the type of the value that is replaced, or else 32 bits without sign as llama.cpp writes, or the first that
+/// fits; or says what was expected.
+fn integer(text: &str, old: Option<&Value>) -> Result<Value, String> {
+    let number: Option<i128> = text.parse().ok();
+    let fitted = |kind: &Value| {
+        let number = number?;
+        match kind {
+            Value::U64(_) => number.try_into().map(Value::U64).ok(),
+            Value::I32(_) => number.try_into().map(Value::I32).ok(),
+            Value::I64(_) => number.try_into().map(Value::I64).ok(),
+            _ => number.try_into().map(Value::U32).ok(),
+        }
+    };
+    let range = match old {
+        None => {
+            let kinds = [Value::U32(0), Value::U64(0), Value::I32(0), Value::I64(0)];
+            let first = kinds.iter().find_map(fitted);
+            return first.ok_or_else(|| "a whole number of at most 64 bits".to_owned());
+        }
+        Some(Value::U64(_)) => format!("0 to {} (u64)", u64::MAX),
+        Some(Value::I32(_)) => format!("{} to {} (i32)", i32::MIN, i32::MAX),
+        Some(Value::I64(_)) => format!("{} to {} (i64)", i64::MIN, i64::MAX),
+        Some(_) => format!("0 to {} (u32)", u32::MAX), // no key has fewer bits
+    };
+    old.and_then(fitted).ok_or_else(|| format!("a whole number from {range}"))
 }
+
+const TYPES: [&str; 4] = ["int", "float", "bool", "str"];
 
 /// The types of `--override-kv`.
 fn type_name(value: &Value) -> &'static str {
@@ -224,7 +249,10 @@ mod tests {
     #[test]
     fn what_is_wrong_in_a_metadata_file_is_named() {
         let cases = [
-            ("[]", "found no object"),
+            ("[]", "found a list, expected a JSON object"),
+            (r#"{"name": "x"}"#, "name: found an unknown key, did you mean general.name?"),
+            (r#"{"top_k": 1}"#, "top_k: found an unknown key, did you mean general.sampling.top_k?"),
+            (r#"{"general.sampling.temp": 1e300}"#, "found 1e+300, expected a number that fits F32"),
             ("{", "is not valid JSON"),
             (
                 r#"{"general.licence": "mit"}"#,
@@ -252,6 +280,12 @@ mod tests {
         assert_eq!(get("c"), Value::F32(1e6));
         assert_eq!(get("e"), Value::String("x:y=z".to_owned()));
         assert_eq!(get("f"), Value::I32(-3));
+        // A value keeps its type, whatever the new one would need.
+        override_kv(&mut keys, "f=int:7").unwrap();
+        assert_eq!(keys.iter().find(|(key, _)| key == "f").unwrap().1, Value::I32(7));
+        let long = format!("a.b=int:{}", "9".repeat(1000));
+        let shown = format!("--override-kv a.b=int:{}...: found `{}...`,", "9".repeat(92), "9".repeat(100));
+        assert!(override_kv(&mut keys, &long).unwrap_err().to_string().starts_with(&shown));
         let cases = [
             ("a.b", "found no `=`"),
             ("a.b=7", "found no `:`"),
@@ -263,7 +297,24 @@ mod tests {
             ("d=bool:1", "found `1`, expected true or false"),
             ("a.b=str:x", "found str, expected int"),
             ("l=str:x", "expected a list, which cannot be given here"),
-            ("general.alignment=int:64", "found the key `general.alignment`"),
+            ("a.b=int:5000000000", "found `5000000000`, expected a whole number from 0 to 4294967295 (u32)"),
+            ("a.b=int:-1", "found `-1`, expected a whole number from 0 to 4294967295 (u32)"),
+            ("f=int:2147483648", "expected a whole number from -2147483648 to 2147483647 (i32)"),
+            ("n=int:18446744073709551616", "expected a whole number of at most 64 bits"),
+            ("c=float:inf", "found `inf`, expected a finite number that fits F32"),
+            ("n=float:NaN", "found `NaN`, expected a finite number that fits F32"),
+            ("n=float:1e300", "found `1e300`, expected a finite number that fits F32"),
+            ("a-b=int:1", "found the key `a-b`, expected small letters, digits, _ and ."),
+            ("=int:1", "found the key ``, expected small letters, digits, _ and ."),
+            (
+                "general.alignment=int:64",
+                "found the key `general.alignment`, expected one that may be changed",
+            ),
+            ("split.count=int:2", "found the key `split.count`, expected one that may be changed"),
+            (
+                "glm2llama.version=str:x",
+                "found the key `glm2llama.version`, expected one that may be changed",
+            ),
         ];
         for (text, expected) in cases {
             let error = override_kv(&mut keys, text).unwrap_err().to_string();

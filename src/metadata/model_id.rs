@@ -1,6 +1,11 @@
 //! `organisation/model-name` -> the parts that llama.cpp's converter makes of it, by its rules.
 
+use std::sync::LazyLock;
+
 use regex::Regex;
+
+/// Compiled once: a card may name many models.
+type Pattern = LazyLock<Option<Regex>>;
 
 /// The parts of a model's or data set's id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,7 +55,7 @@ fn title(text: &str) -> String {
     let spaced = text.trim().replace('-', " ");
     let words = spaced.split_whitespace().map(|word| {
         let small = word.chars().any(char::is_lowercase) && !word.chars().any(char::is_uppercase);
-        if small && !matches(r"v\d+(\.\d+)*|\d.*", word) { capitals(word) } else { word.to_owned() }
+        if small && !matches(&NUMBER, word) { capitals(word) } else { word.to_owned() }
     });
     words.collect::<Vec<_>>().join(" ")
 }
@@ -69,12 +74,8 @@ fn capitals(word: &str) -> String {
 /// The parts of the name that are versions, but not those within its base name: `glm-4-9b` has none.
 fn version(model: &str) -> Option<String> {
     let parts: Vec<&str> = model.split('-').filter(|part| !part.is_empty()).collect();
-    let is_version = |part: &str| matches(r"(?i)(v|iter)?\d+([.]\d+)*", part);
-    let is_known = |i: usize, part: &str| {
-        let size =
-            r"(?i)([a]|\d+x)?\d+([._]\d+)?[kmbt]\d?|small|mini|medium|large|x?xl|chat|instruct|vision|lora";
-        matches(r"(?i)i?q\d(_\w)*|b?fp?(16|32)", part) || (i > 0 && matches(size, part))
-    };
+    let is_version = |part: &str| matches(&VERSION, part);
+    let is_known = |i: usize, part: &str| matches(&FORMAT, part) || (i > 0 && matches(&SIZE, part));
     let in_base_name = |(i, part): (usize, &&str)| {
         is_version(part) || (!is_known(i, part) && part.starts_with(char::is_alphabetic))
     };
@@ -87,9 +88,17 @@ fn version(model: &str) -> Option<String> {
     (!versions.is_empty()).then(|| versions.join("-"))
 }
 
-/// The whole text matches.
-fn matches(pattern: &str, text: &str) -> bool {
-    Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|regex| regex.is_match(text))
+/// Each is for a whole word.
+static NUMBER: Pattern = LazyLock::new(|| Regex::new(r"^(?:v\d+(\.\d+)*|\d.*)$").ok());
+static VERSION: Pattern = LazyLock::new(|| Regex::new(r"^(?i)(v|iter)?\d+([.]\d+)*$").ok());
+static FORMAT: Pattern = LazyLock::new(|| Regex::new(r"^(?i)(?:i?q\d(_\w)*|b?fp?(16|32))$").ok());
+static SIZE: Pattern = LazyLock::new(|| {
+    let size = "([a]|\\d+x)?\\d+([._]\\d+)?[kmbt]\\d?";
+    Regex::new(&format!("^(?i)(?:{size}|small|mini|medium|large|x?xl|chat|instruct|vision|lora)$")).ok()
+});
+
+fn matches(pattern: &Pattern, text: &str) -> bool {
+    pattern.as_ref().is_some_and(|regex| regex.is_match(text))
 }
 
 #[cfg(test)]

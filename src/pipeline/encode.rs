@@ -96,7 +96,7 @@ impl<'a> Encoder<'a> {
                     self.merge(target, first_row, decoded)?;
                 }
                 if !finite || (merges && decoded.iter().any(|weight| !weight.is_finite())) {
-                    return Err(self.not_finite(chunk.tensor, first_row, decoded));
+                    return Err(self.not_finite(chunk.tensor, first_row, decoded, finite));
                 }
                 for &output in &encoded {
                     let shape = self.outputs[output][chunk.tensor];
@@ -128,11 +128,15 @@ impl<'a> Encoder<'a> {
             .map_err(|e| fault(e.to_string()))
     }
 
-    /// A model with NaN or infinity in a weight was damaged before: no format can hold it.
-    fn not_finite(&self, tensor: usize, first_row: usize, weights: &[f32]) -> Error {
+    /// A model with NaN or infinity in a weight was damaged before, if not by what was merged: no format can hold it.
+    fn not_finite(&self, tensor: usize, first_row: usize, weights: &[f32], merged: bool) -> Error {
         let target = &self.work.plan.tensors[tensor];
         let at = weights.iter().position(|weight| !weight.is_finite()).unwrap_or(0);
-        self.at_row(tensor, first_row + at / target.columns, weights[at], "a finite weight")
+        let (with, expected) = match merged {
+            true => (" with the adapter merged", "a finite weight: give a smaller --lora DIR=SCALE"),
+            false => ("", "a finite weight"),
+        };
+        self.at_row(tensor, first_row + at / target.columns, with, weights[at], expected)
     }
 
     /// Halves end at 65504: a larger weight would turn into infinity.
@@ -153,19 +157,19 @@ impl<'a> Encoder<'a> {
             None => Ok(()),
             Some(at) => {
                 let expected = format!("weights that fit {format}: choose another type");
-                Err(self.at_row(tensor, first_row + at / columns, rows[at], &expected))
+                Err(self.at_row(tensor, first_row + at / columns, "", rows[at], &expected))
             }
         }
     }
 
-    /// Names the row of the checkpoint's own tensor.
-    fn at_row(&self, tensor: usize, row: usize, found: f32, expected: &str) -> Error {
+    /// Names the row of the checkpoint's own tensor, and what was done `with` it.
+    fn at_row(&self, tensor: usize, row: usize, with: &str, found: f32, expected: &str) -> Error {
         let target = &self.work.plan.tensors[tensor];
         let mut rest = row;
         if let Source::Rows(spans) = &target.source {
             for span in spans {
                 if rest < span.rows.len() {
-                    let item = format!("{} row {}", span.tensor, span.rows.start + rest);
+                    let item = format!("{} row {}{with}", span.tensor, span.rows.start + rest);
                     let path = source_tensor(target, self.work.checkpoint)
                         .map_or(std::path::Path::new(""), |t| self.work.checkpoint.path(t));
                     return Error::mismatch(path, item, found, expected);

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::input::read_capped;
+use crate::input::{self, kind, read_capped};
 
 /// The real vocabularies have 1 and 2.6 MB; in memory, one takes up to 20 times its bytes.
 const LARGEST_MODEL: u64 = 4 << 20;
@@ -70,7 +70,8 @@ impl Files {
     pub fn read(dir: &Path) -> Result<Files> {
         let mut model_file = dir.join("tokenizer.model");
         let fast = dir.join("tokenizer.json");
-        if !model_file.exists() && fast.exists() {
+        // A link to nothing counts as there: a download cache that lost a file is no model without it.
+        if model_file.symlink_metadata().is_err() && fast.symlink_metadata().is_ok() {
             model_file = fast;
         }
         let largest = if model_file.extension().is_some_and(|kind| kind == "json") {
@@ -79,12 +80,9 @@ impl Files {
             LARGEST_MODEL
         };
         let model = read_capped(&model_file, largest)?.ok_or_else(|| {
-            Error::mismatch(&model_file, "", "no such file", "the tokenizer's vocabulary: download it too")
+            let expected = "tokenizer.model or tokenizer.json: download it too";
+            Error::mismatch(dir, "", "no tokenizer", expected)
         })?;
-        if model.starts_with(b"version https://git-lfs") {
-            let expected = "the file itself (fetch it with `git lfs pull`)";
-            return Err(Error::mismatch(&model_file, "", "a Git LFS pointer", expected));
-        }
         let mut config = match optional(dir, "tokenizer_config.json")? {
             Some((file, bytes)) => TokenizerConfig::parse(file, &bytes)?,
             None => TokenizerConfig::default(),
@@ -105,7 +103,7 @@ impl Files {
 
 impl TokenizerConfig {
     fn parse(file: PathBuf, bytes: &[u8]) -> Result<TokenizerConfig> {
-        let json = object(&file, bytes)?;
+        let json = input::object(&file, bytes)?;
         let name_or_path = json.get("name_or_path").and_then(Value::as_str).unwrap_or_default().to_owned();
         let chat_template = match json.get("chat_template") {
             None | Some(Value::Null) => None,
@@ -136,7 +134,7 @@ impl TokenizerConfig {
 
 impl GenerationConfig {
     fn parse(file: PathBuf, bytes: &[u8]) -> Result<GenerationConfig> {
-        let json = object(&file, bytes)?;
+        let json = input::object(&file, bytes)?;
         let eos = match json.get("eos_token_id") {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Array(ids)) => ids.iter().map(|id| token_id(&file, id)).collect::<Result<_>>()?,
@@ -176,25 +174,6 @@ fn token_id(file: &Path, value: &Value) -> Result<u32> {
     id.ok_or_else(|| Error::mismatch(file, "eos_token_id", value, "a token id or a list of them"))
 }
 
-fn object(file: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Object(json)) => Ok(json),
-        Ok(other) => Err(Error::mismatch(file, "", kind(&other), "a JSON object")),
-        Err(error) => Err(Error::input(file, "", format!("is not JSON: {error}"))),
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
 fn optional(dir: &Path, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>> {
     let file = dir.join(name);
     Ok(read_capped(&file, LARGEST_TEXT)?.map(|bytes| (file, bytes)))
@@ -221,7 +200,7 @@ mod tests {
     fn wrong_kinds_are_refused_with_their_key() {
         for (text, message) in [
             ("[]", "tokenizer_config.json: found a list, expected a JSON object"),
-            ("{", "tokenizer_config.json: is not JSON: EOF while parsing an object at line 1 column 1"),
+            ("{", "tokenizer_config.json: is not valid JSON: EOF while parsing an object at line 1 column 1"),
             (
                 r#"{"chat_template": 1}"#,
                 "tokenizer_config.json: chat_template: found a number, expected a text, or a list with one named \"default\"",

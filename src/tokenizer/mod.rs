@@ -214,7 +214,10 @@ mod tests {
     fn what_is_neither_kind_of_vocabulary_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let error = load(dir.path(), &config()).unwrap_err().to_string();
-        assert!(error.contains("tokenizer.model: found no such file"), "{error}");
+        assert!(
+            error.contains("found no tokenizer, expected tokenizer.model or tokenizer.json: download it too"),
+            "{error}"
+        );
         for bytes in ["{\"model\": {}}", "", "hello world"] {
             std::fs::write(dir.path().join("tokenizer.model"), bytes).unwrap();
             let error = load(dir.path(), &config()).unwrap_err().to_string();

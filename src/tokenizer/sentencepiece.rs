@@ -10,6 +10,9 @@ use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 use super::{TokenType, special};
 use crate::error::{Error, Result};
 
+/// Bytes of a piece: that of a real model has up to 16 characters, and merges take time with the square of them.
+const LONGEST_PIECE: usize = 512;
+
 /// A read and checked model.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Model {
@@ -165,6 +168,10 @@ fn check_piece(file: &Path, id: usize, piece: PieceProto) -> Result<Piece> {
     let item = || format!("pieces[{id}]");
     if piece.piece.is_empty() {
         return Err(Error::mismatch(file, item(), "an empty piece", "some text"));
+    }
+    if piece.piece.len() > LONGEST_PIECE {
+        let found = format!("{} bytes", piece.piece.len());
+        return Err(Error::mismatch(file, item(), found, format!("at most {LONGEST_PIECE}")));
     }
     // Special tokens get the lowest score of all (see `special`), so a piece must stay above it.
     if !piece.score.is_finite() || piece.score <= special::SCORE {

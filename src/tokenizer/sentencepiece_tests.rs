@@ -104,8 +104,8 @@ fn normalizer(model: &mut ModelProto) -> &mut NormalizerSpec {
 fn more_pieces_than_rows_are_refused_before_they_are_read() {
     // Two bytes each: what reading them would cost is many times that.
     let bytes = [0x0A, 0].repeat(301);
-    let message = "tokenizer.model: tokens: found a vocabulary larger than padded_vocab_size: 301 tokens, \
-        expected at most padded_vocab_size 300";
+    let message = "tokenizer.model: found 301 tokens, expected at most 300 by config.json: the tokenizer is of \
+        another model";
     assert_eq!(parsed(&bytes).unwrap_err().to_string(), message);
 }
 

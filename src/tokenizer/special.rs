@@ -13,9 +13,6 @@ use crate::error::{Error, Result};
 /// special token would turn into it.
 pub(super) const SCORE: f32 = -1e9;
 
-/// Real vocabularies have up to 151,552 tokens. More would take too much memory before they can be refused.
-const LARGEST_VOCABULARY: usize = 1 << 18;
-
 /// Which special tokens a model of the family has, in the order of their ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Specials {
@@ -169,25 +166,17 @@ pub(super) fn pad(
     }
 }
 
-/// Refuses more tokens than the embedding has rows, and more than any real vocabulary has.
+/// Refuses more tokens than the embedding has rows.
 pub(super) fn check_size(file: &Path, found: usize, padded_vocab_size: usize) -> Result<()> {
     if found > padded_vocab_size {
-        let found = format!("a vocabulary larger than padded_vocab_size: {found} tokens");
-        return Err(Error::mismatch(
-            file,
-            "tokens",
-            found,
-            format!("at most padded_vocab_size {padded_vocab_size}"),
-        ));
-    }
-    if padded_vocab_size > LARGEST_VOCABULARY {
-        let found = format!("padded_vocab_size {padded_vocab_size}");
-        return Err(Error::mismatch(file, "tokens", found, format!("at most {LARGEST_VOCABULARY}")));
+        let expected =
+            format!("at most {padded_vocab_size} by config.json: the tokenizer is of another model");
+        return Err(Error::mismatch(file, "", format!("{found} tokens"), expected));
     }
     Ok(())
 }
 
-/// Never saturates: no vocabulary gets longer than `LARGEST_VOCABULARY`.
+/// Never saturates: no vocabulary gets longer than the config may say.
 fn next_id(vocabulary: &Vocabulary) -> u32 {
     u32::try_from(vocabulary.tokens.len()).unwrap_or(u32::MAX)
 }
@@ -303,9 +292,7 @@ mod tests {
             complete(model(), Specials::Nine, files, config).unwrap_err().to_string()
         };
         let small = GlmConfig { padded_vocab_size: 10, ..config() };
-        assert!(refused(&files(), &small).contains("a vocabulary larger than padded_vocab_size: 11 tokens"));
-        let huge = GlmConfig { padded_vocab_size: usize::MAX, ..config() };
-        assert!(refused(&files(), &huge).contains("expected at most 262144"));
+        assert!(refused(&files(), &small).contains("found 11 tokens, expected at most 10 by config.json"));
 
         let mut other = files();
         other.config.file = PathBuf::from("tokenizer_config.json");

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::files::{AddedToken, Files};
 use super::{Evidence, TokenType, Vocabulary, special};
 use crate::config::GlmConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 
 /// The longest real token has 512 bytes.
 const LONGEST_TOKEN: usize = 512;
@@ -110,7 +110,8 @@ fn parse(file: &Path, bytes: &[u8], padded_vocab_size: usize) -> Result<Vec<Vec<
     for (number, line) in (1u32..).zip(text.lines()).filter(|(_, line)| !line.is_empty()) {
         let item = || format!("line {number}");
         let (token, rank) = parse_line(line).ok_or_else(|| {
-            Error::mismatch(file, item(), "something else", "a token in base64 and its rank")
+            let found = format!("`{}`", shortened(line, 60));
+            Error::mismatch(file, item(), found, "a token in base64 and its rank")
         })?;
         if token.is_empty() || token.len() > LONGEST_TOKEN {
             let expected = format!("1 to {LONGEST_TOKEN}");
@@ -184,19 +185,16 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
 fn merges<'a>(file: &Path, tokens: &'a [Vec<u8>]) -> Result<Vec<(&'a [u8], &'a [u8])>> {
     let work: usize = tokens.iter().map(|token| token.len().pow(2)).sum(); // each at most LONGEST_TOKEN
     if work > MOST_WORK {
-        return Err(Error::mismatch(file, "", "too many long tokens", "words and parts of words"));
+        let found = format!("too many long tokens: the squares of their lengths make {work}");
+        return Err(Error::mismatch(file, "", found, format!("at most {MOST_WORK}")));
     }
     let mut bytes = 0;
     let ranks: HashMap<&[u8], usize> = tokens.iter().map(Vec::as_slice).zip(0..).collect();
     let mut merges = Vec::with_capacity(tokens.len());
     for (rank, token) in tokens.iter().enumerate().filter(|(_, token)| token.len() > 1) {
         if bytes > MOST_MERGE_BYTES {
-            return Err(Error::mismatch(
-                file,
-                "",
-                "too many ways to join its tokens",
-                "a vocabulary by tiktoken",
-            ));
+            let found = format!("over {MOST_MERGE_BYTES} bytes of ways to join its tokens");
+            return Err(Error::mismatch(file, "", found, "a vocabulary by tiktoken: 2 MB"));
         }
         bytes += token.len();
         if let Some(split) = last_split(token, rank, &ranks) {
@@ -314,10 +312,10 @@ mod tests {
     #[test]
     fn broken_lines_are_refused() {
         let cases = [
-            (lines(&["?? 256"]), "line 257: found something else, expected a token in base64 and its rank"),
+            (lines(&["?? 256"]), "line 257: found `?? 256 256`, expected a token in base64 and its rank"),
             (
                 lines(&["YWI= 300 "]),
-                "line 257: found something else, expected a token in base64 and its rank",
+                "line 257: found `YWI= 300  256`, expected a token in base64 and its rank",
             ),
             (lines(&[""]), "line 257: found 0 bytes, expected 1 to 512"),
             (lines(&[&"YWJj".repeat(171)]), "line 257: found 513 bytes, expected 1 to 512"),
@@ -329,8 +327,7 @@ mod tests {
             (lines(&[])[..7 * 9].to_owned(), "found no token for byte 0x09, expected all 256 of them"),
             (
                 lines(&["YWI="; 45]),
-                "tokens: found a vocabulary larger than padded_vocab_size: 301 tokens, \
-                expected at most padded_vocab_size 300",
+                "found 301 tokens, expected at most 300 by config.json: the tokenizer is of another model",
             ),
         ];
         for (text, message) in cases {

@@ -12,6 +12,7 @@ use super::files::{AddedToken, Files};
 use super::{Evidence, TokenType, Vocabulary, special, tiktoken};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
+use crate::input;
 
 /// How GLM-4's tokenizer cuts texts into words (tiktoken's `cl100k_base`). llama.cpp knows patterns by name only.
 const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -56,20 +57,21 @@ enum Merge {
 pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabulary, Evidence)> {
     let file = &files.model_file;
     let wrong = |item: &str, found: String, expected: &str| Error::mismatch(file, item, found, expected);
-    let document: Document = serde_json::from_slice(&files.model)
-        .map_err(|e| Error::input(file, "", format!("is no tokenizer.json of a BPE: {e}")))?;
+    let of_glm4 = |expected: &str| format!("{expected}: the tokenizer is of another model");
+    let document: Document = input::json(file, &files.model, "is no tokenizer.json of a BPE")?;
     let Document { added_tokens: List(added_tokens), normalizer, pre_tokenizer, model } = document;
     let (normalizer, pre_tokenizer) = (small(normalizer), small(pre_tokenizer));
     if model.r#type != "BPE" || model.byte_fallback {
         let found =
             format!("{}{}", model.r#type, if model.byte_fallback { " with byte fallback" } else { "" });
-        return Err(wrong("model", found, "the byte-level BPE of a GLM-4"));
+        return Err(wrong("model", found, &of_glm4("the byte-level BPE of a GLM-4")));
     }
     if !normalizer.is_null() {
-        return Err(wrong("normalizer", short(&normalizer), "none, as GLM-4 has"));
+        return Err(wrong("normalizer", short(&normalizer), &of_glm4("none, as GLM-4 has")));
     }
     if !cuts_as_glm4(&pre_tokenizer) {
-        return Err(wrong("pre_tokenizer", short(&pre_tokenizer), "GLM-4's, which llama.cpp knows by name"));
+        let expected = of_glm4("GLM-4's, which llama.cpp knows by name");
+        return Err(wrong("pre_tokenizer", short(&pre_tokenizer), &expected));
     }
     let (Map(vocab), List(merges)) = (model.vocab, model.merges);
     special::check_size(file, vocab.len(), config.padded_vocab_size)?;
@@ -203,16 +205,20 @@ mod tests {
     #[test]
     fn other_tokenizers_are_refused() {
         for (pointer, value, expected) in [
-            ("/model/type", json!("Unigram"), "model: found Unigram, expected the byte-level BPE of a GLM-4"),
+            (
+                "/model/type",
+                json!("Unigram"),
+                "model: found Unigram, expected the byte-level BPE of a GLM-4: the tokenizer is of another model",
+            ),
             (
                 "/normalizer",
                 json!({"type": "NFC"}),
-                "normalizer: found {\"type\":\"NFC\"}, expected none, as GLM-4 has",
+                "normalizer: found {\"type\":\"NFC\"}, expected none, as GLM-4 has: the tokenizer is of another model",
             ),
             (
                 "/pre_tokenizer",
                 json!({"type": "ByteLevel"}),
-                "pre_tokenizer: found {\"type\":\"ByteLevel\"}, expected GLM-4's, which llama.cpp knows by name",
+                "pre_tokenizer: found {\"type\":\"ByteLevel\"}, expected GLM-4's, which llama.cpp knows by name: the tokenizer is of another model",
             ),
             ("/model/vocab", json!({"a": 0, "b": 2}), "model.vocab: found id 2, expected ids without a gap"),
             ("/model/vocab", json!({"a": 0, "b": 0}), "model.vocab: found id 0 again, expected each id once"),

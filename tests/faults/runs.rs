@@ -192,6 +192,28 @@ fn a_shard_that_shrinks_or_changes_meanwhile() {
     }
 }
 
+#[test]
+fn an_adapter_that_changes_meanwhile() {
+    let (model, adapter, out) = (slow(), Dir::new(), Dir::new());
+    let name = |factor| format!("transformer.encoder.layers.3.self_attention.dense.lora_{factor}.weight");
+    let header = serde_json::json!({
+        name("A"): {"dtype": "F16", "shape": [1, 256], "data_offsets": [0, 512]},
+        name("B"): {"dtype": "F16", "shape": [1024, 1], "data_offsets": [512, 2560]},
+    });
+    let header = header.to_string().into_bytes();
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], &header, &[0; 2560]].concat();
+    let file = adapter.join("adapter_model.safetensors");
+    fs::write(&file, bytes).unwrap();
+    fs::write(adapter.join("adapter_config.json"), r#"{"peft_type": "LORA", "r": 1}"#).unwrap();
+    let run = start(model.path(), out.path(), &["--lora", adapter.path().to_str().unwrap()]);
+    File::options().write(true).open(&file).unwrap().write_all(b"\x01").unwrap();
+    let (code, stderr) = run.end();
+    assert_eq!(code, Some(2), "{stderr}");
+    let reason = "adapter_model.safetensors: found it was changed while it was read";
+    assert!(stderr.contains(reason), "{stderr}");
+    assert_eq!(out.names(), [""; 0]);
+}
+
 /// The space that was reserved is given back and taken by another: a disk that is full in the middle.
 #[test]
 fn a_disk_that_fills_in_the_middle() {

@@ -14,32 +14,36 @@ fn dat(count: i32, entries: &[u8]) -> Vec<u8> {
     [&count.to_le_bytes()[..], entries].concat()
 }
 
+const NO_MATRIX: &str = "x.imatrix: is no importance matrix, neither GGUF nor .dat";
+
 #[test]
 fn dat_files() {
     let one = |value: f32| dat(1, &entry(b"blk.0.attn_q.weight", 1, &[value]));
     let ok = entry(b"blk.0.attn_q.weight", 1, &[1.0; 256]);
+    let mut cut = [&ok[..], &entry(b"blk.0.attn_k.weight", 1, &[1.0; 256])].concat();
+    cut.truncate(cut.len() - 100);
     refuse(named(vec![
-        (vec![], "x.imatrix: found 0 bytes left, expected 4 more, if it is an importance matrix"),
-        (vec![1], "x.imatrix: found 1 bytes left, expected 4 more, if it is an importance matrix"),
-        (dat(0, &[]), "x.imatrix: found 0 entries, expected an importance matrix: 1 to 16384"),
-        (dat(-1, &[]), "x.imatrix: entries: found count -1, expected an importance matrix"),
-        (
-            dat(i32::MAX, &ok),
-            "x.imatrix: found 2147483647 entries, expected an importance matrix: 1 to 16384",
-        ),
-        (dat(2, &ok), "x.imatrix: found 0 bytes left, expected 4 more, if it is an importance matrix"),
+        (vec![], NO_MATRIX),
+        (vec![1], NO_MATRIX),
+        (dat(0, &[]), NO_MATRIX),
+        (dat(-1, &[]), NO_MATRIX),
+        (dat(i32::MAX, &ok), NO_MATRIX),
+        (dat(1, &i32::MAX.to_le_bytes()), NO_MATRIX),
+        (dat(1, b"\x01\0\0\0a\x01\0\0\0\xff\xff\xff\x7f"), NO_MATRIX),
+        (dat(1, &entry(b"\xff", 1, &[1.0])), NO_MATRIX),
+        (dat(2, &ok), "x.imatrix: name: found 0 bytes left, expected 4: is the file complete?"),
         (dat(2, &ok.repeat(2)), "x.imatrix: blk.0.attn_q.weight: found it twice, expected each tensor once"),
         (
-            dat(1, &i32::MAX.to_le_bytes()),
-            "x.imatrix: found 0 bytes left, expected 2147483647 more, if it is an importance matrix",
+            dat(2, &cut),
+            "x.imatrix: blk.0.attn_k.weight: found 924 bytes left, expected 1024: is the file complete?",
         ),
         (
-            dat(1, b"\x01\0\0\0a\x01\0\0\0\xff\xff\xff\x7f"),
-            "x.imatrix: found 0 bytes left, expected 8589934588 more, if it is an importance matrix",
+            dat(1, &entry(b"blk.0.attn_q.weight", -5, &[1.0; 256])),
+            "x.imatrix: blk.0.attn_q.weight: found -5 calls, expected 0 or more",
         ),
         (
-            dat(1, &entry(b"\xff", 1, &[1.0])),
-            "x.imatrix: name: found no UTF-8, expected an importance matrix",
+            dat(1, &entry(b"blk.27.attn_q.weight", 1, &[1.0; 256])),
+            "x.imatrix: blk.27.attn_q.weight: found an entry, expected only this model's blk.0 to blk.1: it was measured on another model",
         ),
         (
             one(f32::NAN),
@@ -53,7 +57,10 @@ fn dat_files() {
             one(-1.0),
             "x.imatrix: blk.0.attn_q.weight: found -1, expected finite, non-negative importance weights",
         ),
-        (one(1.0), "x.imatrix: blk.0.attn_q.weight: found 1 importance weights, expected 256"),
+        (
+            one(1.0),
+            "x.imatrix: blk.0.attn_q.weight: found 1 importance weights, expected 256: it was measured on another model",
+        ),
         (
             dat(1, &entry(b"unknown", 1, &[1.0; 256])),
             "x.imatrix: unknown: found an entry for it, expected entries for matrices of this model only",

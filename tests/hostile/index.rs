@@ -5,7 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use crate::{Case, refuse, refuse_folders, repeated};
+use crate::support::Dir;
+use crate::{Case, good, linked, mismatch, refuse, refuse_folders, repeated};
 
 const INDEX: &str = "model.safetensors.index.json";
 
@@ -59,6 +60,11 @@ fn texts() {
         (
             b"{}".to_vec(),
             "model.safetensors.index.json: is no shard index: missing field `weight_map` at line 1 column 2",
+        ),
+        (vec![], "model.safetensors.index.json: found 0 bytes, expected JSON: download it again"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n".to_vec(),
+            "model.safetensors.index.json: found a Git LFS pointer, expected the file itself (fetch it with `git lfs pull`)",
         ),
         (
             b"[]".to_vec(),
@@ -121,11 +127,11 @@ fn what_is_no_regular_file() {
         ),
         (
             |folder| with_shard(folder, |shard| symlink("nowhere", shard).unwrap()),
-            "model.safetensors.index.json: shard: found no such file, expected every shard in the folder",
+            "shard: found a link to nowhere, which is not there: download it again",
         ),
         (
             |folder| with_shard(folder, |shard| symlink("shard", shard).unwrap()),
-            "model.safetensors.index.json: shard: found no such file, expected every shard in the folder",
+            "shard: found a link to shard, which is not there: download it again",
         ),
         (
             |folder| with_shard(folder, |shard| symlink("/dev/zero", shard).unwrap()),
@@ -145,7 +151,27 @@ fn what_is_no_regular_file() {
         ),
         (
             |folder| in_place_of(folder, "config.json", |file| fs::create_dir(file).unwrap()),
-            "config.json: found no regular file, expected one",
+            "config.json: found a folder, expected a file",
+        ),
+        (
+            |folder| in_place_of(folder, "config.json", |file| symlink("nowhere", file).unwrap()),
+            "config.json: found a link to nowhere, which is not there: download it again",
+        ),
+        (
+            |folder| in_place_of(folder, "tokenizer.model", |file| symlink("nowhere", file).unwrap()),
+            "tokenizer.model: found a link to nowhere, which is not there: download it again",
+        ),
+        (
+            |folder| in_place_of(folder, "tokenizer_config.json", |file| symlink("nowhere", file).unwrap()),
+            "tokenizer_config.json: found a link to nowhere, which is not there: download it again",
+        ),
+        (
+            |folder| in_place_of(folder, "model.safetensors", |file| symlink("nowhere", file).unwrap()),
+            "model.safetensors: found a link to nowhere, which is not there: download it again",
+        ),
+        (
+            |folder| symlink("nowhere", folder.join(INDEX)).unwrap(),
+            "model.safetensors.index.json: found a link to nowhere, which is not there: download it again",
         ),
         (
             |folder| in_place_of(folder, "tokenizer.model", fifo),
@@ -156,6 +182,27 @@ fn what_is_no_regular_file() {
             "tokenizer_config.json: found no regular file, expected one",
         ),
     ]);
+}
+
+/// A pipe without a writer: refused, not waited for.
+#[test]
+fn pipes_in_the_place_of_given_files() {
+    let good = good();
+    let folder = linked(good.path());
+    fifo(&folder.join("x"));
+    for arguments in [&["inspect", "./x"][..], &["verify", ".", "./x"], &["plan", ".", "--imatrix", "./x"]] {
+        let wrong = mismatch(folder.path(), arguments, "x: found no regular file, expected one");
+        assert_eq!(wrong, None, "{arguments:?}");
+    }
+}
+
+/// The folder above the one that holds a model's files.
+#[test]
+fn a_download_cache_is_told_from_a_model() {
+    let folder = Dir::new();
+    fs::create_dir_all(folder.join("cache/snapshots/0123abcd")).unwrap();
+    let line = "cache: found a download cache, expected the folder in it: snapshots/0123abcd";
+    assert_eq!(mismatch(folder.path(), &["plan", "./cache"], line), None);
 }
 
 fn in_place_of(folder: &Path, name: &str, make: impl Fn(&Path)) {

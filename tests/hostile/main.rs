@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adapters;
 mod gguf;
 mod imatrix;
 mod index;

@@ -70,8 +70,14 @@ fn archives() {
     let pickle = b"\x80\x02}.";
     let entry = |name: &'static str| [("m/data.pkl", &pickle[..]), (name, &b"x"[..])];
     refuse(named(vec![
-        (vec![], "pytorch_model.bin: is no PyTorch file: Missing end of central directory"),
-        (b"PK\x05\x06".to_vec(), "pytorch_model.bin: is no PyTorch file: Unexpected end of file"),
+        (
+            vec![],
+            "pytorch_model.bin: is no whole PyTorch file: Missing end of central directory: is the download complete?",
+        ),
+        (
+            b"PK\x05\x06".to_vec(),
+            "pytorch_model.bin: is no whole PyTorch file: Unexpected end of file: is the download complete?",
+        ),
         (
             b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.".to_vec(),
             "pytorch_model.bin: found the file format of PyTorch before 1.6, expected a newer one: load it with PyTorch and torch.save it again, or save it as safetensors",
@@ -79,19 +85,19 @@ fn archives() {
         (zip(&[], 0), "pytorch_model.bin: data.pkl: found no such entry, expected it in every PyTorch file"),
         (
             zip(&entry("m/byteorder"), 8),
-            "pytorch_model.bin: data.pkl: found a compressed entry, expected it stored as torch.save does",
+            "pytorch_model.bin: data.pkl: found a compressed entry, expected it stored as it is: save it again with torch.save",
         ),
         (
             zip(&entry("../../etc/cron.d/x"), 0),
-            "pytorch_model.bin: ../../etc/cron.d/x: found it in .., expected all entries in one folder",
+            "pytorch_model.bin: ../../etc/cron.d/x: found it in .., expected all entries in one folder: save it again with torch.save",
         ),
         (
             zip(&entry("other/data/0"), 0),
-            "pytorch_model.bin: other/data/0: found it in other, expected all entries in one folder",
+            "pytorch_model.bin: other/data/0: found it in other, expected all entries in one folder: save it again with torch.save",
         ),
         (
             zip(&entry("data"), 0),
-            "pytorch_model.bin: data: found an entry outside the folder, expected all in one folder",
+            "pytorch_model.bin: data: found an entry outside the folder, expected all in one folder: save it again with torch.save",
         ),
         (
             zip(&entry("m/data.pkl"), 0),
@@ -112,7 +118,7 @@ fn archives() {
         ),
         (
             zip(&entry("m/data/0"), 0)[..100].to_vec(),
-            "pytorch_model.bin: is no PyTorch file: Missing end of central directory",
+            "pytorch_model.bin: is no whole PyTorch file: Missing end of central directory: is the download complete?",
         ),
     ]));
 }
@@ -201,7 +207,7 @@ fn tensors() {
         (one(4, zero, b"", b""), "pytorch_model.bin: t: found shape [], expected a vector or a matrix"),
         (
             one(4, zero, zero, one_value),
-            "pytorch_model.bin: t: found shape [0], expected a vector or a matrix",
+            "pytorch_model.bin: t: found shape [0], expected a vector or a matrix, none of its sizes 0",
         ),
         (
             one(4, zero, &one_value.repeat(5), &one_value.repeat(5)),

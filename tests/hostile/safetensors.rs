@@ -131,7 +131,7 @@ fn tensors() {
         ),
         (
             tensor("F64", "[1]", "[0,8]", 8),
-            "model.safetensors: a: found F64 values, expected F16, BF16 or F32",
+            "model.safetensors: a: found F64 values, expected F16, BF16 or F32: convert it to F16 first",
         ),
         (
             tensor("F16", "[1.5]", "[0,3]", 3),
@@ -147,11 +147,11 @@ fn tensors() {
         ),
         (
             tensor("F16", "[0]", "[0,0]", 0),
-            "model.safetensors: a: found shape [0], expected a vector or a matrix",
+            "model.safetensors: a: found shape [0], expected a vector or a matrix, none of its sizes 0",
         ),
         (
             tensor("F16", "[2,0]", "[0,0]", 0),
-            "model.safetensors: a: found shape [2, 0], expected a vector or a matrix",
+            "model.safetensors: a: found shape [2, 0], expected a vector or a matrix, none of its sizes 0",
         ),
         (
             tensor("F16", "[1,1,1,1,2]", "[0,4]", 4),

@@ -12,12 +12,24 @@ fn config(key: &str, value: Value) -> Vec<u8> {
     config.to_string().into_bytes()
 }
 
+/// Query, key and value rows grouped by head.
+fn by_head(heads: usize, layers: usize) -> Vec<u8> {
+    let mut config = Checkpoint { qkv_by_head: true, ..Checkpoint::tiny() }.config();
+    config["num_attention_heads"] = json!(heads);
+    config["num_layers"] = json!(layers);
+    config.to_string().into_bytes()
+}
+
 #[test]
 fn configs() {
     let cases: Vec<(Vec<u8>, &str)> = vec![
-        (vec![], "config.json: is not valid JSON: EOF while parsing a value at line 1 column 0"),
+        (vec![], "config.json: found 0 bytes, expected JSON: download it again"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n".to_vec(),
+            "config.json: found a Git LFS pointer, expected the file itself (fetch it with `git lfs pull`)",
+        ),
         (b"\xff\xfe{\0}\0".to_vec(), "config.json: is not valid JSON: expected value at line 1 column 1"),
-        (b"[]".to_vec(), "config.json: expected a JSON object"),
+        (b"[]".to_vec(), "config.json: found a list, expected a JSON object"),
         (
             b"{\"model_type\": NaN}".to_vec(),
             "config.json: is not valid JSON: expected value at line 1 column 16",
@@ -30,26 +42,26 @@ fn configs() {
             repeated("", "{\"a\":", 100_000, ""),
             "config.json: is not valid JSON: recursion limit exceeded at line 1 column 636",
         ),
-        (repeated("[0", ",0", 524_000, "]"), "config.json: expected a JSON object"),
+        (repeated("[0", ",0", 524_000, "]"), "config.json: found a list, expected a JSON object"),
         (repeated("\"", " ", 1 << 20, "\""), "config.json: found over 1048576 bytes, expected a small file"),
         (
             config("num_layers", json!(u64::MAX)),
-            "config.json: num_layers: found 18446744073709551615, expected a whole number from 1 to 4096",
+            "config.json: num_layers: found 18446744073709551615, expected a whole number from 1 to 512",
         ),
         (
             config("num_layers", json!(0)),
-            "config.json: num_layers: found 0, expected a whole number from 1 to 4096",
+            "config.json: num_layers: found 0, expected a whole number from 1 to 512",
         ),
         (
             config("num_layers", json!(-1)),
-            "config.json: num_layers: found -1, expected a whole number from 1 to 4096",
+            "config.json: num_layers: found -1, expected a whole number from 1 to 512",
         ),
         (
             config("num_layers", json!(1.5)),
-            "config.json: num_layers: found 1.5, expected a whole number from 1 to 4096",
+            "config.json: num_layers: found 1.5, expected a whole number from 1 to 512",
         ),
         (
-            config("num_layers", json!(4096)),
+            config("num_layers", json!(512)),
             "config.json: transformer.encoder.layers.2.input_layernorm.weight: found no such tensor in the checkpoint, expected it with shape [256]",
         ),
         (
@@ -57,8 +69,29 @@ fn configs() {
             "config.json: hidden_size: found 4294967296, expected a whole number from 1 to 16777216",
         ),
         (
+            config("num_layers", Value::Null),
+            "config.json: num_layers: is missing, expected a whole number from 1 to 512",
+        ),
+        (
+            config("kv_channels", json!(4096)),
+            "model.safetensors: transformer.encoder.layers.0.self_attention.query_key_value.weight: found shape [384, 256], expected [49152, 256]",
+        ),
+        (
             config("kv_channels", json!(65536)),
-            "model.safetensors: transformer.encoder.layers.0.self_attention.query_key_value.weight: found shape [384, 256], expected [786432, 256]",
+            "config.json: kv_channels: found 65536, expected a whole number from 1 to 4096",
+        ),
+        (
+            by_head(512, 512),
+            "config.json: num_attention_heads: found 512 in each of 512 layers, expected at most 16384 in all of them",
+        ),
+        (
+            by_head(65536, 1),
+            "config.json: num_attention_heads: found 65536, expected a whole number from 1 to 512",
+        ),
+        // As many as there may be.
+        (
+            by_head(32, 512),
+            "model.safetensors: transformer.encoder.layers.0.self_attention.query_key_value.weight: found shape [384, 256], expected [3072, 256]",
         ),
         (
             config("num_attention_heads", json!(7)),
@@ -66,7 +99,7 @@ fn configs() {
         ),
         (
             config("padded_vocab_size", json!(1u64 << 24)),
-            "tokenizer.model: tokens: found padded_vocab_size 16777216, expected at most 262144",
+            "config.json: padded_vocab_size: found 16777216, expected a whole number from 1 to 262144",
         ),
         (
             config("layernorm_epsilon", json!(1e300)),
@@ -89,10 +122,17 @@ fn tokenizer_configs() {
     let text = |json: Value| json.to_string().into_bytes();
     let token = |id: &str| json!({"added_tokens_decoder": {id: {"content": "x"}}}).to_string().into_bytes();
     let cases: Vec<(Vec<u8>, &str)> = vec![
-        (b"{".to_vec(), "tokenizer_config.json: is not JSON: EOF while parsing an object at line 1 column 1"),
+        (
+            b"{".to_vec(),
+            "tokenizer_config.json: is not valid JSON: EOF while parsing an object at line 1 column 1",
+        ),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n".to_vec(),
+            "tokenizer_config.json: found a Git LFS pointer, expected the file itself (fetch it with `git lfs pull`)",
+        ),
         (
             repeated("", "[", 1_000_000, ""),
-            "tokenizer_config.json: is not JSON: recursion limit exceeded at line 1 column 128",
+            "tokenizer_config.json: is not valid JSON: recursion limit exceeded at line 1 column 128",
         ),
         (
             repeated("{\"chat_template\": \"", " ", 1 << 20, "\"}"),
@@ -124,7 +164,7 @@ fn tokenizer_configs() {
         (
             "generation_config.json",
             generation(r#"{"temperature": 1e400}"#),
-            "generation_config.json: is not JSON: number out of range at line 1 column 21",
+            "generation_config.json: is not valid JSON: number out of range at line 1 column 21",
         ),
         (
             "generation_config.json",

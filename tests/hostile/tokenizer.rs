@@ -43,9 +43,14 @@ fn sentencepiece() {
         // Pieces without any text: 2 bytes each in the file.
         (
             b"\x0a\0".repeat(2 << 20),
-            "tokenizer.model: tokens: found a vocabulary larger than padded_vocab_size: 2097152 tokens, expected at most padded_vocab_size 1024",
+            "tokenizer.model: found 2097152 tokens, expected at most 1024 by config.json: the tokenizer is of another model",
         ),
         (vec![0; (4 << 20) + 1], "tokenizer.model: found over 4194304 bytes, expected a small file"),
+        (
+            // Its merges would take hours.
+            [&good[..], b"\x0a\x85\x80\x80\x01\x0a\x80\x80\x80\x01", &[b'a'; 2 << 20]].concat(),
+            "tokenizer.model: pieces[900]: found 2097152 bytes, expected at most 512",
+        ),
         (piece(b""), "tokenizer.model: pieces[900]: found an empty piece, expected some text"),
         (
             piece(b"\x0a\x05<unk>"),
@@ -87,7 +92,7 @@ fn tiktoken() {
     refuse(named(vec![
         (
             ranks("YWI= 18446744073709551616\n"),
-            "tokenizer.model: line 257: found something else, expected a token in base64 and its rank",
+            "tokenizer.model: line 257: found `YWI= 18446744073709551616`, expected a token in base64 and its rank",
         ),
         (
             ranks("YWI= 18446744073709551615\n"),
@@ -96,22 +101,25 @@ fn tiktoken() {
         (ranks("YWI= 7\n"), "tokenizer.model: line 257: found rank 7 again, expected each rank once"),
         (
             ranks("?? 256\n"),
-            "tokenizer.model: line 257: found something else, expected a token in base64 and its rank",
+            "tokenizer.model: line 257: found `?? 256`, expected a token in base64 and its rank",
         ),
         ([ranks(""), b"\xff\n".to_vec()].concat(), "tokenizer.model: is not text"),
         (
             ranks(&format!("{} 256\n", "YWJj".repeat(1000))),
             "tokenizer.model: line 257: found 3000 bytes, expected 1 to 512",
         ),
-        (ranks(&bomb(700)), "tokenizer.model: found too many long tokens, expected words and parts of words"),
+        (
+            ranks(&bomb(700)),
+            "tokenizer.model: found too many long tokens: the squares of their lengths make 182070256, expected at most 67108864",
+        ),
         (
             ranks(&bomb(4000)),
-            "tokenizer.model: tokens: found a vocabulary larger than padded_vocab_size: 4256 tokens, expected at most padded_vocab_size 1024",
+            "tokenizer.model: found 4256 tokens, expected at most 1024 by config.json: the tokenizer is of another model",
         ),
         (b"IQ== 0\n".to_vec(), "tokenizer.model: found no token for byte 0x00, expected all 256 of them"),
         (
             repeated("IQ== 0\n", "IQ== 0\n", 100_000, ""),
-            "tokenizer.model: tokens: found a vocabulary larger than padded_vocab_size: 100001 tokens, expected at most padded_vocab_size 1024",
+            "tokenizer.model: found 100001 tokens, expected at most 1024 by config.json: the tokenizer is of another model",
         ),
     ]));
 }

@@ -25,7 +25,9 @@ pub(super) struct Place {
 /// Only what is stored as it is can be read from its place, and `torch.save` writes nothing else: so a compressed
 /// entry, which could grow to any size, is refused.
 pub(super) fn read(path: &Path, file: &File) -> Result<BTreeMap<String, Place>> {
-    let damaged = |e: rawzip::Error| Error::input(path, "", format!("is no PyTorch file: {e}"));
+    let damaged = |e: rawzip::Error| {
+        Error::input(path, "", format!("is no whole PyTorch file: {e}: is the download complete?"))
+    };
     let length = file.metadata().map_err(Error::io(path, "read"))?.len();
     let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
     let reader = file.try_clone().map_err(Error::io(path, "read"))?;
@@ -49,16 +51,19 @@ pub(super) fn read(path: &Path, file: &File) -> Result<BTreeMap<String, Place>> 
         let full = std::str::from_utf8(raw.as_ref())
             .map_err(|_| Error::mismatch(path, "", "an entry's name that is no text", "UTF-8"))?;
         let Some((top, name)) = full.split_once('/') else {
-            return Err(Error::mismatch(path, full, "an entry outside the folder", "all in one folder"));
+            let expected = "all in one folder: save it again with torch.save";
+            return Err(Error::mismatch(path, full, "an entry outside the folder", expected));
         };
         if *folder.get_or_insert_with(|| top.to_owned()) != top {
-            return Err(Error::mismatch(path, full, format!("it in {top}"), "all entries in one folder"));
+            let expected = "all entries in one folder: save it again with torch.save";
+            return Err(Error::mismatch(path, full, format!("it in {top}"), expected));
         }
         let stored = entry.compression_method() == CompressionMethod::STORE
             && entry.compressed_size_hint() == entry.uncompressed_size_hint()
             && !entry.flags().is_encrypted();
         if !stored {
-            return Err(Error::mismatch(path, name, "a compressed entry", "it stored as torch.save does"));
+            let expected = "it stored as it is: save it again with torch.save";
+            return Err(Error::mismatch(path, name, "a compressed entry", expected));
         }
         let (offset, end) = archive.get_entry(entry.wayfinder()).map_err(damaged)?.compressed_data_range();
         if end > length {

@@ -18,6 +18,7 @@ use std::path::Path;
 use super::Entry;
 use super::dtype::Dtype;
 use crate::error::{Error, Result};
+use crate::input;
 use archive::Place;
 use pickle::Saved;
 
@@ -35,7 +36,7 @@ pub(super) fn read_header(path: &Path, file: &File) -> Result<Vec<Entry>> {
         file.read_exact_at(&mut start, 0).map_err(Error::io(path, "read"))?;
     }
     if start == *b"vers" {
-        return Err(super::lfs_pointer(path));
+        return Err(input::lfs_pointer(path));
     }
     if start == LEGACY {
         let expected = "a newer one: load it with PyTorch and torch.save it again, or save it as safetensors";

@@ -236,7 +236,10 @@ fn tensors_that_do_not_fit_their_storage_are_refused() {
             "t: found shape [9223372036854775807, 4], expected one that fits the file",
         ),
         (Spec { shape: &[-2, 4], ..GOOD }, "data.pkl: found -2, expected a size"),
-        (Spec { shape: &[0, 4], ..GOOD }, "t: found shape [0, 4], expected a vector or a matrix"),
+        (
+            Spec { shape: &[0, 4], ..GOOD },
+            "t: found shape [0, 4], expected a vector or a matrix, none of its sizes 0",
+        ),
         (Spec { shape: &[], strides: &[], ..GOOD }, "t: found shape [], expected a vector or a matrix"),
         (
             Spec { shape: &[2, 2, 2], strides: &[4, 2, 1], ..GOOD },
@@ -247,7 +250,10 @@ fn tensors_that_do_not_fit_their_storage_are_refused() {
             "t: found strides [1, 2], expected [4, 1]: values in their order",
         ),
         (Spec { strides: &[1], ..GOOD }, "t: found strides [1], expected [4, 1]: values in their order"),
-        (Spec { kind: "Double", ..GOOD }, "t: found Double values, expected F16, BF16 or F32"),
+        (
+            Spec { kind: "Double", ..GOOD },
+            "t: found Double values, expected F16, BF16 or F32: convert it to F16 first",
+        ),
         (
             Spec { kind: "Char", ..GOOD },
             "t: found Char values, expected F16, BF16 or F32: it was quantized already, convert the original checkpoint",
@@ -265,15 +271,15 @@ fn archives_that_torch_save_does_not_write_are_refused() {
     let cases: [(Vec<u8>, &str); 7] = [
         (
             zip(&[("m/data.pkl", &pickle, CompressionMethod::DEFLATE)]),
-            "data.pkl: found a compressed entry, expected it stored as torch.save does",
+            "data.pkl: found a compressed entry, expected it stored as it is: save it again with torch.save",
         ),
         (
             zip(&[("data.pkl", &pickle, STORE)]),
-            "data.pkl: found an entry outside the folder, expected all in one folder",
+            "data.pkl: found an entry outside the folder, expected all in one folder: save it again with torch.save",
         ),
         (
             zip(&[("m/data.pkl", &pickle, STORE), ("etc/x", b"", STORE)]),
-            "etc/x: found it in etc, expected all entries in one folder",
+            "etc/x: found it in etc, expected all entries in one folder: save it again with torch.save",
         ),
         (
             zip(&[("m/data.pkl", &pickle, STORE), ("m/data.pkl", &pickle, STORE)]),
@@ -301,7 +307,7 @@ fn archives_that_torch_save_does_not_write_are_refused() {
          again, or save it as safetensors",
     );
     for bytes in [&b""[..], b"abc", &Pickle::of(&GOOD)[..300]] {
-        assert!(read(bytes).unwrap_err().starts_with("m.bin: is no PyTorch file: "));
+        assert!(read(bytes).unwrap_err().starts_with("m.bin: is no whole PyTorch file: "));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What every command takes that opens a model.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -23,7 +24,7 @@ pub(in crate::cli) struct ModelArgs {
     /// Merge a LoRA adapter (PEFT's format) into the weights, times SCALE if given, `my-adapter=0.5` for instance;
     /// several are added in order
     #[arg(long, value_name = "ADAPTER_DIR[=SCALE]")]
-    pub(in crate::cli) lora: Vec<String>,
+    pub(in crate::cli) lora: Vec<OsString>,
 }
 
 impl ModelArgs {

@@ -1,6 +1,9 @@
 //! LoRA adapters merged on the way: the file is, byte for byte, that of a checkpoint merged beforehand.
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod refusals;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -197,101 +200,6 @@ fn pefts_own_adapters_give_pefts_logits() {
         expected.logits = logits.chunks_exact(1024).map(<[f32]>::to_vec).collect();
         let found = difference(runtime, &gguf, Attention::F32, &expected);
         assert!(found.worst < 1e-4 && found.other_top == 0.0, "{name}: {found:?}");
-    }
-}
-
-/// One line that names the adapter's file and what is wrong in it; exit code 2; nothing is written.
-#[test]
-fn adapters_that_do_not_fit_are_refused() {
-    let model = Dir::new();
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
-    let base = read(&model.join("model.safetensors"));
-    type Change<'a> = &'a dyn Fn(&mut Tensors, &mut Value);
-    let renamed = |from: &'static str, to: &'static str| {
-        move |tensors: &mut Tensors| {
-            let old: Vec<String> = tensors.keys().filter(|name| name.contains(from)).cloned().collect();
-            for name in old {
-                let tensor = tensors.remove(&name).expect("there");
-                tensors.insert(name.replace(from, to), tensor);
-            }
-        }
-    };
-    let embedding = base[&format!("{EMBEDDING}.weight")].clone();
-    let cases: [(Change, &str); 11] = [
-        (
-            &|_, config| config["use_dora"] = json!(true),
-            "adapter_config.json: use_dora: found true, expected false: DoRA",
-        ),
-        (
-            &|_, config| config["bias"] = json!("lora_only"),
-            "adapter_config.json: bias: found \"lora_only\", expected",
-        ),
-        (
-            &|_, config| config["modules_to_save"] = json!(["x"]),
-            "adapter_config.json: modules_to_save: found [\"x\"]",
-        ),
-        (
-            &|_, config| config["fan_in_fan_out"] = json!(true),
-            "adapter_config.json: fan_in_fan_out: found true",
-        ),
-        (
-            &|_, config| config["r"] = json!(5),
-            "adapter_config.json: r: found rank 4 of transformer.embedding.word_embeddings, expected 5",
-        ),
-        (
-            &|tensors, _| renamed("layers.1.", "layers.2.")(tensors),
-            "adapter_model.safetensors: transformer.encoder.layers.2.mlp.dense_4h_to_h: found a matrix that the model \
-             does not have, expected an adapter of this model",
-        ),
-        (
-            &|tensors, _| drop(tensors.remove(&format!("base_model.model.{EMBEDDING}.lora_embedding_B"))),
-            "adapter_model.safetensors: transformer.embedding.word_embeddings: found no factor B, expected both, A and B",
-        ),
-        (
-            &|tensors, _| renamed("lora_A.weight", "lora_magnitude_vector")(tensors),
-            "lora_magnitude_vector: found a magnitude (DoRA), expected LoRA factors only",
-        ),
-        (
-            &|tensors, _| {
-                let name = format!("base_model.model.{}.lora_A.weight", module(0, "mlp.dense_4h_to_h"));
-                tensors.insert(name, (vec![4, 161], noise(4 * 161, 1)));
-            },
-            "transformer.encoder.layers.0.mlp.dense_4h_to_h: found factors of a matrix of shape [256, 161], expected \
-             [256, 160]",
-        ),
-        (
-            &|tensors, _| {
-                let mut changed = embedding.clone();
-                changed.1[256 * 7] += 1.0;
-                tensors.insert(format!("base_model.model.{EMBEDDING}.base_layer.weight"), changed);
-            },
-            "word_embeddings.base_layer.weight: found other values in row 7, expected the checkpoint's own tensor",
-        ),
-        (
-            &|tensors, _| {
-                tensors.insert("base_model.model.prompt".to_owned(), (vec![2], vec![0.0; 2]));
-            },
-            "base_model.model.prompt: found an unknown tensor, expected LoRA factors only",
-        ),
-    ];
-    for (change, expected) in cases {
-        let (folder, out) = (Dir::new(), Dir::new());
-        let mut config = config(4, 6.0);
-        let mut tensors = adapter(folder.path(), 4, 1, &config);
-        change(&mut tensors, &mut config);
-        save(folder.path(), &tensors, &config);
-        let run = Cmd::new("convert").arg(model.path()).arg("--lora").arg(folder.path());
-        let run = run.current_dir(out.path()).exit_with(2);
-        assert!(run.stderr.contains(expected), "{}\nwithout: {expected}", run.stderr);
-        assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
-        assert_eq!(out.names(), [""; 0]);
-    }
-    for (argument, expected) in [
-        ("nowhere", "nowhere/adapter_config.json: not found"),
-        ("=2", "--lora: found `=2`, expected ADAPTER_DIR"),
-    ] {
-        let run = Cmd::new("convert").arg(model.path()).args(&["--lora", argument]).exit_with(2);
-        assert!(run.stderr.contains(expected), "{}", run.stderr);
     }
 }
 
