@@ -222,9 +222,19 @@ impl Checkpoint {
     /// Reads `out.len() / row_bytes` whole rows from `first_row` on, as they are stored.
     ///
     /// # Errors
-    /// When the file cannot be read that far, because it shrank since it was opened for instance.
+    /// When the tensor has no such rows, or the file cannot be read that far, because it shrank since it was opened
+    /// for instance.
     pub fn read_rows(&self, tensor: &Tensor, first_row: usize, out: &mut [u8]) -> Result<()> {
         let shard = &self.shards[tensor.shard];
+        let (rows, end) = (tensor.rows(), first_row.saturating_add(out.len() / tensor.row_bytes().max(1)));
+        if end > rows {
+            return Err(Error::mismatch(
+                &shard.path,
+                "",
+                format!("a tensor of {rows} rows"),
+                format!("{end}"),
+            ));
+        }
         let offset = tensor.offset + first_row as u64 * tensor.row_bytes() as u64;
         shard.file.read_exact_at(out, offset).map_err(|e| match e.kind() {
             ErrorKind::UnexpectedEof => {
