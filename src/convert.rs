@@ -12,7 +12,7 @@ use crate::model::Model;
 use crate::naming::Name;
 use crate::output::Pending;
 use crate::provenance;
-use crate::receipt::Receipt;
+use crate::receipt::{Before, Receipt};
 use crate::recipe::{FileType, Mix, Recipe, padded_ffn};
 use crate::remap::{Plan, Role};
 use crate::request::Request;
@@ -70,6 +70,8 @@ pub struct Job {
     notes: Vec<String>,
     /// Where the receipt goes, with what it says so far.
     receipt: Option<(PathBuf, Receipt)>,
+    /// The small files as they were before they were read.
+    before: Before,
     force: bool,
 }
 
@@ -100,6 +102,7 @@ impl Job {
     /// # Errors
     /// When anything in the folder does not fit, or the request contradicts itself.
     pub fn prepare(request: &Request) -> Result<Job> {
+        let before = Before::reading(request);
         let mut model = Model::open(&request.model)?;
         let mut card = Card::load(&request.model.folder);
         let mut given =
@@ -157,12 +160,12 @@ impl Job {
         let receipt = match &request.receipt {
             Some(file) => {
                 model.checkpoint.record_hashes();
-                Some((file.clone(), Receipt::begin(request, model.lora.files())?))
+                Some((file.clone(), Receipt::begin(request, &model.checkpoint, model.lora.files())?))
             }
             None => None,
         };
         let force = request.force;
-        Ok(Job { importance, without_importance, outputs, notes, receipt, force, model })
+        Ok(Job { importance, without_importance, outputs, notes, receipt, before, force, model })
     }
 
     /// Creates every output, with its disk space reserved, under a temporary name.
@@ -205,6 +208,7 @@ impl Job {
             file.write_all(self.finish_receipt(begun.clone(), &writers)?.to_json().as_bytes())?;
         }
         self.model.checkpoint.refuse_changed()?;
+        self.before.refuse_changed()?;
         Ok(Outputs { writers, modelfiles, receipt })
     }
 

@@ -92,7 +92,7 @@ pub(crate) fn one_line(text: impl fmt::Display) -> String {
 }
 
 /// A name may also be as long as the file that it comes from.
-fn shortened(text: &str, most: usize) -> String {
+pub(crate) fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => one_line(text),
         Some((end, _)) => one_line(&text[..end]) + "...",

@@ -1,13 +1,15 @@
 //! The receipt of a conversion: every file that was read and written, with its hash.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::Checkpoint;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 use crate::hash::{hex, sha256_of};
 use crate::input::{self, read_capped};
 use crate::provenance::VERSION;
@@ -27,6 +29,8 @@ const MODEL_FILES: [&str; 11] = [
     "pytorch_model.bin.index.json",
     "README.md",
 ];
+/// Differences that are named; a stranger's receipt may have thousands.
+const MOST_LINES: usize = 20;
 /// A thousand shards have 200 kB.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -70,14 +74,17 @@ pub struct Check {
 }
 
 impl Receipt {
-    /// A receipt of what is read besides weights; `adapters`: the files of their weights.
+    /// A receipt of what is read besides weights; `checkpoint` and `adapters`: whose weights.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn begin<'a>(request: &Request, adapters: impl Iterator<Item = &'a Path>) -> Result<Receipt> {
-        let folder = &request.model.folder;
-        let there = MODEL_FILES.iter().map(|name| folder.join(name)).filter(|file| file.is_file());
-        let model = there.map(|file| Entry::of(&file, 1)).collect::<Result<_>>()?;
+    pub fn begin<'a>(
+        request: &Request,
+        checkpoint: &Checkpoint,
+        adapters: impl Iterator<Item = &'a Path>,
+    ) -> Result<Receipt> {
+        let files = files_read(&request.model.folder, checkpoint);
+        let model = files.iter().map(|file| Entry::of(file, 1)).collect::<Result<_>>()?;
 
         let options = [&request.imatrix, &request.given.chat_template, &request.given.metadata];
         let mut given: Vec<Entry> =
@@ -116,37 +123,70 @@ impl Receipt {
     /// When the file is none.
     pub fn load(file: &Path) -> Result<Receipt> {
         let text = read_capped(file, MAX_BYTES)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
-        serde_json::from_slice(&text).map_err(|e| Error::input(file, "", format!("is no receipt: {e}")))
+        let receipt: Receipt = serde_json::from_slice(&text)
+            .map_err(|e| Error::input(file, "", format!("is no receipt: {e}")))?;
+        let lists = [("model", &receipt.model), ("given", &receipt.given), ("outputs", &receipt.outputs)];
+        for (list, entries) in lists {
+            for (i, entry) in entries.iter().enumerate() {
+                let hashes =
+                    [("sha256", &entry.sha256), ("sha256_of_64k_blocks", &entry.sha256_of_64k_blocks)];
+                let is_hash = |hash: &str| hash.len() == 64 && hash.bytes().all(|c| c.is_ascii_hexdigit());
+                for (key, hash) in hashes {
+                    if let Some(hash) = hash.as_deref().filter(|hash| !is_hash(hash)) {
+                        let (item, found) =
+                            (format!("{list}[{i}].{key}"), format!("{:?}", shortened(hash, 80)));
+                        return Err(Error::mismatch(file, item, found, "64 hexadecimal digits"));
+                    }
+                }
+            }
+        }
+        Ok(receipt)
     }
 
-    /// Hashes the files of the model's folder again, and these outputs, which may have other names by now.
+    /// Hashes the files of the model's folder again, and these outputs, which may have other names by now. Every
+    /// file that a conversion of the folder would read has to be listed.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn check(&self, folder: &Path, outputs: &[&Path]) -> Result<Check> {
+    pub fn check(&self, folder: &Path, checkpoint: &Checkpoint, outputs: &[&Path]) -> Result<Check> {
         let mut check = Check::default();
+        let listed: HashSet<&str> = self.model.iter().map(|entry| entry.file.as_str()).collect();
+        let read = files_read(folder, checkpoint);
+        for name in read.iter().map(PathBuf::as_path).chain(checkpoint.files()).map(base_name) {
+            if !listed.contains(name.as_str()) {
+                check.differing.push(format!("{name}: not in the receipt"));
+            }
+        }
         for entry in &self.model {
             // A name out of the folder would let a receipt ask after any file.
             let file = (!entry.file.contains('/')).then(|| folder.join(&entry.file));
             match file.filter(|file| file.is_file()) {
                 Some(file) => check.add(entry.difference(&file)?),
-                None => check.add(Some(format!("{}: not in the folder", entry.file))),
+                None => check.add(Some(format!("{}: not in the folder", shortened(&entry.file, 160)))),
             }
         }
         for output in outputs {
-            let name = base_name(output);
+            let name = output.file_name().unwrap_or_default().to_string_lossy();
             check.add(match self.outputs.iter().find(|entry| entry.file == name) {
                 Some(entry) => entry.difference(output)?,
                 None => self.renamed(output)?,
             });
+        }
+        if check.differing.len() > MOST_LINES {
+            let more = check.differing.len() - MOST_LINES;
+            check.differing.truncate(MOST_LINES);
+            check.differing.push(format!("and {more} more"));
         }
         Ok(check)
     }
 
     /// One output that agrees is enough.
     fn renamed(&self, output: &Path) -> Result<Option<String>> {
-        for entry in &self.outputs {
-            if entry.difference(output)?.is_none() {
+        let bytes = output.metadata().map_err(Error::io(output, "read"))?.len();
+        let mut alike = self.outputs.iter().filter(|entry| entry.bytes == bytes).peekable();
+        if alike.peek().is_some() {
+            let hashes = Hashes::of(output, &self.outputs)?;
+            if alike.any(|entry| entry.has_hash() && entry.agrees(&hashes)) {
                 return Ok(None);
             }
         }
@@ -174,14 +214,45 @@ impl Entry {
         Ok(Entry { sha256: Some(hash), ..Entry::new(file, parts, bytes) })
     }
 
+    fn has_hash(&self) -> bool {
+        self.sha256.is_some() || self.sha256_of_64k_blocks.is_some()
+    }
+
+    fn agrees(&self, found: &Hashes) -> bool {
+        let same = |expected: &Option<String>, found: &str| {
+            expected.as_ref().is_none_or(|expected| expected.eq_ignore_ascii_case(found))
+        };
+        same(&self.sha256, &found.whole) && same(&self.sha256_of_64k_blocks, &found.blocks)
+    }
+
     /// What differs in the file, in words.
     fn difference(&self, path: &Path) -> Result<Option<String>> {
-        let mut file = input::open(path)?;
-        let length = file.metadata().map_err(Error::io(path, "read"))?.len();
         let differs = |what: String| Ok(Some(format!("{}: {what}", base_name(path))));
+        if !self.has_hash() {
+            return differs("no hash in the receipt".to_owned());
+        }
+        let length = path.metadata().map_err(Error::io(path, "read"))?.len();
         if length != self.bytes {
             return differs(format!("{length} bytes, and {} in the receipt", self.bytes));
         }
+        if !self.agrees(&Hashes::of(path, std::slice::from_ref(self))?) {
+            return differs("other bytes than the receipt's".to_owned());
+        }
+        Ok(None)
+    }
+}
+
+/// A file's hashes, as far as entries have them.
+struct Hashes {
+    whole: String,
+    blocks: String,
+}
+
+impl Hashes {
+    fn of(path: &Path, entries: &[Entry]) -> Result<Hashes> {
+        let want_whole = entries.iter().any(|entry| entry.sha256.is_some());
+        let want_blocks = entries.iter().any(|entry| entry.sha256_of_64k_blocks.is_some());
+        let mut file = input::open(path)?;
         let (mut whole, mut blocks) = (Sha256::new(), Sha256::new());
         let mut block = Vec::new();
         loop {
@@ -189,28 +260,74 @@ impl Entry {
             let read =
                 file.by_ref().take(64 << 10).read_to_end(&mut block).map_err(Error::io(path, "read"))?;
             if read == 0 {
-                break;
+                return Ok(Hashes { whole: hex(&whole.finalize()), blocks: hex(&blocks.finalize()) });
             }
-            if self.sha256.is_some() {
+            if want_whole {
                 whole.update(&block);
             }
-            if self.sha256_of_64k_blocks.is_some() {
+            if want_blocks {
                 blocks.update(Sha256::digest(&block));
             }
         }
-        let same = |expected: &Option<String>, found: Sha256| {
-            expected.as_ref().is_none_or(|expected| *expected == hex(&found.finalize()))
-        };
-        if self.sha256.is_none() && self.sha256_of_64k_blocks.is_none() {
-            return differs("no hash in the receipt".to_owned());
-        }
-        if !same(&self.sha256, whole) || !same(&self.sha256_of_64k_blocks, blocks) {
-            return differs("other bytes than the receipt's".to_owned());
-        }
-        Ok(None)
     }
 }
 
+/// The files of [`MODEL_FILES`] that a conversion of the folder reads.
+fn files_read(folder: &Path, checkpoint: &Checkpoint) -> Vec<PathBuf> {
+    let there = |name: &str| folder.join(name).is_file();
+    let safetensors =
+        checkpoint.files().any(|file| file.extension().is_some_and(|kind| kind == "safetensors"));
+    let idle = |name: &str| match name {
+        "tokenizer.json" => there("tokenizer.model"),
+        "pytorch_model.bin.index.json" => safetensors,
+        _ => false,
+    };
+    let read = MODEL_FILES.iter().filter(|name| there(name) && !idle(name));
+    read.map(|name| folder.join(name)).collect()
+}
+
+/// What the files that a conversion reads besides weights are like, before it reads them: their hashes are taken
+/// later.
+#[derive(Debug)]
+pub struct Before(Vec<(PathBuf, State)>);
+
+/// Length and time of the last change; none where there is no file.
+type State = Option<(u64, SystemTime)>;
+
+impl Before {
+    /// Of all files that the request may have read.
+    pub fn reading(request: &Request) -> Before {
+        let of_model = MODEL_FILES.iter().map(|name| request.model.folder.join(name));
+        let options = [&request.imatrix, &request.given.chat_template, &request.given.metadata];
+        let given = options.into_iter().flatten().cloned();
+        let adapters = request.model.lora.iter().flat_map(|lora| {
+            ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"]
+                .map(|name| lora.folder.join(name))
+        });
+        let files = of_model.chain(given).chain(adapters);
+        Before(files.map(|file| (file.clone(), state(&file))).collect())
+    }
+
+    /// Refuses files that were written to since: what was read and what was hashed may be two versions.
+    ///
+    /// # Errors
+    /// When a file has another length or time of its last change than at first.
+    pub fn refuse_changed(&self) -> Result<()> {
+        match self.0.iter().find(|(file, before)| state(file) != *before) {
+            None => Ok(()),
+            Some((file, _)) => {
+                let expected = "the file as it was at the start: run again";
+                Err(Error::mismatch(file, "", "it was changed while it was read", expected))
+            }
+        }
+    }
+}
+
+fn state(file: &Path) -> State {
+    let metadata = file.metadata().ok()?;
+    Some((metadata.len(), metadata.modified().ok()?))
+}
+
 fn base_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    shortened(&path.file_name().unwrap_or_default().to_string_lossy(), 160)
 }

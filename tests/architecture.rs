@@ -41,7 +41,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ollama", &["tokenizer"]),
     ("output", &[]),
     ("pipeline", &["checkpoint", "lora", "remap", "sink"]),
-    ("provenance", &["gguf", "recipe", "request"]),
+    ("provenance", &["gguf", "recipe", "remap", "request"]),
     ("receipt", &["checkpoint", "provenance", "request"]),
     ("recipe", &["config", "remap"]),
     ("remap", &["checkpoint", "config"]),

@@ -14,7 +14,7 @@ use byteorder::{LittleEndian, ReadBytesExt};
 use gguf_rs_lib::format::GGUFTensorType;
 use quant::Format;
 
-use super::Value;
+use super::{StoredTensor, Value};
 use crate::error::{Error, Result};
 use crate::input;
 
@@ -30,7 +30,7 @@ pub(super) const MAX_MEMORY: u64 = 48 << 20;
 /// In memory, roughly: a short string's own allocation, a key or a tensor with all that belongs to it.
 const LEAST_STRING: u64 = 32;
 const KEY_MEMORY: u64 = 128;
-const TENSOR_MEMORY: u64 = 256;
+pub(super) const TENSOR_MEMORY: u64 = 256;
 
 /// An opened GGUF file: its head in memory, its tensors on disk.
 #[derive(Debug)]
@@ -45,50 +45,6 @@ pub struct GgufFile {
     pub tensors: Vec<StoredTensor>,
     /// The file's length.
     pub total_bytes: u64,
-}
-
-/// A tensor of the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredTensor {
-    /// Its name.
-    pub name: String,
-    /// Row-major shape, `[out, in]` or `[len]`.
-    pub shape: Vec<u64>,
-    /// ggml's number of its format.
-    pub ggml_type: u32,
-    /// Its first byte, counted from the start of the file.
-    pub offset: u64,
-    /// Its length.
-    pub bytes: u64,
-    /// Which of the model's files holds it.
-    pub(super) part: usize,
-}
-
-impl StoredTensor {
-    /// Its format, when it is one that this program writes.
-    pub fn format(&self) -> Option<Format> {
-        Format::from_ggml_type(self.ggml_type)
-    }
-
-    /// What it takes in memory, of what its head may; never more than was charged for it.
-    pub(super) fn memory(&self) -> u64 {
-        TENSOR_MEMORY + self.name.len() as u64
-    }
-
-    /// The name of its format, whatever it is.
-    pub fn format_name(&self) -> String {
-        self.format().map_or_else(|| lib_name(self.ggml_type), |format| format.to_string())
-    }
-
-    /// Values in the tensor.
-    pub fn weights(&self) -> u64 {
-        self.shape.iter().product()
-    }
-}
-
-fn lib_name(ggml_type: u32) -> String {
-    GGUFTensorType::from_u32(ggml_type)
-        .map_or_else(|_| format!("type {ggml_type}"), |known| known.name().to_owned())
 }
 
 impl GgufFile {
