@@ -13,7 +13,7 @@ use crate::metadata::Card;
 use crate::model::Model;
 use crate::naming::Name;
 use crate::provenance;
-use crate::receipt::Receipt;
+use crate::receipt::{Before, Receipt};
 use crate::recipe::{FileType, Mix, Recipe, padded_ffn};
 use crate::remap::{Plan, Role};
 use crate::request::Request;
@@ -72,6 +72,8 @@ pub struct Job {
     notes: Vec<String>,
     /// Where the receipt goes, with what it says so far.
     receipt: Option<(PathBuf, Receipt)>,
+    /// The small files as they were before they were read.
+    before: Before,
     force: bool,
 }
 
@@ -97,6 +99,7 @@ impl Job {
         if let Some(twice) = request.types.iter().enumerate().find(|(i, t)| request.types[..*i].contains(t)) {
             return Err(Error::Usage(format!("--type {}: given twice", twice.1)));
         }
+        let before = Before::reading(request);
         let mut model = Model::open(&request.model)?;
         let mut card = Card::load(&request.model.folder);
         let mut given =
@@ -162,12 +165,12 @@ impl Job {
         let receipt = match &request.receipt {
             Some(file) => {
                 model.checkpoint.record_hashes();
-                Some((file.clone(), Receipt::begin(request, model.lora.files())?))
+                Some((file.clone(), Receipt::begin(request, &model.checkpoint, model.lora.files())?))
             }
             None => None,
         };
         let force = request.force;
-        let job = Job { importance, without_importance, outputs, notes, receipt, force, model };
+        let job = Job { importance, without_importance, outputs, notes, receipt, before, force, model };
         job.check_targets(request)?;
         Ok(job)
     }

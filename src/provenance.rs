@@ -1,17 +1,16 @@
-//! Where a GGUF comes from, in keys of its own: the program's version, the options that decide its tensors' formats,
-//! and the hashes of the model's config and tokenizer.
+//! Where a GGUF comes from, in keys of its own: the program's version, the options that decide its bytes, and the
+//! hashes of the model's config and tokenizer.
 //!
 //! Nothing in them depends on where files lie or on how the work is done. Adapters are left out: a file made with them
 //! merged on the way is that of a checkpoint merged beforehand, byte for byte. The receipt has them.
 
 use std::path::Path;
 
-use clap::ValueEnum;
-
 use crate::error::Result;
 use crate::gguf::{Metadata, Value};
 use crate::hash::sha256_of;
 use crate::recipe::{FfnPad, FileType};
+use crate::remap::RopeRatio;
 use crate::request::Request;
 
 /// This program's version, as in `Cargo.toml`.
@@ -42,14 +41,14 @@ fn key(name: &str, value: &str) -> (String, Value) {
 
 /// In one order and without the names of files; options that set a key show in that key.
 fn options(request: &Request, file_type: FileType) -> String {
-    let mut options = vec![format!("--type {file_type}")];
+    let kind = if request.vocab_only { "--vocab-only".to_owned() } else { format!("--type {file_type}") };
+    let mut options = vec![kind];
     let name = |value: &dyn std::fmt::Display, option: &str| format!("--{option} {value}");
-    let possible = |value: Option<clap::builder::PossibleValue>| {
-        value.map_or_else(String::new, |value| value.get_name().to_owned())
-    };
-    if request.pad != FfnPad::default() {
-        options.push(name(&possible(request.pad.to_possible_value()), "ffn-pad"));
-    }
+    options.extend(match request.pad {
+        FfnPad::Auto => None,
+        FfnPad::On => Some("--ffn-pad on".to_owned()),
+        FfnPad::Off => Some("--ffn-pad off".to_owned()),
+    });
     let overrides = &request.overrides;
     if overrides.pure {
         options.push("--pure".to_owned());
@@ -59,9 +58,13 @@ fn options(request: &Request, file_type: FileType) -> String {
     let pattern =
         |(pattern, format): &(regex::Regex, quant::Format)| format!("--tensor-type {pattern}={format}");
     options.extend(overrides.tensors.iter().map(pattern));
-    if let Some(ratio) = request.model.rope_ratio {
-        options.push(name(&possible(ratio.to_possible_value()), "rope-ratio-applies-to"));
-    }
+    options.extend(request.model.rope_ratio.map(|ratio| {
+        let ratio = match ratio {
+            RopeRatio::Base => "base",
+            RopeRatio::Positions => "positions",
+        };
+        name(&ratio, "rope-ratio-applies-to")
+    }));
     options.extend(request.imatrix.iter().map(|_| "--imatrix".to_owned()));
     options.extend(request.split_max_bytes.map(|bytes| name(&bytes, "split-max-size")));
     options.join(" ")

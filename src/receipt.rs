@@ -1,31 +1,22 @@
 //! The receipt of a conversion: every file that was read and written, with its hash.
 
-use std::io::Read;
+mod check;
+mod files;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Result};
-use crate::hash::{hex, sha256_of};
-use crate::input::{self, read_capped};
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result, shortened};
+use crate::hash::sha256_of;
+use crate::input::read_capped;
 use crate::provenance::VERSION;
 use crate::request::Request;
+pub use check::Check;
+use files::files_read;
+pub use files::{Before, may_read};
 
-/// What a conversion reads of a model's folder besides weights, where it is there.
-pub(crate) const MODEL_FILES: [&str; 11] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "tokenizer.json",
-    "chat_template.jinja",
-    "tokenization_chatglm.py",
-    "modeling_chatglm.py",
-    "model.safetensors.index.json",
-    "pytorch_model.bin.index.json",
-    "README.md",
-];
 /// A thousand shards have 200 kB.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -59,24 +50,18 @@ pub struct Entry {
     pub sha256_of_64k_blocks: Option<String>,
 }
 
-/// What became of the files of a receipt.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Check {
-    /// How many are as they were.
-    pub same: usize,
-    /// What differs, in words.
-    pub differing: Vec<String>,
-}
-
 impl Receipt {
-    /// A receipt of what is read besides weights; `adapters`: the files of their weights.
+    /// A receipt of what is read besides weights; `checkpoint` and `adapters`: whose weights.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn begin<'a>(request: &Request, adapters: impl Iterator<Item = &'a Path>) -> Result<Receipt> {
-        let folder = &request.model.folder;
-        let there = MODEL_FILES.iter().map(|name| folder.join(name)).filter(|file| file.is_file());
-        let model = there.map(|file| Entry::of(&file, 1)).collect::<Result<_>>()?;
+    pub fn begin<'a>(
+        request: &Request,
+        checkpoint: &Checkpoint,
+        adapters: impl Iterator<Item = &'a Path>,
+    ) -> Result<Receipt> {
+        let files = files_read(&request.model.folder, checkpoint);
+        let model = files.iter().map(|file| Entry::of(file, 1)).collect::<Result<_>>()?;
 
         let options = [&request.imatrix, &request.given.chat_template, &request.given.metadata];
         let mut given: Vec<Entry> =
@@ -109,49 +94,24 @@ impl Receipt {
     /// When the file is none.
     pub fn load(file: &Path) -> Result<Receipt> {
         let text = read_capped(file, MAX_BYTES)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
-        serde_json::from_slice(&text).map_err(|e| Error::input(file, "", format!("is no receipt: {e}")))
-    }
-
-    /// Hashes the files of the model's folder again, and these outputs, which may have other names by now.
-    /// `go_on` is asked all along.
-    ///
-    /// # Errors
-    /// When a file cannot be read, and as `go_on` does.
-    pub fn check(&self, folder: &Path, outputs: &[&Path], go_on: &dyn Fn() -> Result<()>) -> Result<Check> {
-        let mut check = Check::default();
-        for entry in &self.model {
-            // A name out of the folder would let a receipt ask after any file.
-            let file = (!entry.file.contains('/')).then(|| folder.join(&entry.file));
-            match file.filter(|file| file.is_file()) {
-                Some(file) => check.add(entry.difference(&file, go_on)?),
-                None => check.add(Some(format!("{}: not in the folder", entry.file))),
+        let receipt: Receipt = serde_json::from_slice(&text)
+            .map_err(|e| Error::input(file, "", format!("is no receipt: {e}")))?;
+        let lists = [("model", &receipt.model), ("given", &receipt.given), ("outputs", &receipt.outputs)];
+        for (list, entries) in lists {
+            for (i, entry) in entries.iter().enumerate() {
+                let hashes =
+                    [("sha256", &entry.sha256), ("sha256_of_64k_blocks", &entry.sha256_of_64k_blocks)];
+                let is_hash = |hash: &str| hash.len() == 64 && hash.bytes().all(|c| c.is_ascii_hexdigit());
+                for (key, hash) in hashes {
+                    if let Some(hash) = hash.as_deref().filter(|hash| !is_hash(hash)) {
+                        let (item, found) =
+                            (format!("{list}[{i}].{key}"), format!("{:?}", shortened(hash, 80)));
+                        return Err(Error::mismatch(file, item, found, "64 hexadecimal digits"));
+                    }
+                }
             }
         }
-        for output in outputs {
-            let name = base_name(output);
-            check.add(match self.outputs.iter().find(|entry| entry.file == name) {
-                Some(entry) => entry.difference(output, go_on)?,
-                None => self.renamed(output, go_on)?,
-            });
-        }
-        Ok(check)
-    }
-
-    /// One output that agrees is enough.
-    fn renamed(&self, output: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<Option<String>> {
-        for entry in &self.outputs {
-            if entry.difference(output, go_on)?.is_none() {
-                return Ok(None);
-            }
-        }
-        Ok(Some(format!("{}: the receipt has no such output", base_name(output))))
-    }
-}
-
-impl Check {
-    fn add(&mut self, difference: Option<String>) {
-        self.same += usize::from(difference.is_none());
-        self.differing.extend(difference);
+        Ok(receipt)
     }
 }
 
@@ -167,45 +127,4 @@ impl Entry {
         let (bytes, hash) = sha256_of(file)?;
         Ok(Entry { sha256: Some(hash), ..Entry::new(file, parts, bytes) })
     }
-
-    /// What differs in the file, in words.
-    fn difference(&self, path: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<Option<String>> {
-        let mut file = input::open(path)?;
-        let length = file.metadata().map_err(Error::io(path, "read"))?.len();
-        let differs = |what: String| Ok(Some(format!("{}: {what}", base_name(path))));
-        if length != self.bytes {
-            return differs(format!("{length} bytes, and {} in the receipt", self.bytes));
-        }
-        let (mut whole, mut blocks) = (Sha256::new(), Sha256::new());
-        let mut block = Vec::new();
-        loop {
-            go_on()?;
-            block.clear();
-            let read =
-                file.by_ref().take(64 << 10).read_to_end(&mut block).map_err(Error::io(path, "read"))?;
-            if read == 0 {
-                break;
-            }
-            if self.sha256.is_some() {
-                whole.update(&block);
-            }
-            if self.sha256_of_64k_blocks.is_some() {
-                blocks.update(Sha256::digest(&block));
-            }
-        }
-        let same = |expected: &Option<String>, found: Sha256| {
-            expected.as_ref().is_none_or(|expected| *expected == hex(&found.finalize()))
-        };
-        if self.sha256.is_none() && self.sha256_of_64k_blocks.is_none() {
-            return differs("no hash in the receipt".to_owned());
-        }
-        if !same(&self.sha256, whole) || !same(&self.sha256_of_64k_blocks, blocks) {
-            return differs("other bytes than the receipt's".to_owned());
-        }
-        Ok(None)
-    }
-}
-
-fn base_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

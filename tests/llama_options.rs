@@ -121,6 +121,7 @@ fn a_vocabulary_alone_tokenizes_in_llama_cpp() {
     assert!(!found.iter().any(|name| name.ends_with("Modelfile") && name.contains("vocab")), "{found:?}");
     let (vocabulary, whole) = (Gguf::read(&file), Gguf::read(&dir.join("whole.gguf")));
     assert!(vocabulary.tensors.is_empty());
+    assert_eq!(vocabulary.meta["glm2llama.options"], Value::Text("--vocab-only".to_owned()));
     assert_eq!(vocabulary.meta["tokenizer.ggml.tokens"], whole.meta["tokenizer.ggml.tokens"]);
 
     let runtime = require_runtime!();

@@ -6,10 +6,11 @@ use std::fs;
 use std::path::Path;
 
 use glm2llama::convert::Job;
+use glm2llama::error::Error;
 use glm2llama::gguf::{GgufFile, Value};
 use glm2llama::model;
 use glm2llama::pipeline::{DEFAULT_MEMORY_BYTES, Options, Watch};
-use glm2llama::receipt::Receipt;
+use glm2llama::receipt::{Before, Check, Receipt};
 use glm2llama::request::Request;
 use sha2::{Digest, Sha256};
 use support::command::convert;
@@ -28,6 +29,10 @@ fn sha256_of_64k_blocks(file: &Path) -> String {
     let bytes = fs::read(file).expect("read");
     let blocks: Vec<u8> = bytes.chunks(64 << 10).flat_map(|block| Sha256::digest(block).to_vec()).collect();
     hex(&Sha256::digest(blocks))
+}
+
+fn check(receipt: &Receipt, folder: &Path, outputs: &[&Path]) -> Result<Check, Error> {
+    receipt.check(folder, &glm2llama::checkpoint::Checkpoint::open(folder)?, outputs, &|| Ok(()))
 }
 
 fn sharded() -> Dir {
@@ -81,7 +86,7 @@ fn a_receipt_has_the_hash_of_every_file() {
     let modelfile = out.join("m.Modelfile");
     let expected = [("m.gguf", &Some(sha256(&file))), ("m.Modelfile", &Some(sha256(&modelfile)))];
     assert_eq!(outputs, expected);
-    let check = found.check(model.path(), &[&file, &plain], &|| Ok(())).unwrap();
+    let check = check(&found, model.path(), &[&file, &plain]).unwrap();
     assert_eq!((check.same, check.differing), (found.model.len() + 2, vec![]));
 }
 
@@ -96,7 +101,7 @@ fn what_options_name_is_in_the_receipt_and_leaves_no_trace_in_the_keys() {
     let found = Receipt::load(&receipt).unwrap();
     let given: Vec<_> = found.given.iter().map(|entry| (entry.file.as_str(), &entry.sha256)).collect();
     assert_eq!(given, [("my.jinja", &Some(sha256(&template)))]);
-    assert_eq!(found.check(model.path(), &[&file], &|| Ok(())).unwrap().differing, [""; 0]);
+    assert_eq!(check(&found, model.path(), &[&file]).unwrap().differing, [""; 0]);
 }
 
 #[test]
@@ -176,4 +181,87 @@ fn a_run_is_stopped_while_it_hashes() {
     let stopped = job.fill(job.create_outputs().expect("created"), options, &Stopped).unwrap_err();
     assert_eq!(stopped.to_string(), "interrupted, nothing was written");
     assert_eq!(out.names(), [""; 0]);
+}
+
+#[test]
+fn a_receipt_lists_what_is_read_and_nothing_may_be_left_out() {
+    let (model, out) = (sharded(), Dir::new());
+    for idle in ["tokenizer.json", "pytorch_model.bin.index.json"] {
+        fs::write(model.join(idle), "{}").unwrap();
+    }
+    let (file, receipt) = (out.join("m.gguf"), out.join("receipt.json"));
+    convert(model.path(), "F16", &file, &["--receipt", receipt.to_str().unwrap()]);
+    let mut found = Receipt::load(&receipt).unwrap();
+    assert!(
+        !found.model.iter().any(|entry| entry.file == "tokenizer.json" || entry.file.starts_with("pytorch"))
+    );
+    // Written by others, in capitals.
+    for entry in &mut found.model {
+        entry.sha256 = entry.sha256.as_ref().map(|hash| hash.to_uppercase());
+    }
+    assert_eq!(check(&found, model.path(), &[&file]).unwrap().differing, [""; 0]);
+
+    let entry = found.outputs[0].clone();
+    found.outputs = vec![entry.clone(); 3000];
+    found.outputs.iter_mut().for_each(|entry| entry.file = "other.gguf".to_owned());
+    assert_eq!(check(&found, model.path(), &[&file]).unwrap().differing, [""; 0]);
+    found.outputs.iter_mut().for_each(|entry| entry.sha256 = None);
+    assert_eq!(
+        check(&found, model.path(), &[&file]).unwrap().differing,
+        ["m.gguf: the receipt has no such output"]
+    );
+    found.outputs = vec![entry];
+
+    let all = std::mem::take(&mut found.model);
+    let differing = check(&found, model.path(), &[&file]).unwrap().differing;
+    assert_eq!(differing.len(), all.len());
+    assert!(
+        ["config.json: not in the receipt", "model-00001-of-00005.safetensors: not in the receipt"]
+            .iter()
+            .all(|line| differing.iter().any(|found| found == line)),
+        "{differing:?}"
+    );
+    found.model.clone_from(&all);
+    found.model[0].sha256 = None;
+    let differing = check(&found, model.path(), &[&file]).unwrap().differing;
+    assert_eq!(differing, ["config.json: no hash in the receipt"]);
+
+    found.model.extend(vec![glm2llama::receipt::Entry { file: "n".repeat(1000), ..all[0].clone() }; 50]);
+    let differing = check(&found, model.path(), &[&file]).unwrap().differing;
+    assert_eq!((differing.len(), differing[20].as_str()), (21, "and 31 more"));
+    assert_eq!(differing[1], format!("{}...: not in the folder", "n".repeat(160)));
+}
+
+#[test]
+fn what_is_no_hash_is_refused() {
+    let folder = Dir::new();
+    let file = folder.join("receipt.json");
+    let hash = |hash: &str| format!(r#"{{"file": "m.gguf", "bytes": 1, "sha256": "{hash}"}}"#);
+    for (bad, found) in [("", "\"\""), ("xyz", "\"xyz\"")] {
+        let text = format!(r#"{{"glm2llama": "1", "model": [], "given": [], "outputs": [{}]}}"#, hash(bad));
+        fs::write(&file, text).unwrap();
+        let error = Receipt::load(&file).unwrap_err().to_string();
+        let expected =
+            format!("receipt.json: outputs[0].sha256: found {found}, expected 64 hexadecimal digits");
+        assert!(error.ends_with(&expected), "{error}");
+    }
+}
+
+/// Also what only a hash stands for in the file.
+#[test]
+fn a_small_file_that_changes_meanwhile_ends_the_run() {
+    let (model, out) = (sharded(), Dir::new());
+    let request = Request {
+        model: model::Request { folder: model.path().to_owned(), ..Default::default() },
+        types: vec!["F16".parse().unwrap()],
+        output: Some(out.join("m.gguf")),
+        ..Default::default()
+    };
+    let before = Before::reading(&request);
+    before.refuse_changed().unwrap();
+    fs::write(model.join("tokenizer_config.json"), "{}").unwrap();
+    let error = before.refuse_changed().unwrap_err().to_string();
+    let expected = "tokenizer_config.json: found it was changed while it was read, expected the file as it was at \
+                    the start: run again";
+    assert!(error.ends_with(expected), "{error}");
 }

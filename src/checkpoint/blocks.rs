@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::ends_before;
 use crate::error::{Error, Result};
 
 const BLOCK: u64 = 64 << 10;
@@ -22,6 +24,7 @@ pub(super) struct Blocks {
     /// The hash of each block that is complete.
     done: Vec<Option<[u8; 32]>>,
     partial: BTreeMap<usize, Partial>,
+    most_partial: usize,
 }
 
 /// A block of which some bytes have come by.
@@ -33,9 +36,10 @@ struct Partial {
 }
 
 impl Blocks {
-    pub(super) fn new(length: u64) -> Blocks {
-        let count = length.div_ceil(BLOCK) as usize; // 200,000 for the largest models
-        Blocks { length, done: vec![None; count], partial: BTreeMap::new() }
+    /// At most `most_partial` blocks wait in memory: what comes by of others is read again in the end.
+    pub(super) fn new(length: u64, most_partial: usize) -> Blocks {
+        let count = length.div_ceil(BLOCK) as usize; // 30,000 for a shard of 2 GB
+        Blocks { length, done: vec![None; count], partial: BTreeMap::new(), most_partial }
     }
 
     /// Takes in bytes that were read from the file at `offset`.
@@ -49,6 +53,8 @@ impl Blocks {
             }
             match self.done.get_mut(block) {
                 Some(done @ None) if part.len() == size => *done = Some(Sha256::digest(part).into()),
+                Some(None)
+                    if self.partial.len() >= self.most_partial && !self.partial.contains_key(&block) => {}
                 Some(done @ None) => {
                     let new = || Partial { bytes: vec![0; size], have: Vec::new() };
                     let partial = self.partial.entry(block).or_insert_with(new);
@@ -71,16 +77,14 @@ impl Blocks {
             if self.done[block].is_some() {
                 continue;
             }
-            let missing = match self.partial.get(&block) {
-                Some(partial) => partial.missing(),
-                None => std::iter::once(0..self.size(block)).collect(),
-            };
-            for range in missing {
-                let offset = block as u64 * BLOCK + range.start as u64;
-                buffer.resize(range.len(), 0);
-                file.read_exact_at(&mut buffer, offset).map_err(Error::io(path, "read"))?;
-                self.add(offset, &buffer);
-            }
+            let offset = block as u64 * BLOCK;
+            buffer.resize(self.size(block), 0);
+            file.read_exact_at(&mut buffer, offset).map_err(|e| match e.kind() {
+                ErrorKind::UnexpectedEof => ends_before(path, offset + buffer.len() as u64),
+                _ => Error::io(path, "read")(e),
+            })?;
+            self.partial.remove(&block);
+            self.add(offset, &buffer);
         }
         let mut whole = Sha256::new();
         self.done.iter().flatten().for_each(|hash| whole.update(hash));
@@ -109,12 +113,6 @@ impl Partial {
         });
         matches!(self.have[..], [Range { start: 0, end }] if end == self.bytes.len())
     }
-
-    fn missing(&self) -> Vec<Range<usize>> {
-        let starts = std::iter::once(0).chain(self.have.iter().map(|range| range.end));
-        let ends = self.have.iter().map(|range| range.start).chain([self.bytes.len()]);
-        starts.zip(ends).filter(|(start, end)| start < end).map(|(start, end)| start..end).collect()
-    }
 }
 
 #[cfg(test)]
@@ -131,9 +129,11 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&bytes).unwrap();
         let path = file.path();
-        for pieces in [1, 7, 1000, 65536, 100_000, 1_000_000] {
+        for (pieces, most) in
+            [1, 7, 1000, 65536, 100_000, 1_000_000].into_iter().flat_map(|p| [(p, 9), (p, 1), (p, 0)])
+        {
             // The last first, every third not at all, and one twice.
-            let mut blocks = Blocks::new(bytes.len() as u64);
+            let mut blocks = Blocks::new(bytes.len() as u64, most);
             let ranges: Vec<_> = (0..bytes.len()).step_by(pieces.max(40)).collect();
             for (i, &start) in ranges.iter().enumerate().rev().filter(|(i, _)| i % 3 != 1) {
                 let end = bytes.len().min(start + pieces.max(40));
@@ -141,9 +141,16 @@ mod tests {
                 if i == 0 {
                     blocks.add(start as u64, &bytes[start..end]);
                 }
+                assert!(blocks.partial.len() <= most);
             }
             assert_eq!(blocks.finish(path, file.as_file()).unwrap(), expected, "{pieces}");
             assert!(blocks.partial.is_empty());
         }
+        let mut blocks = Blocks::new(400_000, 9);
+        let error = blocks.finish(path, file.as_file()).unwrap_err().to_string();
+        assert!(
+            error.contains("found it ends before byte 327680, expected the file as it was at the start"),
+            "{error}"
+        );
     }
 }

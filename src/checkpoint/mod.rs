@@ -26,6 +26,9 @@ use index::Kind;
 /// A model of 40 layers has 286.
 const MAX_TENSORS: usize = 1 << 14;
 
+/// Blocks of 64 KiB that wait for their other bytes, of all shards: 16 MB.
+const MOST_PARTIAL: usize = 256;
+
 /// An opened checkpoint folder.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -101,6 +104,10 @@ fn changed(path: &Path, found: &str) -> Error {
         found,
         "the file as it was at the start: run again when the download is complete",
     )
+}
+
+fn ends_before(path: &Path, byte: u64) -> Error {
+    changed(path, &format!("it ends before byte {byte}"))
 }
 
 impl Tensor {
@@ -220,14 +227,22 @@ impl Checkpoint {
     /// Reads `out.len() / row_bytes` whole rows from `first_row` on, as they are stored.
     ///
     /// # Errors
-    /// When the file cannot be read that far, because it shrank since it was opened for instance.
+    /// When the tensor has no such rows, or the file cannot be read that far, because it shrank since it was opened
+    /// for instance.
     pub fn read_rows(&self, tensor: &Tensor, first_row: usize, out: &mut [u8]) -> Result<()> {
         let shard = &self.shards[tensor.shard];
+        let (rows, end) = (tensor.rows(), first_row.saturating_add(out.len() / tensor.row_bytes().max(1)));
+        if end > rows {
+            return Err(Error::mismatch(
+                &shard.path,
+                "",
+                format!("a tensor of {rows} rows"),
+                format!("{end}"),
+            ));
+        }
         let offset = tensor.offset + first_row as u64 * tensor.row_bytes() as u64;
         shard.file.read_exact_at(out, offset).map_err(|e| match e.kind() {
-            ErrorKind::UnexpectedEof => {
-                changed(&shard.path, &format!("it ends before byte {}", offset + out.len() as u64))
-            }
+            ErrorKind::UnexpectedEof => ends_before(&shard.path, offset + out.len() as u64),
             _ => Error::io(&shard.path, "read")(e),
         })?;
         if let Some(blocks) = self.hashes.as_ref().and_then(|hashes| hashes.get(tensor.shard)) {
@@ -238,7 +253,8 @@ impl Checkpoint {
 
     /// Hashes every file from now on, while it is read.
     pub fn record_hashes(&mut self) {
-        let blocks = |shard: &Shard| Mutex::new(Blocks::new(shard.state.0));
+        let most = MOST_PARTIAL / self.shards.len().max(1);
+        let blocks = |shard: &Shard| Mutex::new(Blocks::new(shard.state.0, most));
         self.hashes = Some(self.shards.iter().map(blocks).collect());
     }
 

@@ -46,7 +46,8 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     let mut unchanged = None;
     if let Some(receipt) = &args.receipt {
         let files: Vec<&Path> = pair.file.paths().collect();
-        let check = Receipt::load(receipt)?.check(&args.folder, &files, &|| steps.go_on())?;
+        let receipt = Receipt::load(receipt)?;
+        let check = receipt.check(&args.folder, &pair.checkpoint, &files, &|| steps.go_on())?;
         let finding = |problem| Finding { subject: "receipt".to_owned(), problem };
         facts.findings.extend(check.differing.into_iter().map(finding));
         unchanged = Some(check.same);

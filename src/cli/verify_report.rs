@@ -152,7 +152,7 @@ impl FunctionEvent {
             tokens: function.positions.len(),
             mean_kl: function.mean_kl,
             median_kl: function.median_kl,
-            kl_99_percent: function.high_kl,
+            kl_99_percent: function.p99_kl,
             largest_kl: function.largest_kl,
             top_1_agreement: function.top_agreement,
             source_perplexity: function.source_perplexity,
@@ -224,7 +224,7 @@ fn function_lines(function: &Function) -> [String; 3] {
         ),
         format!(
             "  KL divergence: mean {:.6}, median {:.6}, 99 % {:.6}, largest {:.6}",
-            function.mean_kl, function.median_kl, function.high_kl, function.largest_kl
+            function.mean_kl, function.median_kl, function.p99_kl, function.largest_kl
         ),
         format!(
             "  perplexity {:.4} of the source, {:.4} of the file; logits differ by {:.4} at most",

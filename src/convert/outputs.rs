@@ -60,6 +60,7 @@ impl Job {
         }
         self.model.checkpoint.refuse_changed()?;
         self.model.lora.refuse_changed()?;
+        self.before.refuse_changed()?;
         Ok(Outputs { writers, modelfiles, receipt })
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Job;
 use crate::error::{Error, Result};
 use crate::output::{folder_of, identity};
-use crate::receipt::MODEL_FILES;
+use crate::receipt::may_read;
 use crate::request::Request;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,12 +55,8 @@ impl Job {
     }
 
     fn read(&self, request: &Request) -> Vec<PathBuf> {
-        let mut files: Vec<PathBuf> =
-            MODEL_FILES.iter().map(|name| request.model.folder.join(name)).collect();
-        files.extend(request.model.lora.iter().map(|lora| lora.folder.join("adapter_config.json")));
-        files.extend(self.model.checkpoint.files().chain(self.model.lora.files()).map(Path::to_owned));
-        let given = [&request.imatrix, &request.given.chat_template, &request.given.metadata];
-        files.extend(given.into_iter().flatten().cloned());
+        let mut files = may_read(request);
+        files.extend(self.model.checkpoint.files().map(Path::to_owned));
         files
     }
 }

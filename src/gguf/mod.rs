@@ -4,11 +4,13 @@ mod layout;
 mod parts;
 mod read;
 mod split;
+mod stored;
 mod write;
 
 pub use layout::{Layout, TensorInfo};
-pub use read::{GgufFile, StoredTensor};
+pub use read::GgufFile;
 pub use split::{Split, SplitWriter};
+pub use stored::StoredTensor;
 pub use write::Writer;
 
 /// Tensors start at multiples of this many bytes.

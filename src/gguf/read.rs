@@ -14,7 +14,7 @@ use byteorder::{LittleEndian, ReadBytesExt};
 use gguf_rs_lib::format::GGUFTensorType;
 use quant::Format;
 
-use super::Value;
+use super::{StoredTensor, Value};
 use crate::error::{Error, Result};
 use crate::input;
 
@@ -26,11 +26,11 @@ const MAX_NESTING: u32 = 2;
 const MAX_ALIGNMENT: u32 = 1 << 20;
 /// What a head may take in memory, where a value takes up to 32 times the bytes that it has in the file. The
 /// largest vocabularies of all, 262,144 tokens and 514,906 merges, take 46 MB.
-const MAX_MEMORY: u64 = 48 << 20;
+pub(super) const MAX_MEMORY: u64 = 48 << 20;
 /// In memory, roughly: a short string's own allocation, a key or a tensor with all that belongs to it.
 const LEAST_STRING: u64 = 32;
 const KEY_MEMORY: u64 = 128;
-const TENSOR_MEMORY: u64 = 256;
+pub(super) const TENSOR_MEMORY: u64 = 256;
 
 /// An opened GGUF file: its head in memory, its tensors on disk.
 #[derive(Debug)]
@@ -47,58 +47,24 @@ pub struct GgufFile {
     pub total_bytes: u64,
 }
 
-/// A tensor of the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredTensor {
-    /// Its name.
-    pub name: String,
-    /// Row-major shape, `[out, in]` or `[len]`.
-    pub shape: Vec<u64>,
-    /// ggml's number of its format.
-    pub ggml_type: u32,
-    /// Its first byte, counted from the start of the file.
-    pub offset: u64,
-    /// Its length.
-    pub bytes: u64,
-    /// Which of the model's files holds it.
-    pub(super) part: usize,
-}
-
-impl StoredTensor {
-    /// Its format, when it is one that this program writes.
-    pub fn format(&self) -> Option<Format> {
-        Format::from_ggml_type(self.ggml_type)
-    }
-
-    /// The name of its format, whatever it is.
-    pub fn format_name(&self) -> String {
-        self.format().map_or_else(|| lib_name(self.ggml_type), |format| format.to_string())
-    }
-
-    /// Values in the tensor.
-    pub fn weights(&self) -> u64 {
-        self.shape.iter().product()
-    }
-}
-
-fn lib_name(ggml_type: u32) -> String {
-    GGUFTensorType::from_u32(ggml_type)
-        .map_or_else(|_| format!("type {ggml_type}"), |known| known.name().to_owned())
-}
-
 impl GgufFile {
     /// Opens the file and reads everything before its first tensor.
     ///
     /// # Errors
     /// When it is no GGUF file, or damaged, or shorter than its head says.
     pub fn open(path: &Path) -> Result<GgufFile> {
+        GgufFile::open_within(path, &mut { MAX_MEMORY })
+    }
+
+    /// Of a head that takes at most `memory` bytes in memory; takes from it what this one takes.
+    pub(super) fn open_within(path: &Path, memory: &mut u64) -> Result<GgufFile> {
         let file = input::open(path)?;
         let total_bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
         let mut head = Head {
             path,
             reader: BufReader::new(&file),
             left: total_bytes,
-            memory: MAX_MEMORY,
+            memory: *memory,
             item: String::new(),
         };
         let version = head.version()?;
@@ -108,6 +74,7 @@ impl GgufFile {
         let alignment = head.alignment(&metadata)?;
         let infos = (0..tensor_count).map(|_| head.tensor_info()).collect::<Result<Vec<_>>>()?;
         let data_start = (total_bytes - head.left).next_multiple_of(alignment);
+        *memory = head.memory;
         let tensors = place(path, infos, data_start, alignment, total_bytes)?;
         Ok(GgufFile { parts: vec![(path.to_owned(), file)], version, metadata, tensors, total_bytes })
     }
@@ -149,12 +116,16 @@ impl GgufFile {
     /// Reads a part of a tensor's bytes, from `start` on.
     ///
     /// # Errors
-    /// When the file cannot be read that far.
+    /// When the tensor or the file does not reach that far.
     pub fn read(&self, tensor: &StoredTensor, start: u64, out: &mut [u8]) -> Result<()> {
         let (path, file) = self
             .parts
             .get(tensor.part)
             .ok_or_else(|| Error::input(self.path(), &tensor.name, "is of another model"))?;
+        let end = start.saturating_add(out.len() as u64);
+        if end > tensor.bytes {
+            return Err(Error::mismatch(path, &tensor.name, format!("{} bytes", tensor.bytes), end));
+        }
         file.read_exact_at(out, tensor.offset + start).map_err(Error::io(path, "read"))
     }
 }
@@ -272,7 +243,7 @@ impl Head<'_> {
     fn version(&mut self) -> Result<u32> {
         let magic = self.bytes::<4>()?;
         if magic != *b"GGUF" {
-            return Err(self.wrong(format!("magic {:?}", String::from_utf8_lossy(&magic)), "a GGUF file"));
+            return Err(Error::input(self.path, "", "is no GGUF file: it does not start with GGUF"));
         }
         match self.u32()? {
             version @ (2 | 3) => Ok(version),

@@ -11,10 +11,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::tokenizer::{TokenType, Tokenizer, Vocabulary};
-
-/// How tiktoken's vocabulary cuts texts into words: `cl100k_base`'s pattern.
-const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+use crate::tokenizer::{TokenType, Tokenizer, Vocabulary, WORDS};
 
 /// `tokenizer.json`.
 #[derive(Serialize)]
@@ -67,8 +64,8 @@ pub(super) fn tokenizer_json(vocabulary: &Vocabulary) -> Result<Vec<u8>> {
         end_of_word_suffix: None,
         fuse_unk: false,
         byte_fallback: v.model == "llama",
-        // tiktoken takes a word that is a token as it is.
-        ignore_merges: v.model == "gpt2",
+        // Of the two names for one pattern, this one takes a word that is a token as it is, as tiktoken does.
+        ignore_merges: v.pre == "llama-bpe",
         vocab: used(v),
         merges,
     };
@@ -245,6 +242,16 @@ mod tests {
     #[test]
     fn merges_follow_the_scores() {
         assert_eq!(merges_from_scores(&vocabulary()), [("a", "b"), ("a", "ab")]);
+    }
+
+    /// As the original had it: words that merges do not reach are one token with `llama-bpe`, several else.
+    #[test]
+    fn whole_words_go_first_only_where_they_did() {
+        for (pre, expected) in [("llama-bpe", true), ("chatglm-bpe", false)] {
+            let glm4 = Vocabulary { model: "gpt2", pre, ..vocabulary() };
+            let json: Value = serde_json::from_slice(&tokenizer_json(&glm4).unwrap()).unwrap();
+            assert_eq!(json["model"]["ignore_merges"], expected, "{pre}");
+        }
     }
 
     #[test]

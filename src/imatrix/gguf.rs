@@ -1,6 +1,6 @@
 //! The newer format: a GGUF file with `NAME.in_sum2` (summed squares) and `NAME.counts` for each tensor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use quant::Format;
@@ -18,6 +18,8 @@ pub(super) fn load(path: &Path) -> Result<ImportanceMatrix> {
     let file = GgufFile::open(path)?;
     let mut entries = BTreeMap::new();
     let mut values = 0;
+    let by_name: HashMap<&str, &StoredTensor> =
+        file.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
     for sums in &file.tensors {
         let Some(name) = sums.name.strip_suffix(".in_sum2") else { continue };
         values += sums.weights().min(MAX_VALUES);
@@ -26,8 +28,8 @@ pub(super) fn load(path: &Path) -> Result<ImportanceMatrix> {
             return Err(Error::mismatch(path, "", found, "an importance matrix of a ChatGLM model"));
         }
         let counts = format!("{name}.counts");
-        let counts = file
-            .tensor(&counts)
+        let counts = by_name
+            .get(counts.as_str())
             .ok_or_else(|| Error::mismatch(path, &counts, "no such tensor", "one beside each .in_sum2"))?;
         let (sums, counts) = (floats(&file, sums)?, floats(&file, counts)?);
         let [count] = counts[..] else {

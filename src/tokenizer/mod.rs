@@ -15,6 +15,7 @@ use crate::config::GlmConfig;
 use crate::error::Result;
 use files::Files;
 pub use template::ChatFormat;
+pub(crate) use tokenizer_json::WORDS;
 
 /// The tokenizer of one model, and what was found out on the way.
 #[derive(Clone, Debug, PartialEq)]

@@ -20,10 +20,15 @@ pub(super) struct Tally {
     /// Sums of squares, of errors and of source weights.
     pub error_squares: f64,
     pub source_squares: f64,
-    /// Weights of the padding, and how many of them are not zero.
+    /// Weights of the padding, how many of them are not zero, and how many have an effect even where zero
+    /// multiplies what they make.
     pub padding: u64,
     pub padding_nonzero: u64,
+    pub padding_wild: u64,
 }
+
+/// Not only NaN times zero is NaN: with weights over F16's largest, activations could overflow.
+pub(super) const WILD: f32 = 65504.0;
 
 impl Tally {
     pub(super) fn add(&mut self, other: &Tally) {
@@ -37,12 +42,15 @@ impl Tally {
         self.source_squares += other.source_squares;
         self.padding += other.padding;
         self.padding_nonzero += other.padding_nonzero;
+        self.padding_wild += other.padding_wild;
     }
 
     /// Weights that have no source: they must be zero.
     pub(super) fn add_padding(&mut self, stored: &[f32]) {
         self.padding += stored.len() as u64;
         self.padding_nonzero += stored.iter().filter(|&&weight| weight != 0.0).count() as u64;
+        let calm = stored.iter().filter(|weight| weight.abs() <= WILD).count();
+        self.padding_wild += (stored.len() - calm) as u64;
     }
 }
 
@@ -75,6 +83,10 @@ impl Comparer {
         source: &[f32],
         tally: &mut Tally,
     ) -> Result<(), quant::Error> {
+        if source.len() > self.stored.len() {
+            let expected = self.stored.len();
+            return Err(quant::Error::Length { what: "source", expected, found: source.len() });
+        }
         quant::dequantize(self.format, bytes, &mut self.stored)?;
         match self.allowance {
             Allowance::Exact => self.each(row, source, tally, |_| 0.0),

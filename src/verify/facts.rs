@@ -1,7 +1,7 @@
 //! The file's metadata against the checkpoint's config: sizes, norms, and the rotation itself.
 
 use super::evidence::Evidence;
-use super::mapping::ROPE_FACTORS;
+use super::mapping::{ROPE_FACTORS, most_ffn};
 use super::{Finding, Pair};
 use crate::error::Result;
 use crate::gguf::GgufFile;
@@ -43,7 +43,7 @@ pub(super) fn check(pair: &Pair, evidence: &Evidence, findings: &mut Vec<Finding
     facts.size("attention.key_length", d, Some(default));
     facts.size("attention.value_length", d, Some(default));
     facts.size("rope.dimension_count", d, Some(default));
-    facts.feed_forward(c.ffn_hidden_size as u64);
+    facts.feed_forward(c.ffn_hidden_size as u64, most_ffn(c) as u64);
     facts.epsilon(c.layernorm_epsilon);
     facts.unknown_keys();
     rotation(pair, evidence, &mut facts)?;
@@ -72,12 +72,12 @@ impl Facts<'_> {
         }
     }
 
-    fn feed_forward(&mut self, least: u64) {
+    fn feed_forward(&mut self, least: u64, most: u64) {
         self.checked += 1;
         let key = "llama.feed_forward_length";
         match self.file.unsigned(key) {
-            Some(found) if found >= least => {}
-            Some(found) => self.wrong(key, found, format!("at least {least}")),
+            Some(found) if (least..=most).contains(&found) => {}
+            Some(found) => self.wrong(key, found, format!("{least} to {most}")),
             None => self.wrong(key, "absent or no number", least),
         }
     }

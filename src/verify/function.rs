@@ -22,7 +22,7 @@ pub struct Function {
     /// Their median.
     pub median_kl: f64,
     /// 99 of 100 are below.
-    pub high_kl: f64,
+    pub p99_kl: f64,
     /// The largest of them.
     pub largest_kl: f64,
     /// The part of the positions where both think the same token likeliest.
@@ -73,7 +73,8 @@ pub(super) fn run(
 pub fn source_logits(folder: &Path, tokens: &[u32], watch: &dyn Watch) -> Result<Vec<f32>> {
     let config = crate::config::GlmConfig::load(folder)?;
     let checkpoint = crate::checkpoint::Checkpoint::open(folder)?;
-    let evidence = Evidence::read(folder, &config, super::Pieces::read(folder)?.is_some(), None)?;
+    let pieces = super::Pieces::read(folder, config.padded_vocab_size)?;
+    let evidence = Evidence::read(folder, &config, pieces.is_some(), None)?;
     super::decoder::all_logits(&Glm::new(&config, &checkpoint, &evidence), tokens, watch)
 }
 
@@ -108,7 +109,7 @@ impl Function {
         Function {
             mean_kl: kls.iter().sum::<f64>() / count,
             median_kl: quantile(0.5),
-            high_kl: quantile(0.99),
+            p99_kl: quantile(0.99),
             largest_kl: kls.last().copied().unwrap_or(0.0),
             top_agreement: positions.iter().filter(|position| position.same_top).count() as f64 / count,
             source_perplexity: perplexity(|position| position.source_surprise),

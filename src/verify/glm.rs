@@ -2,15 +2,16 @@
 //! values of each head rotated, the feed-forward network as wide as it is.
 
 use std::ops::Range;
+use std::path::Path;
 
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis, concatenate};
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
 use super::decoder::Decoder;
 use super::evidence::Evidence;
 use super::mapping::query_key_value;
 use super::math::{
-    Activations, Matrix, add_bias, attention, gated, linear, multiply, rms_norm, rotate_pairs, rows_of,
-    vector,
+    Activations, Matrix, add_bias, attention, embed, gated, linear, multiply, rms_norm, rotate_pairs,
+    rows_of, vector,
 };
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::config::{GlmConfig, Layout};
@@ -65,7 +66,7 @@ impl<'a> Glm<'a> {
                 format!("[{rows}, {columns}]"),
             ));
         }
-        Ok(Weights { checkpoint: self.checkpoint, tensor })
+        Ok(Weights { checkpoint: self.checkpoint, name, tensor })
     }
 
     fn norm(&self, name: &str, x: &Activations) -> Result<Activations> {
@@ -149,25 +150,18 @@ impl Decoder for Glm<'_> {
     }
 }
 
-/// The rows of an embedding for some tokens, as columns.
-pub(super) fn embed(embedding: &dyn Matrix, tokens: &[u32]) -> Result<Activations> {
-    let mut x = Array2::zeros((embedding.columns(), tokens.len()));
-    let mut row = vec![0.0; embedding.columns()];
-    for (mut column, &token) in x.axis_iter_mut(Axis(1)).zip(tokens) {
-        let token = token as usize;
-        embedding.read(token..token + 1, &mut row)?;
-        column.assign(&ArrayView1::from(&row));
-    }
-    Ok(x)
-}
-
 /// A tensor of the checkpoint.
 struct Weights<'a> {
     checkpoint: &'a Checkpoint,
+    name: String,
     tensor: &'a Tensor,
 }
 
 impl Matrix for Weights<'_> {
+    fn name(&self) -> (&Path, &str) {
+        (self.checkpoint.path(self.tensor), &self.name)
+    }
+
     fn rows(&self) -> usize {
         self.tensor.rows()
     }

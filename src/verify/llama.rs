@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 
 use quant::Format;
 
 use super::decoder::Decoder;
-use super::glm::embed;
-use super::mapping::ROPE_FACTORS;
+use super::mapping::{ROPE_FACTORS, most_ffn};
 use super::math::{
-    Activations, Matrix, add_bias, attention, gated, linear, multiply, rms_norm, rotate_pairs, vector,
+    Activations, Matrix, add_bias, attention, embed, gated, linear, multiply, rms_norm, rotate_pairs, vector,
 };
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
@@ -120,12 +120,18 @@ impl<'a> Llama<'a> {
     }
 
     fn feed_forward(&self, block: &str, x: &Activations) -> Result<Activations> {
-        let gate = self.matrix(&format!("{block}.ffn_gate.weight"), self.hidden)?;
-        let up = self.sized(&format!("{block}.ffn_up.weight"), gate.rows, self.hidden)?;
-        let down = self.sized(&format!("{block}.ffn_down.weight"), self.hidden, gate.rows)?;
+        let ffn = self.ffn()?;
+        let gate = self.sized(&format!("{block}.ffn_gate.weight"), ffn, self.hidden)?;
+        let up = self.sized(&format!("{block}.ffn_up.weight"), ffn, self.hidden)?;
+        let down = self.sized(&format!("{block}.ffn_down.weight"), self.hidden, ffn)?;
         let mut mixed = linear(&gate, x)?;
         gated(&mut mixed, linear(&up, x)?.view());
         linear(&down, &mixed)
+    }
+
+    /// The first layer's width, which every layer must have.
+    fn ffn(&self) -> Result<usize> {
+        self.matrix("blk.0.ffn_gate.weight", self.hidden).map(|gate| gate.rows)
     }
 
     fn output(&self) -> Result<Stored<'a>> {
@@ -137,7 +143,7 @@ impl<'a> Llama<'a> {
     /// Refuses a file that has another size than the source: its predictions could not be compared, and a
     /// stranger's file decides on the memory that running it takes.
     pub(super) fn comparable(&self, config: &GlmConfig) -> Result<()> {
-        let ffn = self.matrix("blk.0.ffn_gate.weight", self.hidden)?.rows;
+        let ffn = self.ffn()?;
         let sizes = [
             ("block_count", self.layers, config.num_layers),
             ("embedding_length", self.hidden, config.hidden_size),
@@ -150,8 +156,7 @@ impl<'a> Llama<'a> {
         {
             return Err(wrong(self.file, name, found, expected));
         }
-        // Padding adds less than a block's width.
-        let most = config.ffn_hidden_size.saturating_add(4096);
+        let most = most_ffn(config);
         if ffn > most {
             return Err(wrong(self.file, "feed_forward_length", ffn, format!("at most {most}")));
         }
@@ -169,17 +174,7 @@ impl Decoder for Llama<'_> {
     }
 
     fn embed(&self, tokens: &[u32]) -> Result<Activations> {
-        let embedding = self.matrix("token_embd.weight", self.hidden)?;
-        if let Some(token) = tokens.iter().find(|&&token| token as usize >= embedding.rows) {
-            let found = format!("{} rows", embedding.rows);
-            return Err(Error::mismatch(
-                self.file.path(),
-                "token_embd.weight",
-                found,
-                format!("token {token}"),
-            ));
-        }
-        embed(&embedding, tokens)
+        embed(&self.matrix("token_embd.weight", self.hidden)?, tokens)
     }
 
     fn layer(&self, number: usize, mut x: Activations) -> Result<Activations> {
@@ -239,6 +234,10 @@ struct Stored<'a> {
 }
 
 impl Matrix for Stored<'_> {
+    fn name(&self) -> (&Path, &str) {
+        (self.file.path(), &self.tensor.name)
+    }
+
     fn rows(&self) -> usize {
         self.rows
     }

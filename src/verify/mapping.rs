@@ -148,6 +148,11 @@ fn row_by_row(rows: usize, place: impl Fn(usize) -> (String, usize)) -> Place {
     Place::Rows(runs)
 }
 
+/// The widest feed-forward network that a file may have: padding adds less than a block's width.
+pub(super) fn most_ffn(config: &GlmConfig) -> usize {
+    config.ffn_hidden_size.saturating_add(4096)
+}
+
 /// The shape that every tensor of the file has to have, `[out, in]` or `[len]`; `ffn` is the file's own
 /// feed-forward width, which may be padded.
 pub(super) fn file_shapes(config: &GlmConfig, ffn: u64) -> BTreeMap<String, Vec<u64>> {

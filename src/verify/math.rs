@@ -2,18 +2,21 @@
 //! multiplies them as it is stored.
 
 use std::ops::Range;
+use std::path::Path;
 
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Slice};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, Slice};
 use rayon::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Values, one row a feature, one column a token.
 pub(super) type Activations = Array2<f32>;
 
 /// A weight matrix that is read row by row, and so may be larger than memory.
 pub(super) trait Matrix: Sync {
+    /// Its file and its name in it, for messages.
+    fn name(&self) -> (&Path, &str);
     /// Outputs.
     fn rows(&self) -> usize;
     /// Inputs.
@@ -54,6 +57,23 @@ pub(super) fn vector(matrix: &dyn Matrix) -> Result<Vec<f32>> {
     let mut values = vec![0.0; matrix.rows()];
     matrix.read(0..matrix.rows(), &mut values)?;
     Ok(values)
+}
+
+/// The rows of an embedding for some tokens, as columns.
+pub(super) fn embed(embedding: &dyn Matrix, tokens: &[u32]) -> Result<Activations> {
+    if let Some(token) = tokens.iter().find(|&&token| token as usize >= embedding.rows()) {
+        let (file, name) = embedding.name();
+        let found = format!("{} rows", embedding.rows());
+        return Err(Error::mismatch(file, name, found, format!("one for token {token}")));
+    }
+    let mut x = Array2::zeros((embedding.columns(), tokens.len()));
+    let mut row = vec![0.0; embedding.columns()];
+    for (mut column, &token) in x.axis_iter_mut(Axis(1)).zip(tokens) {
+        let token = token as usize;
+        embedding.read(token..token + 1, &mut row)?;
+        column.assign(&ArrayView1::from(&row));
+    }
+    Ok(x)
 }
 
 /// Adds a bias, one value a feature.

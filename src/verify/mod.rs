@@ -98,12 +98,12 @@ pub struct Pair {
     /// The file to judge.
     pub file: GgufFile,
     evidence: Evidence,
-    words: Words,
+    vocabulary: Vocabulary,
 }
 
 /// The checkpoint's vocabulary.
 #[derive(Debug)]
-enum Words {
+enum Vocabulary {
     /// ChatGLM2 and 3.
     Pieces(Pieces),
     /// GLM-4.
@@ -128,15 +128,23 @@ impl Pair {
     pub fn of(folder: &Path, file: GgufFile, scale: Option<RopeScale>) -> Result<Pair> {
         let config = GlmConfig::load(folder)?;
         let checkpoint = Checkpoint::open(folder)?;
-        let words = match Pieces::read(folder)? {
-            Some(pieces) => Words::Pieces(pieces),
-            None => Ranks::read(folder)?.map_or(Words::None, Words::Ranks),
+        let most = config.padded_vocab_size;
+        let vocabulary = match Pieces::read(folder, most)? {
+            Some(pieces) => Vocabulary::Pieces(pieces),
+            None => Ranks::read(folder, most)?.map_or(Vocabulary::None, Vocabulary::Ranks),
         };
-        let evidence = Evidence::read(folder, &config, matches!(words, Words::Pieces(_)), scale)?;
+        let evidence = Evidence::read(folder, &config, matches!(vocabulary, Vocabulary::Pieces(_)), scale)?;
         let key = "general.architecture";
         let found = match file.metadata.get(key) {
             Some(Value::String(name)) if name == "llama" => {
-                return Ok(Pair { folder: folder.to_owned(), config, checkpoint, file, evidence, words });
+                return Ok(Pair {
+                    folder: folder.to_owned(),
+                    config,
+                    checkpoint,
+                    file,
+                    evidence,
+                    vocabulary,
+                });
             }
             Some(Value::String(name)) => name.as_str(),
             _ => "nothing",
@@ -144,9 +152,11 @@ impl Pair {
         Err(Error::mismatch(file.path(), key, found, "llama"))
     }
 
-    /// The file's feed-forward width; the checkpoint's where the file says nothing.
+    /// The file's feed-forward width; the checkpoint's where the file says nothing, or what cannot be.
     fn ffn(&self) -> u64 {
-        self.file.unsigned("llama.feed_forward_length").unwrap_or(self.config.ffn_hidden_size as u64)
+        let most = mapping::most_ffn(&self.config) as u64;
+        let stated = self.file.unsigned("llama.feed_forward_length").filter(|&ffn| ffn <= most);
+        stated.unwrap_or(self.config.ffn_hidden_size as u64)
     }
 
     /// The file was quantized with an importance matrix.
@@ -161,14 +171,16 @@ impl Pair {
     pub fn facts(&self) -> Result<Facts> {
         let mut facts = Facts::default();
         facts.checked = facts::check(self, &self.evidence, &mut facts.findings)?;
-        match &self.words {
-            Words::Pieces(pieces) => {
+        match &self.vocabulary {
+            Vocabulary::Pieces(pieces) => {
                 let roles =
                     vocabulary::check(self, &self.folder, pieces, &self.evidence, &mut facts.findings)?;
                 template::check(self, roles, &mut facts.findings);
             }
-            Words::Ranks(ranks) => rank_vocabulary::check(self, &self.folder, ranks, &mut facts.findings)?,
-            Words::None => return Ok(facts),
+            Vocabulary::Ranks(ranks) => {
+                rank_vocabulary::check(self, &self.folder, ranks, &mut facts.findings)?
+            }
+            Vocabulary::None => return Ok(facts),
         }
         facts.tokens = Some(self.config.padded_vocab_size);
         Ok(facts)
@@ -199,10 +211,10 @@ impl Pair {
             ));
         }
         let mut function = function::run(self, &self.evidence, &tokens, prefix, watch)?;
-        let text_of = |&token: &u32| match &self.words {
-            Words::Pieces(pieces) => pieces.text(token),
-            Words::Ranks(ranks) => ranks.text(token),
-            Words::None => format!("<{token}>"),
+        let text_of = |&token: &u32| match &self.vocabulary {
+            Vocabulary::Pieces(pieces) => pieces.text(token),
+            Vocabulary::Ranks(ranks) => ranks.text(token),
+            Vocabulary::None => format!("<{token}>"),
         };
         function.texts = tokens.iter().map(text_of).collect();
         Ok(function)
@@ -210,9 +222,9 @@ impl Pair {
 
     /// At most so many tokens of a text, and how many of them are the prefix of every prompt.
     fn encode(&self, text: &str, most: usize) -> Result<(Vec<u32>, usize)> {
-        Ok(match &self.words {
-            Words::Pieces(pieces) => (encode::encode(pieces, text, most), encode::PREFIX_LEN),
-            Words::Ranks(ranks) => {
+        Ok(match &self.vocabulary {
+            Vocabulary::Pieces(pieces) => (encode::encode(pieces, text, most), encode::PREFIX_LEN),
+            Vocabulary::Ranks(ranks) => {
                 let specials = rank_vocabulary::specials(&self.folder, ranks)?;
                 let named = |name: &str| specials.iter().find(|(_, text)| *text == name);
                 let prefix =
@@ -225,7 +237,7 @@ impl Pair {
                 tokens.truncate(most);
                 (tokens, prefix)
             }
-            Words::None => (scattered_tokens(self.config.padded_vocab_size, most), 0),
+            Vocabulary::None => (scattered_tokens(self.config.padded_vocab_size, most), 0),
         })
     }
 }

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use prost::Message;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 
 use crate::error::{Error, Result};
 use crate::input::read_capped;
 
-/// The real vocabularies have 1 MB.
-const MAX_BYTES: u64 = 64 << 20;
+/// The real vocabularies have 1 and 2.6 MB.
+pub(super) const MAX_BYTES: u64 = 4 << 20;
 
 /// The SentencePiece file.
 #[derive(Clone, PartialEq, Message)]
@@ -35,17 +36,39 @@ impl Piece {
     }
 }
 
+/// Fields with the pieces' number.
+fn count(mut bytes: &[u8]) -> Result<usize, prost::DecodeError> {
+    let mut count = 0;
+    while !bytes.is_empty() {
+        let (tag, wire_type) = decode_key(&mut bytes)?;
+        skip_field(wire_type, tag, &mut bytes, DecodeContext::default())?;
+        count += usize::from(tag == 1);
+    }
+    Ok(count)
+}
+
+pub(super) fn too_many(file: &Path, found: usize, most: usize) -> Error {
+    let expected = format!("at most {most}, the rows of the embedding");
+    Error::mismatch(file, "", format!("{found} tokens"), expected)
+}
+
 impl Pieces {
-    /// Reads the folder's `tokenizer.model`; none when it has none, or it is no SentencePiece file.
-    pub(super) fn read(folder: &Path) -> Result<Option<Pieces>> {
+    /// Reads the folder's `tokenizer.model`, of at most `most` pieces; none when it has none, or it is no
+    /// SentencePiece file.
+    pub(super) fn read(folder: &Path, most: usize) -> Result<Option<Pieces>> {
         let file = folder.join("tokenizer.model");
         let Some(bytes) = read_capped(&file, MAX_BYTES)? else { return Ok(None) };
         // Field 1, length-delimited: so a SentencePiece file begins. GLM-4's is lines of base64.
         if bytes.first() != Some(&0x0a) {
             return Ok(None);
         }
-        let pieces = Pieces::decode(bytes.as_slice())
-            .map_err(|e| Error::input(&file, "", format!("is not a SentencePiece model: {e}")))?;
+        let at_fault = |e| Error::input(&file, "", format!("is not a SentencePiece model: {e}"));
+        // An empty piece has two bytes in the file, and 40 in memory.
+        let count = count(&bytes).map_err(at_fault)?;
+        if count > most {
+            return Err(too_many(&file, count, most));
+        }
+        let pieces = Pieces::decode(bytes.as_slice()).map_err(at_fault)?;
         Ok(Some(pieces))
     }
 

@@ -4,11 +4,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::pieces::{MAX_BYTES, too_many};
 use crate::error::{Error, Result};
 use crate::input::read_capped;
 
-/// The real vocabulary has 2.6 MB.
-const MAX_BYTES: u64 = 64 << 20;
 /// Longer runs of letters are cut: merging takes time with the square of it.
 const LONGEST_WORD: usize = 64;
 
@@ -19,27 +18,36 @@ pub(super) struct Ranks {
 }
 
 impl Ranks {
-    /// Reads the folder's `tokenizer.model`; none when it has none.
-    pub(super) fn read(folder: &Path) -> Result<Option<Ranks>> {
+    /// Reads the folder's `tokenizer.model`, of at most `most` tokens; none when it has none. The ranks are the ids,
+    /// in whatever order the lines stand.
+    pub(super) fn read(folder: &Path, most: usize) -> Result<Option<Ranks>> {
         let file = folder.join("tokenizer.model");
         let Some(bytes) = read_capped(&file, MAX_BYTES)? else { return Ok(None) };
         let text = std::str::from_utf8(&bytes).map_err(|_| Error::input(&file, "", "is not text"))?;
-        let mut tokens = Vec::new();
-        for line in text.lines().filter(|line| !line.is_empty()) {
-            let token = line.split_once(' ').and_then(|(token, rank)| {
-                // A file in another order would be a surprise: the ranks are the ids.
-                (rank.trim().parse() == Ok(tokens.len())).then(|| base64(token))?
-            });
-            tokens.push(token.ok_or_else(|| {
-                Error::mismatch(
-                    &file,
-                    format!("rank {}", tokens.len()),
-                    "something else",
-                    "a token in base64",
-                )
-            })?);
+        let lines = || text.lines().filter(|line| !line.is_empty());
+        let count = lines().count();
+        if count > most {
+            return Err(too_many(&file, count, most));
         }
-        Ok(Some(Ranks { tokens }))
+        let mut tokens = vec![None; count];
+        for line in lines() {
+            let shown = || line.chars().take(40).collect::<String>();
+            let entry = line
+                .split_once(' ')
+                .and_then(|(token, rank)| Some((base64(token)?, rank.trim().parse::<usize>().ok()?)));
+            let (token, rank) = entry.ok_or_else(|| {
+                Error::mismatch(&file, "", format!("{:?}", shown()), "a token in base64 and its rank")
+            })?;
+            match tokens.get_mut(rank) {
+                Some(place @ None) => *place = Some(token),
+                _ => {
+                    let expected = format!("each rank below {count} once");
+                    return Err(Error::mismatch(&file, "", format!("{:?}", shown()), expected));
+                }
+            }
+        }
+        // As many places as lines, none taken twice: all are filled.
+        Ok(Some(Ranks { tokens: tokens.into_iter().flatten().collect() }))
     }
 
     /// The ids of a text: words are cut roughly as the authors cut them, which is fair enough for a sample.
@@ -140,5 +148,25 @@ mod tests {
         assert_eq!(words("ab  cd12!? e"), ["ab", "  cd", "12", "!?", " e"]);
         let tokens = ["a", "b", "c", "bc", "ab"].map(|token| token.as_bytes().to_vec()).to_vec();
         assert_eq!(Ranks { tokens }.encode("abc"), [0, 3]);
+    }
+
+    #[test]
+    fn ranks_may_stand_in_any_order_each_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tokenizer.model");
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            Ranks::read(folder.path(), 3).map_err(|e| e.to_string().replace(file.to_str().unwrap(), "t"))
+        };
+        let ranks = read("Yg== 1\nYQ== 0\n\nYWI= 2\n").unwrap().unwrap();
+        assert_eq!(ranks.tokens, [b"a".to_vec(), b"b".to_vec(), b"ab".to_vec()]);
+        for (text, expected) in [
+            ("YQ== 0\nYg== 0\n", "t: found \"Yg== 0\", expected each rank below 2 once"),
+            ("YQ== 1\n", "t: found \"YQ== 1\", expected each rank below 1 once"),
+            ("YQ==\n", "t: found \"YQ==\", expected a token in base64 and its rank"),
+            ("a 0\nb 1\nc 2\nd 3\n", "t: found 4 tokens, expected at most 3, the rows of the embedding"),
+        ] {
+            assert_eq!(read(text).unwrap_err(), expected);
+        }
     }
 }

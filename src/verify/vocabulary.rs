@@ -15,7 +15,7 @@ pub(super) const CONTROL: i32 = 3;
 pub(super) const USER_DEFINED: i32 = 4;
 pub(super) const UNUSED: i32 = 5;
 /// A real tokenizer_config.json has 6 kB.
-const MAX_JSON_BYTES: u64 = 16 << 20;
+const MAX_JSON_BYTES: u64 = 1 << 20;
 /// What the authors' tokenizer puts after the pieces, in the order of the ids.
 const MASKS: [&str; 5] = ["[MASK]", "[gMASK]", "[sMASK]", "sop", "eop"];
 const ROLES: [&str; 4] = ["<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"];

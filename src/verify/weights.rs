@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quant::Format;
 use rayon::prelude::*;
 
-use super::compare::{Comparer, Tally};
+use super::compare::{Comparer, Tally, WILD};
 use super::mapping::{self, Place, ROPE_FACTORS, Run};
 use super::{Finding, Pair, Watch};
 use crate::checkpoint::Tensor;
+use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::StoredTensor;
 
@@ -127,7 +128,14 @@ fn check_tensors(pair: &Pair, shapes: &BTreeMap<String, Vec<u64>>, findings: &mu
 fn chunks<'a>(pair: &'a Pair, usable: &BTreeMap<&str, usize>, findings: &mut Vec<Finding>) -> Vec<Chunk<'a>> {
     let mut chunks = Vec::new();
     let mut filled: BTreeMap<usize, Vec<Range<usize>>> = BTreeMap::new();
+    // Fused rows go to three tensors at most: of far more, no place is asked for, row by row.
+    let largest = usable.values().map(|&index| file_rows(&pair.file.tensors[index])).max().unwrap_or(0);
     for (name, tensor) in pair.checkpoint.tensors() {
+        if tensor.rows() > largest.saturating_mul(3) {
+            let problem = format!("has shape {:?}, which does not fit any tensor", tensor.shape);
+            findings.push(Finding::new(name, problem));
+            continue;
+        }
         let runs = match mapping::place(&pair.config, name, tensor.rows()) {
             Place::Rows(runs) => runs,
             Place::Nowhere => continue,
@@ -144,8 +152,14 @@ fn chunks<'a>(pair: &'a Pair, usable: &BTreeMap<&str, usize>, findings: &mut Vec
                 }
                 continue;
             };
+            let stored = &pair.file.tensors[index];
+            if !fits(&pair.config, tensor, stored, target_row + rows.len()) {
+                let problem = format!("has shape {:?}, which does not fit {target}", tensor.shape);
+                findings.push(Finding::new(name, problem));
+                break;
+            }
             filled.entry(index).or_default().push(target_row..target_row + rows.len());
-            let each = (CHUNK_WEIGHTS / tensor.columns().max(1)).max(1);
+            let each = rows_at_a_time(tensor.columns().max(file_columns(stored)));
             for start in rows.clone().step_by(each) {
                 let source = start..rows.end.min(start + each);
                 let first = target_row + start - rows.start;
@@ -162,9 +176,8 @@ fn chunks<'a>(pair: &'a Pair, usable: &BTreeMap<&str, usize>, findings: &mut Vec
         let padded = name.ends_with("ffn_gate.weight") || name.ends_with("ffn_up.weight");
         match end {
             Some(end) if end == rows => {}
-            Some(end) if padded && 0 < end && end < rows => {
-                let columns = pair.file.tensors[index].shape.last().map_or(1, |&columns| columns as usize);
-                let each = (CHUNK_WEIGHTS / columns.max(1)).max(1);
+            Some(end) if padded && end == pair.config.ffn_hidden_size && end < rows => {
+                let each = rows_at_a_time(file_columns(&pair.file.tensors[index]));
                 let cut = |start: usize| start..rows.min(start + each);
                 chunks.extend((end..rows).step_by(each).map(|start| Chunk {
                     source: None,
@@ -178,8 +191,26 @@ fn chunks<'a>(pair: &'a Pair, usable: &BTreeMap<&str, usize>, findings: &mut Vec
     chunks
 }
 
+/// Rows as the file's tensor needs them, the last of them before `end`. Only `ffn_down` has padded columns.
+fn fits(config: &GlmConfig, tensor: &Tensor, stored: &StoredTensor, end: usize) -> bool {
+    let (columns, file_columns) = (tensor.columns(), file_columns(stored));
+    let padded = stored.name.ends_with("ffn_down.weight") && columns == config.ffn_hidden_size;
+    tensor.shape.len() == stored.shape.len()
+        && (columns == file_columns || padded && columns < file_columns)
+        && end <= file_rows(stored)
+}
+
 fn file_rows(tensor: &StoredTensor) -> usize {
     tensor.shape.first().map_or(0, |&rows| usize::try_from(rows).unwrap_or(usize::MAX))
+}
+
+/// 1 for a vector; only tensors of a shape in `file_shapes` are asked.
+fn file_columns(tensor: &StoredTensor) -> usize {
+    tensor.shape.get(1).map_or(1, |&columns| usize::try_from(columns).unwrap_or(usize::MAX))
+}
+
+fn rows_at_a_time(columns: usize) -> usize {
+    (CHUNK_WEIGHTS / columns.max(1)).max(1)
 }
 
 impl Chunk<'_> {
@@ -193,10 +224,7 @@ impl Chunk<'_> {
         let format = stored
             .format()
             .ok_or_else(|| Error::input(pair.file.path(), &stored.name, "is of no known format"))?;
-        let columns = match stored.shape.as_slice() {
-            [_, columns] => *columns as usize, // the same as in `file_shapes`
-            _ => 1,
-        };
+        let columns = file_columns(stored);
         let mut tally = Tally::default();
         // A vector's values are rows of one: taken together, for block formats need whole blocks.
         let vector = columns == 1;
@@ -235,20 +263,27 @@ impl Chunk<'_> {
     }
 }
 
-/// Padding does nothing when, in each layer, what multiplies it is zero on one side.
+/// Padding does nothing when, in each layer, what multiplies it is zero on one side, and the others are such that
+/// zero times them is zero.
 fn padding_with_effect(pair: &Pair, tallies: &[Tally]) -> Vec<Finding> {
     let padding = |layer: usize, part: &str| {
         let name = format!("blk.{layer}.{part}.weight");
         let index = pair.file.tensors.iter().position(|tensor| tensor.name == name)?;
         let tally = tallies.get(index)?;
-        (tally.padding > 0).then_some((name, tally.padding_nonzero))
+        (tally.padding > 0).then_some((name, tally))
     };
     let mut findings = Vec::new();
     for layer in 0..pair.config.num_layers {
         let parts: Vec<_> =
             ["ffn_gate", "ffn_up", "ffn_down"].iter().filter_map(|p| padding(layer, p)).collect();
-        if !parts.is_empty() && parts.iter().all(|(_, nonzero)| *nonzero > 0) {
-            for (name, nonzero) in parts {
+        let acts = !parts.is_empty() && parts.iter().all(|(_, tally)| tally.padding_nonzero > 0);
+        for (name, tally) in parts {
+            let wild = tally.padding_wild;
+            if wild > 0 {
+                let problem = format!("has {wild} weights of padding that are no numbers or over {WILD}");
+                findings.push(Finding::new(name, problem));
+            } else if acts {
+                let nonzero = tally.padding_nonzero;
                 findings
                     .push(Finding::new(name, format!("has {nonzero} weights of padding that are not zero")));
             }

@@ -1,6 +1,9 @@
 //! GGUF heads, for `inspect`.
 
-use crate::{Case, refuse};
+use std::fs;
+
+use crate::support::Dir;
+use crate::{Case, mismatch, refuse};
 
 /// A GGUF file, written field by field.
 pub struct Gguf(Vec<u8>);
@@ -77,8 +80,7 @@ fn heads() {
     let key = |name: &str| Gguf::new(0, 1).key(name, U8);
     let cases: Vec<(Vec<u8>, &str)> = vec![
         (vec![], "x.gguf: found 0 bytes left, expected 4 more: is the file complete?"),
-        (b"GGML\x03\0\0\0".to_vec(), "x.gguf: found magic \"GGML\", expected a GGUF file"),
-        (b"\x1b[2J\x03\0\0\0".to_vec(), "x.gguf: found magic \"\\u{1b}[2J\", expected a GGUF file"),
+        (b"GGML\x03\0\0\0".to_vec(), "x.gguf: is no GGUF file: it does not start with GGUF"),
         (b"GGUF\x01\0\0\0".to_vec(), "x.gguf: found version 0x1, expected version 2 or 3, little-endian"),
         (
             b"GGUF\0\0\0\x03".to_vec(),
@@ -251,6 +253,88 @@ fn tensors() {
         ),
     ];
     refuse(named(cases));
+}
+
+/// The head of a part: its number and how many there are, by itself.
+fn part(number: u32, count: u32) -> Gguf {
+    part_with(number, count, 0, 0)
+}
+
+fn part_with(number: u32, count: u32, tensors: u64, more_keys: u64) -> Gguf {
+    Gguf::new(tensors, 2 + more_keys).key("split.no", U32).u32(number).key("split.count", U32).u32(count)
+}
+
+#[test]
+fn parts() {
+    let bomb = |number| part_with(number, 2, 0, 1).array(U8, 1 << 20).raw(&vec![0; 1 << 20]).end();
+    let tensor = |number| part_with(number, 2, 1, 0).tensor("t", &[4], F32, 0).data(&[0; 16]);
+    let good = || part(0, 2).end();
+    let cases: [(&str, Vec<Vec<u8>>, &str); 7] = [
+        // 32 MB each in memory: one is a model's, two are not.
+        (
+            "m",
+            vec![bomb(0), bomb(1)],
+            "m-00002-of-00002.gguf: a: found a head that takes over 50331648 bytes of memory, expected a model's",
+        ),
+        ("m", vec![good()], "m-00002-of-00002.gguf: no such file"),
+        (
+            "m",
+            vec![good(), good()],
+            "m-00002-of-00002.gguf: split.no: found 0, expected 1: this is another part under this name",
+        ),
+        (
+            "m",
+            vec![part(1, 2).end(), part(1, 2).end()],
+            "m-00001-of-00002.gguf: split.no: found 1, expected 0: this is another part under this name",
+        ),
+        (
+            "m",
+            vec![good(), part(1, 3).end()],
+            "m-00002-of-00002.gguf: split.count: found 3, expected 2: this is another model's part",
+        ),
+        (
+            "m",
+            vec![tensor(0), tensor(1)],
+            "m-00002-of-00002.gguf: t: found it again, expected each tensor in one file",
+        ),
+        (
+            "m",
+            vec![part(0, 1001).end()],
+            "m-00001-of-00001.gguf: split.count: found 1001, expected at most 1000",
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (name, files, line) in cases {
+        let folder = Dir::new();
+        let count = files.len().max(if line.contains("of-00001") { 1 } else { 2 });
+        for (number, bytes) in (1..).zip(files) {
+            fs::write(folder.join(format!("{name}-{number:05}-of-{count:05}.gguf")), bytes).expect("written");
+        }
+        let first = format!("./{name}-00001-of-{count:05}.gguf");
+        wrong.extend(mismatch(folder.path(), &["verify", ".", &first], line));
+    }
+    let folder = Dir::new();
+    fs::write(folder.join("renamed.gguf"), part(2, 6).end()).expect("written");
+    let line = "renamed.gguf: found part 3 of 6 under another name, expected NAME-00003-of-00006.gguf: \
+                give all parts their names back";
+    wrong.extend(mismatch(folder.path(), &["verify", ".", "./renamed.gguf"], line));
+    let line = "x.gguf: found a folder, expected a GGUF file: MODEL_DIR comes first";
+    fs::create_dir(folder.join("x.gguf")).expect("made");
+    wrong.extend(mismatch(folder.path(), &["verify", "renamed.gguf", "./x.gguf"], line));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// As many tensors as a head may have, in no time: each name is looked up once.
+#[test]
+fn many_tensors_of_an_importance_matrix() {
+    let count = 100_000u64;
+    let head = (0..count).fold(Gguf::new(count, 0), |head, i| {
+        let kind = if i % 2 == 0 { "counts" } else { "in_sum2" };
+        head.tensor(&format!("{}.{kind}", i / 2), &[1], F32, 32 * i)
+    });
+    let bytes = head.data(&vec![0; 32 * count as usize]);
+    let line = "x.imatrix: 0: found an entry for it, expected entries for matrices of this model only";
+    refuse(vec![("x.imatrix", bytes, line)]);
 }
 
 fn named(cases: Vec<(Vec<u8>, &'static str)>) -> Vec<Case> {

@@ -7,6 +7,7 @@ mod convert;
 mod damages;
 mod output;
 mod report;
+mod shapes;
 
 use std::path::{Path, PathBuf};
 
@@ -137,7 +138,11 @@ fn the_parts_of_a_split_model_are_one() {
     }
     std::fs::copy(folder.join(&parts[2]), folder.join(&parts[1])).expect("copied");
     let run = Cmd::new("verify").arg(tiny()).arg(folder.join(&parts[0])).exit_with(2);
-    assert!(run.stderr.contains("split.no: found another"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("split.no: found 2, expected 1: this is another part under this name"),
+        "{}",
+        run.stderr
+    );
     std::fs::remove_file(folder.join(&parts[1])).expect("deleted");
     Cmd::new("verify").arg(tiny()).arg(folder.join(&parts[0])).exit_with(2);
 }
@@ -151,7 +156,7 @@ fn what_cannot_be_judged_is_exit_code_2_and_one_line() {
     let cases: [(&str, &[u8]); 4] = [
         ("is the file complete?", &whole[..whole.len() - 1000]),
         ("is the file complete?", &whole[..2000]),
-        ("found magic", b"no GGUF file at all"),
+        ("does not start with GGUF", b"no GGUF file at all"),
         ("found 0 bytes left", b""),
     ];
     for (expected, bytes) in cases {

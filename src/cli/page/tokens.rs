@@ -78,7 +78,7 @@ pub(super) fn chart(function: &Function) -> String {
          likeliest</li></ul></section>\n",
         kl(function.mean_kl),
         kl(function.median_kl),
-        kl(function.high_kl),
+        kl(function.p99_kl),
         kl(function.largest_kl),
         function.largest_difference,
     )
@@ -86,7 +86,7 @@ pub(super) fn chart(function: &Function) -> String {
 
 pub(super) fn text(function: &Function) -> String {
     let mut spans = String::new();
-    let high = function.high_kl.max(1e-12);
+    let high = function.p99_kl.max(1e-12);
     for (i, token) in function.texts.iter().enumerate() {
         // A token is tinted by how differently it was predicted, after the one before it.
         let before = i.checked_sub(1).and_then(|before| function.positions.get(before));

@@ -1,0 +1,155 @@
+//! A receipt against the files as they are now.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::files::files_read;
+use super::{Entry, Receipt};
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result, shortened};
+use crate::hash::hex;
+use crate::input;
+
+/// Differences that are named; a stranger's receipt may have thousands.
+const MOST_LINES: usize = 20;
+
+/// What became of the files of a receipt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Check {
+    /// How many are as they were.
+    pub same: usize,
+    /// What differs, in words.
+    pub differing: Vec<String>,
+}
+
+impl Receipt {
+    /// Hashes the files of the model's folder again, and these outputs, which may have other names by now. Every
+    /// file that a conversion of the folder would read has to be listed. `go_on` is asked all along.
+    ///
+    /// # Errors
+    /// When a file cannot be read, and as `go_on` does.
+    pub fn check(
+        &self,
+        folder: &Path,
+        checkpoint: &Checkpoint,
+        outputs: &[&Path],
+        go_on: &dyn Fn() -> Result<()>,
+    ) -> Result<Check> {
+        let mut check = Check::default();
+        let listed: HashSet<&str> = self.model.iter().map(|entry| entry.file.as_str()).collect();
+        let read = files_read(folder, checkpoint);
+        for name in read.iter().map(PathBuf::as_path).chain(checkpoint.files()).map(base_name) {
+            if !listed.contains(name.as_str()) {
+                check.differing.push(format!("{name}: not in the receipt"));
+            }
+        }
+        for entry in &self.model {
+            // A name out of the folder would let a receipt ask after any file.
+            let file = (!entry.file.contains('/')).then(|| folder.join(&entry.file));
+            match file.filter(|file| file.is_file()) {
+                Some(file) => check.add(entry.difference(&file, go_on)?),
+                None => check.add(Some(format!("{}: not in the folder", shortened(&entry.file, 160)))),
+            }
+        }
+        for output in outputs {
+            let name = output.file_name().unwrap_or_default().to_string_lossy();
+            check.add(match self.outputs.iter().find(|entry| entry.file == name) {
+                Some(entry) => entry.difference(output, go_on)?,
+                None => self.renamed(output, go_on)?,
+            });
+        }
+        if check.differing.len() > MOST_LINES {
+            let more = check.differing.len() - MOST_LINES;
+            check.differing.truncate(MOST_LINES);
+            check.differing.push(format!("and {more} more"));
+        }
+        Ok(check)
+    }
+
+    /// One output that agrees is enough.
+    fn renamed(&self, output: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<Option<String>> {
+        let bytes = output.metadata().map_err(Error::io(output, "read"))?.len();
+        let mut alike = self.outputs.iter().filter(|entry| entry.bytes == bytes).peekable();
+        if alike.peek().is_some() {
+            let hashes = Hashes::of(output, &self.outputs, go_on)?;
+            if alike.any(|entry| entry.has_hash() && entry.agrees(&hashes)) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(format!("{}: the receipt has no such output", base_name(output))))
+    }
+}
+
+impl Check {
+    fn add(&mut self, difference: Option<String>) {
+        self.same += usize::from(difference.is_none());
+        self.differing.extend(difference);
+    }
+}
+
+impl Entry {
+    fn has_hash(&self) -> bool {
+        self.sha256.is_some() || self.sha256_of_64k_blocks.is_some()
+    }
+
+    fn agrees(&self, found: &Hashes) -> bool {
+        let same = |expected: &Option<String>, found: &str| {
+            expected.as_ref().is_none_or(|expected| expected.eq_ignore_ascii_case(found))
+        };
+        same(&self.sha256, &found.whole) && same(&self.sha256_of_64k_blocks, &found.blocks)
+    }
+
+    /// What differs in the file, in words.
+    fn difference(&self, path: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<Option<String>> {
+        let differs = |what: String| Ok(Some(format!("{}: {what}", base_name(path))));
+        if !self.has_hash() {
+            return differs("no hash in the receipt".to_owned());
+        }
+        let length = path.metadata().map_err(Error::io(path, "read"))?.len();
+        if length != self.bytes {
+            return differs(format!("{length} bytes, and {} in the receipt", self.bytes));
+        }
+        if !self.agrees(&Hashes::of(path, std::slice::from_ref(self), go_on)?) {
+            return differs("other bytes than the receipt's".to_owned());
+        }
+        Ok(None)
+    }
+}
+
+/// A file's hashes, as far as entries have them.
+struct Hashes {
+    whole: String,
+    blocks: String,
+}
+
+impl Hashes {
+    fn of(path: &Path, entries: &[Entry], go_on: &dyn Fn() -> Result<()>) -> Result<Hashes> {
+        let want_whole = entries.iter().any(|entry| entry.sha256.is_some());
+        let want_blocks = entries.iter().any(|entry| entry.sha256_of_64k_blocks.is_some());
+        let mut file = input::open(path)?;
+        let (mut whole, mut blocks) = (Sha256::new(), Sha256::new());
+        let mut block = Vec::new();
+        loop {
+            go_on()?;
+            block.clear();
+            let read =
+                file.by_ref().take(64 << 10).read_to_end(&mut block).map_err(Error::io(path, "read"))?;
+            if read == 0 {
+                return Ok(Hashes { whole: hex(&whole.finalize()), blocks: hex(&blocks.finalize()) });
+            }
+            if want_whole {
+                whole.update(&block);
+            }
+            if want_blocks {
+                blocks.update(Sha256::digest(&block));
+            }
+        }
+    }
+}
+
+fn base_name(path: &Path) -> String {
+    shortened(&path.file_name().unwrap_or_default().to_string_lossy(), 160)
+}
