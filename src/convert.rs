@@ -13,7 +13,7 @@ use crate::metadata::Card;
 use crate::model::Model;
 use crate::naming::Name;
 use crate::provenance;
-use crate::receipt::{Before, Receipt};
+use crate::receipt::Before;
 use crate::recipe::{FileType, Mix, Recipe, padded_ffn};
 use crate::remap::{Plan, Role};
 use crate::request::Request;
@@ -70,11 +70,10 @@ pub struct Job {
     pub outputs: Vec<Output>,
     /// What the request and the model card have to be warned of.
     notes: Vec<String>,
-    /// Where the receipt goes, with what it says so far.
-    receipt: Option<(PathBuf, Receipt)>,
+    /// What was asked for.
+    request: Request,
     /// The small files as they were before they were read.
     before: Before,
-    force: bool,
 }
 
 /// One file to write.
@@ -138,11 +137,6 @@ impl Job {
         let vocabulary = [FileType::F16]; // what a file without weights says, as llama.cpp's does
         for &file_type in if request.vocab_only { &vocabulary } else { request.types.as_slice() } {
             let path = output_path(request, name, file_type)?;
-            if outputs.iter().any(|other| other.path == path) {
-                let message =
-                    format!("{}: would be written twice: put {{type}} into --output", path.display());
-                return Err(Error::Usage(message));
-            }
             let mix = Mix { file_type, overrides: &request.overrides, importance: imatrix.is_some() };
             let recipe = Recipe::new(mix, request.pad, plan, config);
             let mut keys = metadata::build(config, &model.rope, &tokenizer.vocabulary, name, &recipe)?;
@@ -162,16 +156,12 @@ impl Job {
         if request.modelfile && outputs.iter().any(|output| output.split.files.len() > 1) {
             notes.push("no Modelfile: Ollama imports no split GGUF".to_owned());
         }
-        let receipt = match &request.receipt {
-            Some(file) => {
-                model.checkpoint.record_hashes();
-                Some((file.clone(), Receipt::begin(request, &model.checkpoint, model.lora.files())?))
-            }
-            None => None,
-        };
-        let force = request.force;
-        let job = Job { importance, without_importance, outputs, notes, receipt, before, force, model };
-        job.check_targets(request)?;
+        if request.receipt.is_some() {
+            model.checkpoint.record_hashes();
+        }
+        let request = request.clone();
+        let job = Job { importance, without_importance, outputs, notes, request, before, model };
+        job.check_targets()?;
         Ok(job)
     }
 

@@ -58,7 +58,7 @@ pub(crate) fn read_head(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
 /// When the file is empty, or is something else: `refusal` says what it is not.
 pub(crate) fn json<'a, T: Deserialize<'a>>(path: &Path, bytes: &'a [u8], refusal: &str) -> Result<T> {
     if bytes.is_empty() {
-        return Err(Error::mismatch(path, "", "0 bytes", "JSON: download it again"));
+        return Err(Error::mismatch(path, "", "0 bytes", "JSON: is the file complete?"));
     }
     serde_json::from_slice(bytes).map_err(|e| Error::input(path, "", format!("{refusal}: {e}")))
 }
@@ -93,7 +93,7 @@ pub(crate) fn lfs_pointer(path: &Path) -> Error {
 
 /// The error on a link to nothing, which a download cache without its blobs is full of.
 pub(crate) fn dangling(path: &Path) -> Option<Error> {
-    let target = path.read_link().ok().filter(|_| !path.exists())?;
+    let target = path.read_link().ok().filter(|_| matches!(path.try_exists(), Ok(false)))?;
     let found = format!("found a link to {}, which is not there: download it again", target.display());
     Some(Error::input(path, "", found))
 }
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn what_is_no_object_is_said() {
         for (text, problem) in [
-            ("", "found 0 bytes, expected JSON: download it again"),
+            ("", "found 0 bytes, expected JSON: is the file complete?"),
             ("{", "is not valid JSON: EOF while parsing an object at line 1 column 1"),
             ("[]", "found a list, expected a JSON object"),
         ] {

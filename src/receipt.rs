@@ -99,15 +99,9 @@ impl Receipt {
         let lists = [("model", &receipt.model), ("given", &receipt.given), ("outputs", &receipt.outputs)];
         for (list, entries) in lists {
             for (i, entry) in entries.iter().enumerate() {
-                let hashes =
-                    [("sha256", &entry.sha256), ("sha256_of_64k_blocks", &entry.sha256_of_64k_blocks)];
-                let is_hash = |hash: &str| hash.len() == 64 && hash.bytes().all(|c| c.is_ascii_hexdigit());
-                for (key, hash) in hashes {
-                    if let Some(hash) = hash.as_deref().filter(|hash| !is_hash(hash)) {
-                        let (item, found) =
-                            (format!("{list}[{i}].{key}"), format!("{:?}", shortened(hash, 80)));
-                        return Err(Error::mismatch(file, item, found, "64 hexadecimal digits"));
-                    }
+                if let Some((key, hash)) = entry.bad_hash() {
+                    let (item, found) = (format!("{list}[{i}].{key}"), format!("{:?}", shortened(hash, 80)));
+                    return Err(Error::mismatch(file, item, found, "64 hexadecimal digits"));
                 }
             }
         }
@@ -126,5 +120,11 @@ impl Entry {
     fn of(file: &Path, parts: usize) -> Result<Entry> {
         let (bytes, hash) = sha256_of(file)?;
         Ok(Entry { sha256: Some(hash), ..Entry::new(file, parts, bytes) })
+    }
+
+    fn bad_hash(&self) -> Option<(&'static str, &str)> {
+        let is_hash = |hash: &str| hash.len() == 64 && hash.bytes().all(|c| c.is_ascii_hexdigit());
+        let hashes = [("sha256", &self.sha256), ("sha256_of_64k_blocks", &self.sha256_of_64k_blocks)];
+        hashes.into_iter().find_map(|(key, hash)| Some((key, hash.as_deref().filter(|hash| !is_hash(hash))?)))
     }
 }

@@ -57,7 +57,8 @@ pub(super) fn find(folder: &Path) -> Result<Weights> {
     for (kind, index, single) in NAMES {
         if let Some(index) = load(&folder.join(index))? {
             let shards = index.shards();
-            match shards.iter().find(|shard| !folder.join(shard).is_file()) {
+            // What may not be read is there: opening it says why not.
+            match shards.iter().find(|shard| matches!(folder.join(shard).try_exists(), Ok(false))) {
                 None => {
                     let files = shards.iter().map(|shard| folder.join(shard)).collect();
                     return Ok(Weights { kind, files, index: Some(index) });
@@ -71,7 +72,7 @@ pub(super) fn find(folder: &Path) -> Result<Weights> {
             }
         }
         let file = folder.join(single);
-        if file.is_file() {
+        if !matches!(file.try_exists(), Ok(false)) {
             return Ok(Weights { kind, files: vec![file], index: None });
         }
         incomplete = incomplete.or_else(|| input::dangling(&file));
@@ -88,7 +89,11 @@ pub(super) fn adapter(folder: &Path) -> Result<(PathBuf, Kind)> {
         Some(&(name, kind)) => Ok((folder.join(name), kind)),
         None => {
             let [(safetensors, _), (pytorch, _)] = NAMES;
-            Err(Error::mismatch(folder, "", "no adapter's weights", format!("{safetensors} or {pytorch}")))
+            let expected = format!("{safetensors} or {pytorch}");
+            Err(NAMES
+                .iter()
+                .find_map(|(name, _)| input::dangling(&folder.join(name)))
+                .unwrap_or_else(|| Error::mismatch(folder, "", "no adapter's weights", expected)))
         }
     }
 }

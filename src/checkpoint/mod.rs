@@ -259,14 +259,19 @@ impl Checkpoint {
     }
 
     /// Each file with its length and its hash: SHA-256 of the SHA-256 of each 64 KiB. What nobody has read yet is
-    /// read now; without [`Checkpoint::record_hashes`] there are none.
+    /// read now, and `go_on` is asked all along; without [`Checkpoint::record_hashes`] there are none.
     ///
     /// # Errors
-    /// When a file cannot be read.
-    pub fn hashes(&self) -> impl Iterator<Item = Result<(&Path, u64, String)>> {
-        self.shards.iter().zip(self.hashes.iter().flatten()).map(|(Shard { path, file, state }, blocks)| {
-            Ok((path.as_path(), state.0, lock(blocks).finish(path, file)?))
-        })
+    /// When a file cannot be read, and as `go_on` does.
+    pub fn hashes(
+        &self,
+        go_on: &dyn Fn() -> Result<()>,
+    ) -> impl Iterator<Item = Result<(&Path, u64, String)>> {
+        self.shards.iter().zip(self.hashes.iter().flatten()).map(
+            move |(Shard { path, file, state }, blocks)| {
+                Ok((path.as_path(), state.0, lock(blocks).finish(path, file, go_on)?))
+            },
+        )
     }
 
     /// Refuses files that were written to since they were opened: what was read may be of two versions.

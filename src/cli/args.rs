@@ -95,7 +95,7 @@ pub(super) struct Verify {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) max_kld: Option<f64>,
 
-    /// Write a page to look at, complete in itself; an existing file is replaced
+    /// Write a page to look at, complete in itself; an earlier page is replaced
     #[arg(long, value_name = "FILE.html")]
     pub(super) report: Option<PathBuf>,
 

@@ -4,7 +4,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use super::args::Args;
-use crate::error::{Error, Result, one_line};
+use crate::error::{Error, Result, shortened};
 
 /// Reads the command line. Help and versions are printed, and end the program.
 ///
@@ -15,15 +15,15 @@ pub fn parse() -> Result<Args> {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
-        _ => Error::Usage(shortened(&error.to_string())),
+        _ => Error::Usage(in_one_line(&error.to_string())),
     })
 }
 
 /// What is wrong, and the tip, of clap's several paragraphs.
-fn shortened(text: &str) -> String {
-    let paragraphs = text
-        .split("\n\n")
-        .map(|paragraph| paragraph.lines().map(|line| one_line(line.trim())).collect::<Vec<_>>().join(" "));
+fn in_one_line(text: &str) -> String {
+    let paragraphs = text.split("\n\n").map(|paragraph| {
+        paragraph.lines().map(|line| shortened(line.trim(), 400)).collect::<Vec<_>>().join(" ")
+    });
     let kept = paragraphs.filter_map(|paragraph| {
         let kept = paragraph.strip_prefix("error: ").or_else(|| paragraph.strip_prefix("tip: "));
         kept.map(str::to_owned)
@@ -61,10 +61,10 @@ mod tests {
         ] {
             let all = std::iter::once("glm2llama").chain(arguments.iter().copied());
             let error = Args::try_parse_from(all).unwrap_err();
-            assert_eq!(shortened(&error.to_string()), expected);
+            assert_eq!(in_one_line(&error.to_string()), expected);
         }
         let error = Args::try_parse_from(["glm2llama", "convert", "m", "--type", "Q4_K_XL"]).unwrap_err();
-        let text = shortened(&error.to_string());
+        let text = in_one_line(&error.to_string());
         assert!(
             text.starts_with("invalid value 'Q4_K_XL' for '--type <NAME>' [possible values: F32, F16"),
             "{text}"

@@ -1,6 +1,6 @@
 //! `glm2llama verify`.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -15,8 +15,8 @@ use super::progress::{Progress, Stop};
 use super::verify_report::{Outcome, print};
 use crate::error::{Error, Result};
 use crate::gguf::GgufFile;
-use crate::input::read_capped;
-use crate::output::{Pending, identity};
+use crate::input::{self, read_capped};
+use crate::output::Pending;
 use crate::pipeline;
 use crate::receipt::Receipt;
 use crate::remap::RopeRatio;
@@ -35,12 +35,10 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
         return Err(Error::Usage("--max-kld: expected a number from 0 on".to_owned()));
     }
     let pair = Pair::open(&args.folder, &args.file, scale(args.rope_ratio_applies_to))?;
-    if let Some(report) = &args.report {
-        keep_apart(report, args, &pair)?;
-    }
     let stop = Stop::on_signals()?;
     // Before the work: what is to be done with its result must be possible.
     let page = args.report.as_ref().map(|file| Pending::create(file, true)).transpose()?;
+    args.report.as_deref().map_or(Ok(()), keep_others)?;
     let steps = Steps::new(!args.json, &stop);
     let mut facts = pair.facts()?;
     let mut unchanged = None;
@@ -99,26 +97,26 @@ pub(super) fn check_written(
     Err(Error::Refuted { file, problem: verdict.line })
 }
 
-/// The page replaces what it finds under its name, but nothing that this run reads.
-fn keep_apart(report: &Path, args: &Verify, pair: &Pair) -> Result<()> {
-    let Some(found) = identity(report) else { return Ok(()) };
-    let is = |file: &Path| identity(file) == Some(found);
-    let in_folder = || {
-        std::fs::read_dir(&args.folder)
-            .is_ok_and(|mut all| all.any(|entry| entry.is_ok_and(|entry| is(&entry.path()))))
-    };
-    let what = if pair.file.paths().any(is) {
-        "the file to be judged"
-    } else if args.receipt.as_deref().is_some_and(is) {
-        "the receipt"
-    } else if args.text.as_deref().is_some_and(is) {
-        "the text to run the models on"
-    } else if in_folder() {
-        "a file of the model's folder"
-    } else {
+/// How a page begins.
+const PAGE: &[u8] = b"<!doctype html>";
+
+/// Only what an earlier run wrote is replaced, or an empty file.
+fn keep_others(report: &Path) -> Result<()> {
+    if report.symlink_metadata().is_err() {
         return Ok(());
-    };
-    Err(Error::mismatch(report, "", what, "another name for --report"))
+    }
+    let mut start = Vec::new();
+    let head = input::open(report)?.take(PAGE.len() as u64);
+    { head }.read_to_end(&mut start).map_err(Error::io(report, "read"))?;
+    if start.is_empty() || start == PAGE {
+        return Ok(());
+    }
+    Err(Error::mismatch(
+        report,
+        "",
+        "another file",
+        "a page of verify, or nothing there: choose another name",
+    ))
 }
 
 fn scale(flag: Option<RopeRatio>) -> Option<RopeScale> {

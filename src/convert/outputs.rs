@@ -15,7 +15,8 @@ use crate::receipt::Receipt;
 pub struct Outputs {
     writers: Vec<SplitWriter>,
     modelfiles: Vec<Pending>,
-    receipt: Option<Pending>,
+    /// With what it says so far.
+    receipt: Option<(Pending, Receipt)>,
 }
 
 impl Job {
@@ -25,17 +26,20 @@ impl Job {
     /// When an output exists, cannot be written, or does not fit its disk.
     pub fn create_outputs(&self) -> Result<Outputs> {
         let mut created = Outputs { writers: Vec::new(), modelfiles: Vec::new(), receipt: None };
-        if let Some((path, _)) = &self.receipt {
-            created.receipt = Some(Pending::create(path, self.force)?);
+        let force = self.request.force;
+        if let Some(path) = &self.request.receipt {
+            let receipt = Receipt::begin(&self.request, &self.model.checkpoint, self.model.lora.files())?;
+            created.receipt = Some((Pending::create(path, force)?, receipt));
         }
+        self.before.refuse_changed()?; // what was parsed and what was hashed are one version
         for output in &self.outputs {
-            let mut writer = SplitWriter::create(&output.path, &output.split, self.force)?;
-            if self.receipt.is_some() {
+            let mut writer = SplitWriter::create(&output.path, &output.split, force)?;
+            if created.receipt.is_some() {
                 writer.record_hashes();
             }
             created.writers.push(writer);
             if let Some((path, text)) = &output.modelfile {
-                let mut modelfile = Pending::create(path, self.force)?;
+                let mut modelfile = Pending::create(path, force)?;
                 modelfile.write_all(text.as_bytes())?;
                 created.modelfiles.push(modelfile);
             }
@@ -55,27 +59,25 @@ impl Job {
     ) -> Result<Outputs> {
         let Outputs { writers, modelfiles, mut receipt } = outputs;
         let writers = pipeline::run(&self.work(), writers, options, watch)?;
-        if let (Some(file), Some((_, begun))) = (&mut receipt, &self.receipt) {
-            file.write_all(self.finish_receipt(begun.clone(), &writers, watch)?.to_json().as_bytes())?;
+        if let Some((file, receipt)) = &mut receipt {
+            self.finish_receipt(receipt, &writers, watch)?;
+            file.write_all(receipt.to_json().as_bytes())?;
         }
         self.model.checkpoint.refuse_changed()?;
         self.model.lora.refuse_changed()?;
-        self.before.refuse_changed()?;
         Ok(Outputs { writers, modelfiles, receipt })
     }
 
     fn finish_receipt(
         &self,
-        mut receipt: Receipt,
+        receipt: &mut Receipt,
         writers: &[SplitWriter],
         watch: &dyn pipeline::Watch,
-    ) -> Result<Receipt> {
-        for shard in self.model.checkpoint.hashes() {
+    ) -> Result<()> {
+        let go_on = || if watch.stopped() { Err(Error::Interrupted) } else { Ok(()) };
+        for shard in self.model.checkpoint.hashes(&go_on) {
             let (file, bytes, hash) = shard?;
             receipt.add_shard(file, bytes, hash);
-            if watch.stopped() {
-                return Err(Error::Interrupted);
-            }
         }
         for (file, bytes, hash) in writers.iter().flat_map(SplitWriter::hashes) {
             receipt.add_output(file, bytes, hash);
@@ -83,7 +85,7 @@ impl Job {
         for (file, text) in self.outputs.iter().filter_map(|output| output.modelfile.as_ref()) {
             receipt.add_output(file, text.len() as u64, Some(sha256(text.as_bytes())));
         }
-        Ok(receipt)
+        Ok(())
     }
 }
 
@@ -102,7 +104,7 @@ impl Outputs {
         for writer in self.writers {
             files.extend(writer.into_files()?);
         }
-        files.extend(self.modelfiles.into_iter().chain(self.receipt));
+        files.extend(self.modelfiles.into_iter().chain(self.receipt.map(|(file, _)| file)));
         output::publish(files)
     }
 }

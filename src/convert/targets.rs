@@ -7,10 +7,9 @@ use super::Job;
 use crate::error::{Error, Result};
 use crate::output::{folder_of, identity};
 use crate::receipt::may_read;
-use crate::request::Request;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum Written {
     Gguf,
     Modelfile,
     Receipt,
@@ -22,19 +21,21 @@ impl Job {
         self.named().into_iter().map(|(_, path)| path).collect()
     }
 
-    fn named(&self) -> Vec<(Kind, PathBuf)> {
-        let ggufs = self.outputs.iter().flat_map(|output| output.paths()).map(|path| (Kind::Gguf, path));
+    fn named(&self) -> Vec<(Written, PathBuf)> {
+        let ggufs = self.outputs.iter().flat_map(|output| output.paths()).map(|path| (Written::Gguf, path));
         let modelfiles = self.outputs.iter().filter_map(|output| output.modelfile.as_ref());
-        let modelfiles = modelfiles.map(|(path, _)| (Kind::Modelfile, path.clone()));
-        let receipt = self.receipt.iter().map(|(path, _)| (Kind::Receipt, path.clone()));
+        let modelfiles = modelfiles.map(|(path, _)| (Written::Modelfile, path.clone()));
+        let receipt = self.request.receipt.iter().map(|path| (Written::Receipt, path.clone()));
         ggufs.chain(modelfiles).chain(receipt).collect()
     }
 
     /// Refuses names that would be given twice, and those of files that the run reads: `--force` is for what an
     /// earlier run wrote.
-    pub(super) fn check_targets(&self, request: &Request) -> Result<()> {
-        let read: Vec<_> = self.read(request).iter().filter_map(|file| identity(file)).collect();
-        let mut taken: BTreeMap<PathBuf, Kind> = BTreeMap::new();
+    pub(super) fn check_targets(&self) -> Result<()> {
+        let small = may_read(&self.request);
+        let read = small.iter().map(PathBuf::as_path).chain(self.model.checkpoint.files());
+        let read: Vec<_> = read.filter_map(identity).collect();
+        let mut taken: BTreeMap<PathBuf, Written> = BTreeMap::new();
         for (kind, path) in self.named() {
             if identity(&path).is_some_and(|file| read.contains(&file)) {
                 let found = "a file that this conversion reads";
@@ -43,21 +44,15 @@ impl Job {
             }
             let advice = match (kind, taken.insert(in_its_folder(&path), kind)) {
                 (_, None) => continue,
-                (Kind::Receipt, _) | (_, Some(Kind::Receipt)) => "give another --receipt",
-                (Kind::Modelfile, _) | (_, Some(Kind::Modelfile)) => {
+                (Written::Receipt, _) | (_, Some(Written::Receipt)) => "give another --receipt",
+                (Written::Modelfile, _) | (_, Some(Written::Modelfile)) => {
                     "give --no-modelfile or another --output"
                 }
-                (Kind::Gguf, Some(Kind::Gguf)) => "put {type} into --output",
+                (Written::Gguf, Some(Written::Gguf)) => "put {type} into --output",
             };
             return Err(Error::Usage(format!("{}: would be written twice: {advice}", path.display())));
         }
         Ok(())
-    }
-
-    fn read(&self, request: &Request) -> Vec<PathBuf> {
-        let mut files = may_read(request);
-        files.extend(self.model.checkpoint.files().map(Path::to_owned));
-        files
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::config::MARK;
 use crate::error::{Error, Result};
 use crate::input::read_capped;
-use crate::output::{Kind, Pending, Temporary, folder_of, sync_folder};
+use crate::output::{Kind, Pending, Temporary, check_mount, folder_of, sync_folder};
 
 /// What an export writes besides weights, and all that it may replace.
 const OWN_FILES: [&str; 5] = [
@@ -89,7 +89,7 @@ fn check_target(target: &Path, replace: bool) -> Result<()> {
         Ok(metadata) if !metadata.is_dir() => {
             return Err(Error::mismatch(target, "", "no folder", "the name of the folder to write"));
         }
-        Ok(_) => {}
+        Ok(_) => check_mount(target)?,
     }
     let entries: Vec<_> = fs::read_dir(target)
         .and_then(|entries| entries.collect::<std::io::Result<_>>())

@@ -14,7 +14,7 @@ pub use publish::publish;
 pub(crate) use publish::sync_folder;
 pub use target::check;
 use target::{check_kind, exists};
-pub(crate) use target::{folder_of, identity};
+pub(crate) use target::{check_mount, folder_of, identity};
 pub(crate) use temporary::{Kind, Temporary};
 
 /// An unfinished file. Dropping it deletes what was written; [`publish`] gives it its name.

@@ -16,18 +16,20 @@ const LONGEST_NAME: usize = 255;
 /// # Errors
 /// When it is a folder's or too long, its folder is not there, or something has it already.
 pub fn check(target: &Path, replace: bool) -> Result<()> {
+    if target.is_dir() {
+        return Err(Error::mismatch(target, "", "a folder", "the name of the file to write"));
+    }
     let bytes = target.as_os_str().as_bytes();
     let folder = bytes.ends_with(b"/") || bytes.ends_with(b"/.");
-    let Some(name) = target.file_name().filter(|_| !folder && !target.is_dir()) else {
-        let found = if target.is_dir() { "a folder" } else { "the name of a folder" };
-        let expected = if target.is_dir() { "the name of the file to write" } else { "that of a file" };
-        return Err(Error::mismatch(target, "", found, expected));
+    let Some(name) = target.file_name().filter(|_| !folder) else {
+        return Err(Error::mismatch(target, "", "the name of a folder", "that of a file"));
     };
     if name.len() > LONGEST_NAME {
         let found = format!("a name of {} bytes", name.len());
         return Err(Error::mismatch(target, "", found, format!("at most {LONGEST_NAME}")));
     }
     check_kind(target)?;
+    check_mount(target)?;
     match target.symlink_metadata() {
         Ok(_) if !replace => Err(exists(target)),
         Ok(_) => Ok(()),
@@ -48,6 +50,17 @@ pub(super) fn check_kind(target: &Path) -> Result<()> {
         return Ok(());
     }
     Err(Error::mismatch(target, "", "no regular file", "a file or nothing there"))
+}
+
+/// What is mounted under a name keeps it: no rename can take it away.
+pub(crate) fn check_mount(target: &Path) -> Result<()> {
+    let Ok(found) = target.symlink_metadata() else { return Ok(()) };
+    match fs::metadata(folder_of(target)) {
+        Ok(folder) if folder.dev() != found.dev() => {
+            Err(Error::mismatch(target, "", "a mount point", "a name that can be replaced: choose one in it"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Device and inode: two names of one file have the same. None where there is no file.

@@ -28,14 +28,15 @@ pub(crate) struct Temporary {
 }
 
 /// What has become of a temporary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum State {
     /// Nothing yet: it is to be deleted.
     Unnamed,
     /// It has got its own name, which nothing had.
     Named,
-    /// It has exchanged names with the old target, which is to be deleted.
-    Exchanged,
+    /// It has exchanged names with the old target, which is to be deleted. It is open for its lock, or else the next
+    /// run would take it for dead.
+    Exchanged(Option<File>),
     /// There is no way back any more, and nothing to delete.
     Done,
 }
@@ -85,23 +86,23 @@ impl Temporary {
     /// Gives it the target's name; where `replace` is false, only if nothing has that name.
     pub(crate) fn rename(&mut self, target: &Path, replace: bool) -> io::Result<()> {
         if replace && target.symlink_metadata().is_ok() {
-            match self.exchange(target) {
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    fs::rename(&self.path, target)?;
-                    self.state = State::Done;
-                }
-                done => done?,
+            if self.exchange(target).is_err() {
+                fs::rename(&self.path, target)?; // says itself why not
+                self.state = State::Done;
             }
             return Ok(());
         }
         match renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE) {
             Ok(()) => {}
-            // A file system that cannot do it at once: a second name, which must be new, and the first away.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if self.kind == Kind::File => {
-                fs::hard_link(&self.path, target)?;
-                fs::remove_file(&self.path)?;
-            }
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(&self.path, target)?,
+            // A file system that cannot do it at once: a second name, which must be new, and the first away; and one
+            // that has no second names.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::hard_link(&self.path, target) {
+                Ok(()) => fs::remove_file(&self.path)?,
+                Err(_) if target.symlink_metadata().is_ok() => {
+                    return Err(io::ErrorKind::AlreadyExists.into());
+                }
+                Err(_) => fs::rename(&self.path, target)?,
+            },
             Err(e) => return Err(e.into()),
         }
         self.state = State::Named;
@@ -110,8 +111,9 @@ impl Temporary {
 
     /// Exchanges its name with that of a target that exists, which is then deleted.
     pub(crate) fn exchange(&mut self, target: &Path) -> rustix::io::Result<()> {
+        let old = File::open(target).ok().filter(|old| lock(old).is_ok());
         renameat_with(CWD, &self.path, CWD, target, RenameFlags::EXCHANGE)?;
-        self.state = State::Exchanged;
+        self.state = State::Exchanged(old);
         Ok(())
     }
 
@@ -119,7 +121,7 @@ impl Temporary {
     pub(crate) fn take_back(&mut self, target: &Path) {
         let undone = match self.state {
             State::Named => renameat_with(CWD, target, CWD, &self.path, RenameFlags::empty()),
-            State::Exchanged => renameat_with(CWD, &self.path, CWD, target, RenameFlags::EXCHANGE),
+            State::Exchanged(_) => renameat_with(CWD, &self.path, CWD, target, RenameFlags::EXCHANGE),
             State::Unnamed | State::Done => return,
         };
         // What cannot be put back is at least kept.
@@ -129,9 +131,9 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        let delete = match self.state {
+        let delete = match &self.state {
             State::Unnamed => is_at(&self.file, &self.path),
-            State::Exchanged => true,
+            State::Exchanged(old) => old.as_ref().is_none_or(|old| is_at(old, &self.path)),
             State::Named | State::Done => false,
         };
         if delete {
@@ -169,7 +171,8 @@ fn remove_dead(path: &Path, target: &Path) -> Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Error::io(path, "read")(e)),
     };
-    let file = match File::open(path) {
+    // Some file systems lock only what is open for writing.
+    let file = match OpenOptions::new().read(true).write(kind == Kind::File).open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Error::io(path, "open")(e)),
@@ -179,7 +182,11 @@ fn remove_dead(path: &Path, target: &Path) -> Result<()> {
             kind.remove(path).map_err(Error::io(path, "remove what a killed run left here"))
         }
         Ok(true) => Ok(()), // gone meanwhile: try again
-        Ok(false) | Err(_) => Err(in_use(target, path)),
+        Ok(false) => Err(in_use(target, path)),
+        Err(_) => {
+            let expected = "none: remove it if no run is writing it";
+            Err(Error::mismatch(path, "", "a temporary that this file system cannot lock", expected))
+        }
     }
 }
 

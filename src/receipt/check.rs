@@ -41,9 +41,9 @@ impl Receipt {
         let mut check = Check::default();
         let listed: HashSet<&str> = self.model.iter().map(|entry| entry.file.as_str()).collect();
         let read = files_read(folder, checkpoint);
-        for name in read.iter().map(PathBuf::as_path).chain(checkpoint.files()).map(base_name) {
-            if !listed.contains(name.as_str()) {
-                check.differing.push(format!("{name}: not in the receipt"));
+        for file in read.iter().map(PathBuf::as_path).chain(checkpoint.files()) {
+            if !listed.contains(&*file.file_name().unwrap_or_default().to_string_lossy()) {
+                check.differing.push(format!("{}: not in the receipt", base_name(file)));
             }
         }
         for entry in &self.model {

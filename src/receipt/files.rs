@@ -1,5 +1,6 @@
 //! What a conversion reads besides weights.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -53,8 +54,8 @@ pub(super) fn files_read(folder: &Path, checkpoint: &Checkpoint) -> Vec<PathBuf>
 #[derive(Debug)]
 pub struct Before(Vec<(PathBuf, State)>);
 
-/// Length and time of the last change; none where there is no file.
-type State = Option<(u64, SystemTime)>;
+/// Length, time of the last change, and inode; none where there is no file.
+type State = Option<(u64, SystemTime, u64)>;
 
 impl Before {
     /// Of all files that the request may have read.
@@ -80,5 +81,5 @@ impl Before {
 
 fn state(file: &Path) -> State {
     let metadata = file.metadata().ok()?;
-    Some((metadata.len(), metadata.modified().ok()?))
+    Some((metadata.len(), metadata.modified().ok()?, metadata.ino()))
 }

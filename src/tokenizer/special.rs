@@ -85,9 +85,11 @@ fn evidence(files: &Files, config: &GlmConfig) -> (Specials, String) {
             return (Specials::Nine, key.to_owned());
         }
     }
-    // ChatGLM2-6B and its 32k variant say 32768, with the rope ratio 1 and 16; no ChatGLM3 does.
+    // ChatGLM2-6B-32k and ChatGLM2-6B say so, the latter as ChatGLM3-6B-base does.
     if config.seq_length == 32768 && (config.rope_ratio == 1.0 || config.rope_ratio == 16.0) {
-        return (Specials::Five, "seq_length 32768 in config.json".to_owned());
+        let sure =
+            if config.rope_ratio == 1.0 { ", a guess: tokenization_chatglm.py would tell" } else { "" };
+        return (Specials::Five, format!("seq_length 32768 in config.json{sure}"));
     }
     (Specials::Nine, "no file that says otherwise".to_owned())
 }
@@ -210,7 +212,11 @@ mod tests {
         use Specials::{Five, Nine};
         let cases: [Case; 12] = [
             (|_, _| {}, Nine, "no file that says otherwise"),
-            (|_, c| c.seq_length = 32768, Five, "seq_length 32768 in config.json"),
+            (
+                |_, c| c.seq_length = 32768,
+                Five,
+                "seq_length 32768 in config.json, a guess: tokenization_chatglm.py would tell",
+            ),
             (|_, c| (c.seq_length, c.rope_ratio) = (32768, 16.0), Five, "seq_length 32768 in config.json"),
             (|_, c| (c.seq_length, c.rope_ratio) = (32768, 50.0), Nine, "no file that says otherwise"),
             (|_, c| c.name_or_path = "zai-org/CodeGeeX2-6b".into(), Five, "_name_or_path in config.json"),

@@ -98,7 +98,7 @@ fn judge(
     } else if by_name.is_some() {
         by_name
     } else if config.seq_length == 32768 && [1.0, 16.0].contains(&config.rope_ratio) {
-        Some(false) // as ChatGLM2-6B and its 32k variant say, and no ChatGLM3
+        Some(false) // as ChatGLM2-6B and its 32k variant say
     } else {
         None
     };

@@ -23,7 +23,7 @@ fn by_head(heads: usize, layers: usize) -> Vec<u8> {
 #[test]
 fn configs() {
     let cases: Vec<(Vec<u8>, &str)> = vec![
-        (vec![], "config.json: found 0 bytes, expected JSON: download it again"),
+        (vec![], "config.json: found 0 bytes, expected JSON: is the file complete?"),
         (
             b"version https://git-lfs.github.com/spec/v1\n".to_vec(),
             "config.json: found a Git LFS pointer, expected the file itself (fetch it with `git lfs pull`)",

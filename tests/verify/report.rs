@@ -7,7 +7,7 @@ use super::support::{Cmd, Dir, copy_files};
 use super::tiny;
 
 #[test]
-fn the_page_replaces_nothing_that_is_read() {
+fn a_page_replaces_nothing_but_a_page() {
     let dir = Dir::new();
     copy_files(&tiny(), &dir.join("m3"));
     let options = ["--split-max-size", "500K", "--receipt"];
@@ -23,13 +23,13 @@ fn the_page_replaces_nothing_that_is_read() {
     let (first, last) = (parts[0].as_str(), parts[parts.len() - 1].as_str());
     fs::hard_link(dir.join(last), dir.join("page.html")).unwrap();
     let cases = [
-        (first, "the file to be judged"),
-        (last, "the file to be judged"),
-        ("page.html", "the file to be judged"),
-        ("receipt.json", "the receipt"),
-        ("text", "the text to run the models on"),
-        ("m3/config.json", "a file of the model's folder"),
-        ("./m3/model-00001-of-00002.safetensors", "a file of the model's folder"),
+        first,
+        last,
+        "page.html",
+        "receipt.json",
+        "text",
+        "m3/config.json",
+        "./m3/model-00001-of-00002.safetensors",
     ];
     let verify = |report: &str| {
         let run = Cmd::new("verify").args(&[
@@ -43,16 +43,19 @@ fn the_page_replaces_nothing_that_is_read() {
         ]);
         run.arg(report).current_dir(dir.path())
     };
-    for (name, what) in cases {
+    for name in cases {
         let before = fs::read(dir.join(name)).unwrap();
         let run = verify(name).exit_with(2);
-        let expected = format!("glm2llama: {name}: found {what}, expected another name for --report\n");
+        let expected = format!(
+            "glm2llama: {name}: found another file, expected a page of verify, or nothing there: choose another name\n"
+        );
         assert_eq!((run.stdout.as_str(), run.stderr), ("", expected));
         assert!(fs::read(dir.join(name)).unwrap() == before, "{name}");
     }
-    fs::write(dir.join("old.html"), "an earlier page").unwrap();
-    verify("old.html").succeed();
-    assert!(fs::read_to_string(dir.join("old.html")).unwrap().contains("<html"));
+    for _ in 0..2 {
+        verify("m3/old.html").succeed();
+    }
+    assert!(fs::read_to_string(dir.join("m3/old.html")).unwrap().contains("<html"));
 }
 
 #[test]
