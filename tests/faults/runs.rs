@@ -214,14 +214,41 @@ fn an_adapter_that_changes_meanwhile() {
     assert_eq!(out.names(), [""; 0]);
 }
 
+/// Mounts a small file system, where that is allowed.
+fn mounted(folder: &Dir) -> bool {
+    let mount = ["-t", "tmpfs", "-o", "size=96m", "tmpfs"];
+    let mounted = Command::new("mount").args(mount).arg(folder.path()).status();
+    let mounted = mounted.is_ok_and(|status| status.success());
+    if !mounted {
+        eprintln!("skipped: may not mount a small file system");
+    }
+    mounted
+}
+
+/// The temporary would lie on another disk, and never get the name.
+#[test]
+fn a_mount_point_is_refused_before_the_work() {
+    let (model, disk) = (slow(), Dir::new());
+    if !mounted(&disk) {
+        return;
+    }
+    let run = Command::new(env!("CARGO_BIN_EXE_glm2llama"))
+        .args(["export-hf", "--force", "--quiet"])
+        .args([model.path(), disk.path()])
+        .output()
+        .expect("the program starts");
+    let _ = Command::new("umount").arg(disk.path()).status();
+    let stderr = String::from_utf8(run.stderr).expect("UTF-8");
+    assert_eq!(run.status.code(), Some(2), "{stderr}");
+    let expected = "found a mount point, expected a name that can be replaced: choose one in it\n";
+    assert!(stderr.ends_with(expected), "{stderr}");
+}
+
 /// The space that was reserved is given back and taken by another: a disk that is full in the middle.
 #[test]
 fn a_disk_that_fills_in_the_middle() {
     let (model, disk) = (slow(), Dir::new());
-    let mounted =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=96m", "tmpfs"]).arg(disk.path()).status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: may not mount a small file system");
+    if !mounted(&disk) {
         return;
     }
     let run = start(model.path(), disk.path(), &[]);
