@@ -4,6 +4,7 @@
 //! Nothing in them depends on where files lie or on how the work is done. Adapters are left out: a file made with them
 //! merged on the way is that of a checkpoint merged beforehand, byte for byte. The receipt has them.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use crate::error::Result;
@@ -16,7 +17,7 @@ use crate::request::Request;
 /// This program's version, as in `Cargo.toml`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The keys that every output of a request has.
+/// The keys that are the same in every output.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -41,31 +42,28 @@ fn key(name: &str, value: &str) -> (String, Value) {
 
 /// In one order and without the names of files; options that set a key show in that key.
 fn options(request: &Request, file_type: FileType) -> String {
-    let kind = if request.vocab_only { "--vocab-only".to_owned() } else { format!("--type {file_type}") };
-    let mut options = vec![kind];
-    let name = |value: &dyn std::fmt::Display, option: &str| format!("--{option} {value}");
+    let option = |name: &str, value: &dyn Display| format!("--{name} {value}");
+    let mut options = vec![match request.vocab_only {
+        true => "--vocab-only".to_owned(),
+        false => option("type", &file_type),
+    }];
     options.extend(match request.pad {
         FfnPad::Auto => None,
         FfnPad::On => Some("--ffn-pad on".to_owned()),
         FfnPad::Off => Some("--ffn-pad off".to_owned()),
     });
     let overrides = &request.overrides;
-    if overrides.pure {
-        options.push("--pure".to_owned());
+    options.extend(overrides.pure.then(|| "--pure".to_owned()));
+    options.extend(overrides.output.map(|format| option("output-tensor-type", &format)));
+    options.extend(overrides.token_embedding.map(|format| option("token-embedding-type", &format)));
+    for (pattern, format) in &overrides.tensors {
+        options.push(format!("--tensor-type {pattern}={format}"));
     }
-    options.extend(overrides.output.map(|format| name(&format, "output-tensor-type")));
-    options.extend(overrides.token_embedding.map(|format| name(&format, "token-embedding-type")));
-    let pattern =
-        |(pattern, format): &(regex::Regex, quant::Format)| format!("--tensor-type {pattern}={format}");
-    options.extend(overrides.tensors.iter().map(pattern));
-    options.extend(request.model.rope_ratio.map(|ratio| {
-        let ratio = match ratio {
-            RopeRatio::Base => "base",
-            RopeRatio::Positions => "positions",
-        };
-        name(&ratio, "rope-ratio-applies-to")
+    options.extend(request.model.rope_ratio.map(|ratio| match ratio {
+        RopeRatio::Base => "--rope-ratio-applies-to base".to_owned(),
+        RopeRatio::Positions => "--rope-ratio-applies-to positions".to_owned(),
     }));
-    options.extend(request.imatrix.iter().map(|_| "--imatrix".to_owned()));
-    options.extend(request.split_max_bytes.map(|bytes| name(&bytes, "split-max-size")));
+    options.extend(request.imatrix.as_ref().map(|_| "--imatrix".to_owned()));
+    options.extend(request.split_max_bytes.map(|bytes| option("split-max-size", &bytes)));
     options.join(" ")
 }

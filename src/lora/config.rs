@@ -106,17 +106,20 @@ impl AdapterConfig {
     /// What B·A of a module is multiplied with, its rank being known.
     pub(super) fn scale(&self, module: &str, rank: usize) -> Result<f64> {
         let wrong = |key, found: String, expected: String| Error::mismatch(&self.file, key, found, expected);
-        let of = |key, own: Option<f64>, all: (&'static str, f64)| own.map_or(all, |own| (key, own));
-        let own = self.one("rank_pattern", &self.ranks, module)?;
-        let (key, given) = of("rank_pattern", own, ("r", self.rank as f64));
+        let (key, given) = match self.one("rank_pattern", &self.ranks, module)? {
+            Some(own) => ("rank_pattern", own),
+            None => ("r", self.rank as f64),
+        };
         if given != rank as f64 {
             let expected = format!(
                 "{rank}, the rank of {module} in the weights: this config belongs to another adapter"
             );
             return Err(wrong(key, given.to_string(), expected));
         }
-        let own = self.one("alpha_pattern", &self.alphas, module)?;
-        let (key, alpha) = of("alpha_pattern", own, ("lora_alpha", self.alpha));
+        let (key, alpha) = match self.one("alpha_pattern", &self.alphas, module)? {
+            Some(own) => ("alpha_pattern", own),
+            None => ("lora_alpha", self.alpha),
+        };
         let scale = alpha / if self.rslora { given.sqrt() } else { given };
         if !(scale as f32).is_finite() {
             return Err(wrong(key, format!("{alpha:?}"), "a scale that fits F32".to_owned()));
