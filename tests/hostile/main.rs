@@ -20,7 +20,7 @@ use std::process::Command;
 use support::{Checkpoint, Dir, tiny_tokenizer};
 
 /// All that the program may map while it refuses, in KiB: its own code, stacks and heap.
-const ADDRESS_SPACE_KIB: u32 = 64_000;
+const ADDRESS_SPACE_KIB: u32 = 62_500;
 
 /// A file, its bytes, and the line that refuses it, from the file's name on.
 type Case = (&'static str, Vec<u8>, &'static str);
