@@ -4,8 +4,6 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-
 use super::config::MARK;
 use crate::error::{Error, Result};
 use crate::input::read_capped;
@@ -53,21 +51,17 @@ impl Folder {
         if exists {
             check_target(&self.target, self.replace)?; // it may have changed since
             // The old one takes the temporary's name, and goes with it.
-            match self.temporary.exchange(&self.target) {
-                Ok(()) => {}
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    let aside = tempfile::tempdir_in(folder_of(&self.target)).map_err(unnamed)?;
-                    let old = aside.path().join("old");
-                    fs::rename(&self.target, &old).map_err(Error::io(&self.target, "replace"))?;
-                    if let Err(e) = self.temporary.rename(&self.target, false) {
-                        // As it was; where that fails too, the old one is kept where it is now.
-                        if fs::rename(&old, &self.target).is_err() {
-                            let _ = aside.keep();
-                        }
-                        return Err(unnamed(e));
+            if self.temporary.exchange(&self.target).is_err() {
+                let aside = tempfile::tempdir_in(folder_of(&self.target)).map_err(unnamed)?;
+                let old = aside.path().join("old");
+                fs::rename(&self.target, &old).map_err(Error::io(&self.target, "replace"))?;
+                if let Err(e) = self.temporary.rename(&self.target, false) {
+                    // As it was; where that fails too, the old one is kept where it is now.
+                    if fs::rename(&old, &self.target).is_err() {
+                        let _ = aside.keep();
                     }
+                    return Err(unnamed(e));
                 }
-                Err(e) => return Err(unnamed(e.into())),
             }
         } else {
             self.temporary.rename(&self.target, false).map_err(unnamed)?;
