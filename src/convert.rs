@@ -262,11 +262,15 @@ fn output_path(request: &Request, name: &Name, file_type: FileType) -> Result<Pa
 /// Templates have a few kilobytes.
 const LARGEST_TEMPLATE: u64 = 1 << 20;
 
+/// Takes the template of a file, or that of a format which the user names.
 fn take_chat_template(tokenizer: &mut Tokenizer, file: &Path) -> Result<()> {
-    let bytes = read_capped(file, LARGEST_TEMPLATE)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
-    let text = String::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not UTF-8 text"))?;
+    let named = ChatFormat::NAMES.into_iter().find(|(name, _)| file.as_os_str() == *name && !file.exists());
+    let (format, text) = match named {
+        Some((_, format)) => (format, format.template().unwrap_or_default().to_owned()),
+        None => (ChatFormat::Own, template_text(file)?),
+    };
     tokenizer.vocabulary.chat_template = Some(text);
-    tokenizer.chat = ChatFormat::Own;
+    tokenizer.chat = format;
     tokenizer.other_template = false;
     let source = file.display().to_string();
     tokenizer.evidence.retain(|evidence| evidence.subject != "chat template");
@@ -276,4 +280,12 @@ fn take_chat_template(tokenizer: &mut Tokenizer, file: &Path) -> Result<()> {
         source,
     });
     Ok(())
+}
+
+fn template_text(file: &Path) -> Result<String> {
+    let bytes = read_capped(file, LARGEST_TEMPLATE)?.ok_or_else(|| {
+        let names = ChatFormat::NAMES.map(|(name, _)| name).join(", ");
+        Error::mismatch(file, "", "no such file", format!("a chat template, or one of {names}"))
+    })?;
+    String::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not UTF-8 text"))
 }

@@ -61,7 +61,7 @@ fn basename(config: &GlmConfig, chat: ChatFormat) -> &'static str {
         ChatFormat::Roles => "ChatGLM3",
         _ if published.contains("codegeex4") => "CodeGeeX4",
         _ if config.layout == Layout::Glm && config.hidden_size < 4096 => "GLM-Edge",
-        ChatFormat::Glm4 | ChatFormat::Completion | ChatFormat::Own => "GLM-4",
+        ChatFormat::Glm4 | ChatFormat::Edge | ChatFormat::Completion | ChatFormat::Own => "GLM-4",
     }
 }
 

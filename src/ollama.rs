@@ -39,14 +39,14 @@ pub fn modelfile(gguf_name: &str, tokenizer: &Tokenizer) -> Result<String> {
         ChatFormat::Rounds => Some(ROUNDS),
         ChatFormat::Glm4 => Some(GLM4),
         ChatFormat::Completion => Some(COMPLETION),
-        ChatFormat::Own => None,
+        ChatFormat::Edge | ChatFormat::Own => None,
     };
     // Generation also ends on the GGUF's own tokens; the stops hold where a text spells them out.
     let stops: &[&str] = match tokenizer.chat {
         ChatFormat::Roles => &["<|user|>", "<|observation|>", "<|system|>"],
         ChatFormat::Glm4 => &["<|user|>", "<|observation|>", "<|system|>", "<|endoftext|>"],
         ChatFormat::Rounds => &["[Round "],
-        ChatFormat::Completion | ChatFormat::Own => &[],
+        ChatFormat::Edge | ChatFormat::Completion | ChatFormat::Own => &[],
     };
     let mut text = format!("FROM {}\n", from(gguf_name)?);
     if let Some(template) = template {

@@ -74,7 +74,11 @@ pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
         };
     evidence.extend(unheld_ends(&vocabulary, &files));
     let other_template = matches!(chat, ChatFormat::Roles | ChatFormat::Rounds)
-        && files.config.chat_template.as_deref().is_some_and(|text| !template::is_published(text));
+        && files
+            .config
+            .chat_template
+            .as_deref()
+            .is_some_and(|text| !template::is_published(text) && template::recognise(text) != Some(chat));
     Ok(Tokenizer { vocabulary, chat, sampling, evidence, other_template })
 }
 
@@ -86,29 +90,60 @@ fn sentencepiece_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> 
     let model = sentencepiece::parse(&files.model_file, &files.model, config.padded_vocab_size)?;
     let (specials, roles) = special::choose(files, config);
     let mut vocabulary = special::complete(model, specials, files, config)?;
-    let (chat, text, choice) = match specials {
-        special::Specials::Five => (ChatFormat::Rounds, template::ROUNDS, "numbered rounds"),
-        special::Specials::Nine => (ChatFormat::Roles, template::ROLES, "role tokens"),
+    let (chat, choice) = match specials {
+        special::Specials::Five => (ChatFormat::Rounds, "numbered rounds"),
+        special::Specials::Nine => (ChatFormat::Roles, "role tokens"),
     };
-    vocabulary.chat_template = Some(text.to_owned());
+    vocabulary.chat_template = chat.template().map(str::to_owned);
     Ok((vocabulary, chat, vec![roles, template_evidence(choice, "the authors' chat functions")]))
 }
 
-/// GLM-4 and its kin come with a template that gives the authors' ids, so it goes through as it is.
+/// GLM-4 and its kin: a template that is not known goes through as it is.
 fn tiktoken_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
     let (mut vocabulary, roles) = if files.model_file.ends_with("tokenizer.json") {
         tokenizer_json::vocabulary(files, config)?
     } else {
         tiktoken::vocabulary(files, config)?
     };
-    vocabulary.chat_template = files.config.chat_template.clone();
-    let (chat, choice) = match &vocabulary.chat_template {
-        Some(template) if template.contains("[gMASK]<sop>") => (ChatFormat::Glm4, "the model's own"),
-        Some(_) => (ChatFormat::Own, "the model's own, unknown"),
-        None => (ChatFormat::Completion, "none, a base model"),
+    let own = files.config.chat_template.as_deref();
+    let (chat, evidence) = match own {
+        Some(own) => of_own_template(own),
+        None => without_template(files, config),
     };
-    let source = "tokenizer_config.json or chat_template.jinja";
-    Ok((vocabulary, chat, vec![roles, template_evidence(choice, source)]))
+    vocabulary.chat_template = chat.template().or(own).map(str::to_owned);
+    Ok((vocabulary, chat, vec![roles, evidence]))
+}
+
+const TEMPLATE_FILES: &str = "tokenizer_config.json or chat_template.jinja";
+
+fn of_own_template(own: &str) -> (ChatFormat, Evidence) {
+    let (format, choice) = match template::recognise(own) {
+        Some(ChatFormat::Glm4) => {
+            (ChatFormat::Glm4, "GLM-4's: the text of the model's own, and tools where runtimes pass them")
+        }
+        Some(format) => (format, "the family's: the text of the model's own"),
+        None => (ChatFormat::Own, "the model's own, unknown: answers may begin with a blank line"),
+    };
+    (format, template_evidence(choice, TEMPLATE_FILES))
+}
+
+/// The base models come without a template, and so does CodeGeeX4, whose authors format chats in their tokenizer's
+/// code. Of the published models, those that chat have the longer context.
+fn without_template(files: &Files, config: &GlmConfig) -> (ChatFormat, Evidence) {
+    let names = [&config.name_or_path, &files.config.name_or_path].map(|name| name.to_lowercase());
+    let named = names.iter().find(|name| name.contains("codegeex4") || name.contains("chat"));
+    let source = match named {
+        Some(name) => format!("the name {name:?}, since no file has a template"),
+        None if config.hidden_size >= 4096 && config.seq_length > 8192 => {
+            format!("seq_length {} in config.json, since no file has a template", config.seq_length)
+        }
+        None => {
+            let choice = "none: a base model, which continues text; if yours was trained to chat, give \
+                --chat-template glm4 or a file";
+            return (ChatFormat::Completion, template_evidence(choice, TEMPLATE_FILES));
+        }
+    };
+    (ChatFormat::Glm4, template_evidence("GLM-4's", &source))
 }
 
 fn template_evidence(choice: &str, source: &str) -> Evidence {

@@ -1,17 +1,33 @@
-//! The chat templates, in Jinja. Plain loops and ifs: every runtime brings its own Jinja, none brings all of it.
+//! The chat templates, in Jinja: `chat/*.jinja`.
 //!
-//! Each is one line, and each line break in what it gives is a `'\n'`: whether a template engine keeps a line
-//! break after `%}` depends on its settings.
+//! Plain loops and ifs: every runtime brings its own Jinja, none brings all of it. In the files, line breaks and the
+//! space before a line are for the reader, and are taken out: whether an engine keeps a line break after `%}` depends
+//! on its settings. A line break of the text is a `'\n'`.
+//!
+//! What all of them do, and why (seen in llama-server and Ollama):
+//!
+//! * An earlier answer is trimmed, as the authors' own chat functions do before it goes into the history: the model
+//!   begins each with a line break, which clients send back.
+//! * `reasoning_content` is written between tags that nothing else uses, in a last message only. No model of the
+//!   family has it: a server renders such a message to find out how a reply begins, and with any form found it skips
+//!   the white space before the answer. The prompt stays the authors'.
+//! * A tool call in the history is written as the authors' code has it. A call that nothing follows comes from no
+//!   request: a server renders one to find out how calls look. It gets markers that the model never writes, so that
+//!   the server takes what the model writes for text and passes it on, call or answer.
+//! * A call may come back as the text that the client got: an answer before a tool's result is one, and such a text
+//!   begins with the tool's name, right behind the role.
+
+use std::sync::LazyLock;
+
+use minijinja::context;
+use minijinja::value::Serde;
+use serde_json::{Value, json};
 
 use crate::hash::sha256;
+use crate::jinja;
 
 /// ChatGLM3's published template, without its white space, in which its editions differ; by its SHA-256.
 const PUBLISHED: &str = "3c0be383fbfffae79183c26a8e4612687a5c7a48f8878d4cef48959272a33196";
-
-/// Whether a template is the one that comes with ChatGLM3, for which [`ROLES`] stands.
-pub(super) fn is_published(template: &str) -> bool {
-    sha256(template.split_whitespace().collect::<String>().as_bytes()) == PUBLISHED
-}
 
 /// How a model takes a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +36,10 @@ pub enum ChatFormat {
     Roles,
     /// ChatGLM2 and CodeGeeX2: numbered rounds of plain text.
     Rounds,
-    /// GLM-4: role tokens, by the template that comes with the model.
+    /// GLM-4 and CodeGeeX4: role tokens.
     Glm4,
+    /// GLM-Edge: GLM-4's roles without a prefix.
+    Edge,
     /// A base model: the text is continued.
     Completion,
     /// By the model's own template, of which nothing is known.
@@ -34,41 +52,96 @@ pub enum ChatFormat {
 /// SentencePiece's space: hence `\n` and one space. The published templates (`|> \n content`) give other ids.
 /// A literal `<|user|>` would make llama.cpp take it for the template of another model; it looks for `[gMASK]sop`.
 /// Runtimes pass the tools beside the messages, the authors in the system message: both work.
-pub const ROLES: &str = concat!(
-    "[gMASK]sop",
-    "{% for message in messages %}",
-    "{% if loop.first and tools and message['role'] != 'system' %}",
-    "<|system|>{{ '\\n' }} Answer the following questions as best as you can. ",
-    "You have access to the following tools:{{ '\\n' }}{{ tools | tojson(indent=4) }}",
-    "{% endif %}",
-    "{% if message['role'] == 'tool' %}<|observation|>{% else %}<|{{ message['role'] }}|>{% endif %}",
-    "{% if message['metadata'] %}{{ message['metadata'] }}{% endif %}{{ '\\n' }}",
-    "{% if message['content'] %} {{ message['content'] }}{% endif %}",
-    "{% if message['role'] == 'system' %}",
-    "{% if message['tools'] %}",
-    "{% if not message['content'] %}{{ ' ' }}{% endif %}{{ '\\n' }}{{ message['tools'] | tojson(indent=4) }}",
-    "{% elif loop.first and tools %}",
-    "{% if not message['content'] %}{{ ' ' }}{% endif %}{{ '\\n' }}{{ tools | tojson(indent=4) }}",
-    "{% endif %}",
-    "{% endif %}",
-    "{% endfor %}",
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}",
-);
+pub static ROLES: LazyLock<String> = LazyLock::new(|| one_line(include_str!("chat/chatglm3.jinja")));
 
 /// ChatGLM2 and CodeGeeX2, giving the ids of the authors' `build_prompt`.
 ///
 /// They know no system message: one in front is put before the first round as it is. The question always asks for
 /// its answer, whether a generation prompt is wanted or not.
-pub const ROUNDS: &str = concat!(
-    "[gMASK]sop",
-    "{% if messages[0]['role'] == 'system' %}{% set before = 1 %}{% else %}{% set before = 0 %}{% endif %}",
-    "{% for message in messages %}",
-    "{% if message['role'] == 'user' %}",
-    "[Round {{ ((loop.index0 - before) / 2 + 1) | int }}]{{ '\\n\\n' }}",
-    "问：{{ message['content'] }}{{ '\\n\\n' }}答：",
-    "{% else %}{{ message['content'] }}{{ '\\n\\n' }}{% endif %}",
-    "{% endfor %}",
-);
+pub static ROUNDS: LazyLock<String> = LazyLock::new(|| one_line(include_str!("chat/chatglm2.jinja")));
+
+/// GLM-4, giving the ids of the published template, and of the authors' code where that template says nothing: it
+/// reads tools from a message only, where no runtime puts them.
+pub static GLM4: LazyLock<String> = LazyLock::new(|| one_line(include_str!("chat/glm4.jinja")));
+
+/// GLM-Edge, giving the text of the published template.
+pub static EDGE: LazyLock<String> = LazyLock::new(|| one_line(include_str!("chat/glm-edge.jinja")));
+
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim_start).collect()
+}
+
+impl ChatFormat {
+    /// The names by which a user may ask for a format.
+    pub const NAMES: [(&'static str, ChatFormat); 4] = [
+        ("chatglm2", ChatFormat::Rounds),
+        ("chatglm3", ChatFormat::Roles),
+        ("glm4", ChatFormat::Glm4),
+        ("glm-edge", ChatFormat::Edge),
+    ];
+
+    /// Its Jinja template; a base model has none, and of a model's own nothing is known here.
+    pub fn template(self) -> Option<&'static str> {
+        match self {
+            ChatFormat::Roles => Some(&ROLES),
+            ChatFormat::Rounds => Some(&ROUNDS),
+            ChatFormat::Glm4 => Some(&GLM4),
+            ChatFormat::Edge => Some(&EDGE),
+            ChatFormat::Completion | ChatFormat::Own => None,
+        }
+    }
+}
+
+/// Whether a template is the one that comes with ChatGLM3, for which [`ROLES`] stands.
+pub(super) fn is_published(template: &str) -> bool {
+    sha256(template.split_whitespace().collect::<String>().as_bytes()) == PUBLISHED
+}
+
+/// The format that may take a template's place: it gives the same text for chats, and the template does nothing of
+/// its own with tools. Judged by what the template does: editions differ in how they are written.
+pub(super) fn recognise(template: &str) -> Option<ChatFormat> {
+    ChatFormat::NAMES.into_iter().map(|(_, format)| format).find(|format| {
+        let ours = format.template().unwrap_or_default();
+        let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {}}}]);
+        let same =
+            |chat: &Value| text(template, chat, None).is_some_and(|t| Some(t) == text(ours, chat, None));
+        let of_tools = |chat: &Value| {
+            let offered = text(template, chat, Some(&tools));
+            offered == text(template, chat, None) || offered == text(ours, chat, Some(&tools))
+        };
+        probes().iter().all(|chat| same(chat) && of_tools(chat))
+    })
+}
+
+fn text(template: &str, messages: &Value, tools: Option<&Value>) -> Option<String> {
+    let (bos_token, eos_token) = ("<bos>", "<eos>"); // a template that writes them is none of ours
+    let messages = Serde(messages);
+    let context = match tools.map(Serde) {
+        Some(tools) => context! { messages, tools, bos_token, eos_token, add_generation_prompt => true },
+        None => context! { messages, bos_token, eos_token, add_generation_prompt => true },
+    };
+    jinja::render(template, context).ok()
+}
+
+/// Chats that tell formats apart: with a system message and without, several rounds, space around a question.
+fn probes() -> [Value; 3] {
+    [
+        json!([{"role": "user", "content": "你好"}]),
+        json!([
+            {"role": "user", "content": " \n two  lines\n\nof \"it\" "},
+            {"role": "assistant", "content": "好的。\n\nYes."},
+            {"role": "user", "content": "{{ more }}"},
+            {"role": "assistant", "content": "No."},
+            {"role": "user", "content": "?"},
+        ]),
+        json!([
+            {"role": "system", "content": " Be terse.\n"},
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"},
+            {"role": "user", "content": "c"},
+        ]),
+    ]
+}
 
 #[cfg(test)]
 mod tests {
@@ -81,5 +154,37 @@ mod tests {
             {% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
         assert!(is_published(published));
         assert!(!is_published(&published.replace("assistant", "bot")));
+    }
+
+    #[test]
+    fn a_template_is_known_by_what_it_does() {
+        for (name, format) in ChatFormat::NAMES {
+            assert_eq!(recognise(format.template().unwrap()), Some(format), "{name}");
+        }
+        let glm4 = "[gMASK]<sop>{% for item in messages %}{% if item['content'] %}<|{{ item['role'] }}|>\n\
+            {{ item['content'] }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
+        assert_eq!(recognise(glm4), Some(ChatFormat::Glm4));
+        let edge = glm4.trim_start_matches("[gMASK]<sop>");
+        assert_eq!(recognise(edge), Some(ChatFormat::Edge));
+        for other in [
+            glm4.replace("|>\n", "|>\n "),
+            glm4.replace("|assistant|>", "|assistant|>\n<think>"),
+            glm4.replace("{% for", "<|system|>\nYou are a nurse.{% for"),
+            glm4.replace("{% for", "{% if tools %}{{ tools | tojson }}{% endif %}{% for"),
+            glm4.replace("{{ item['content'] }}", "{{ item['content'] | trim }}"),
+            glm4.replace("{% endif %}{% endfor", "{{ eos_token }}{% endif %}{% endfor"),
+            "{% if".to_owned(),
+        ] {
+            assert_eq!(recognise(&other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_template_is_one_line_without_what_verify_would_not_run() {
+        for (name, format) in ChatFormat::NAMES {
+            let template = format.template().unwrap();
+            assert!(!template.contains('\n') && !template.contains("  "), "{name}: {template}");
+            assert!(template.ends_with("%}"), "{name}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::ranks::Ranks;
 use super::vocabulary::{
     CONTROL, KEY, UNUSED, USER_DEFINED, added_tokens, check_id, expect_text, template_of,
 };
-use super::{Finding, Pair};
+use super::{Finding, Pair, template};
 use crate::error::Result;
 use crate::gguf::Value;
 
@@ -76,17 +76,8 @@ pub(super) fn check(pair: &Pair, folder: &Path, ranks: &Ranks, findings: &mut Ve
     for (key, name) in [("eos", "<|endoftext|>"), ("eot", "<|user|>"), ("eom", "<|observation|>")] {
         check_id(file, key, id(name), findings);
     }
-    if template_of(folder)? != text(pair, "tokenizer.chat_template") {
-        findings.push(Finding::new("tokenizer.chat_template", "is not the one that comes with the model"));
-    }
+    template::check_own(pair, template_of(folder)?.as_deref(), findings);
     Ok(())
-}
-
-fn text(pair: &Pair, key: &str) -> Option<String> {
-    match pair.file.metadata.get(key) {
-        Some(Value::String(text)) => Some(text.clone()),
-        _ => None,
-    }
 }
 
 /// Every merge makes a token of two, in the order of the ranks, and every token of several bytes is made.

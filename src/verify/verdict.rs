@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use quant::Format;
 
-use super::{Facts, Finding, Function, Weights};
+use super::{Facts, Finding, Function, Weights, template};
 
 /// The answer, and what it rests on.
 #[derive(Clone, Debug)]
@@ -46,6 +46,9 @@ impl Verdict {
             let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
             let allow = if names.len() == 1 { "allows" } else { "allow" };
             format!("the same model, within what {} {allow}", join(&names, usize::MAX))
+        } else if blame.iter().all(|finding| finding.subject == template::KEY) {
+            let problem = blame.first().map_or("", |finding| finding.problem.as_str());
+            format!("another chat template: weights and vocabulary are the same, but the template {problem}")
         } else {
             let subjects: BTreeSet<&str> = blame.iter().map(|finding| finding.subject.as_str()).collect();
             let subjects: Vec<&str> = subjects.into_iter().collect();

@@ -174,10 +174,10 @@ fn rounds_are_numbered_by_question() {
         {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"},
     ]);
     let text = "[gMASK]sop[Round 1]\n\n问：a\n\n答：b\n\n[Round 2]\n\n问：c\n\n答：";
-    assert_eq!(render(tokenizer::template::ROUNDS, &chat, None), text);
+    assert_eq!(render(&tokenizer::template::ROUNDS, &chat, None), text);
     let chat = json!([{"role": "system", "content": "s"}, {"role": "user", "content": "a"}]);
     let text = "[gMASK]sops\n\n[Round 1]\n\n问：a\n\n答：";
-    assert_eq!(render(tokenizer::template::ROUNDS, &chat, None), text);
+    assert_eq!(render(&tokenizer::template::ROUNDS, &chat, None), text);
 }
 
 /// The authors append the tools to the system message's content, with four spaces and nothing escaped.
@@ -190,19 +190,19 @@ fn tools_stand_in_the_system_message() {
 
     let own = json!([{"role": "system", "content": "Answer.", "tools": tools}, user]);
     let expected = format!("[gMASK]sop<|system|>\n Answer.\n{shown}{rest}");
-    assert_eq!(render(tokenizer::template::ROLES, &own, None), expected);
+    assert_eq!(render(&tokenizer::template::ROLES, &own, None), expected);
     let beside = json!([{"role": "system", "content": "Answer."}, user]);
-    assert_eq!(render(tokenizer::template::ROLES, &beside, Some(&tools)), expected);
+    assert_eq!(render(&tokenizer::template::ROLES, &beside, Some(&tools)), expected);
 
     let silent = json!([{"role": "system", "content": "", "tools": tools}, user]);
     let expected = format!("[gMASK]sop<|system|>\n \n{shown}{rest}");
-    assert_eq!(render(tokenizer::template::ROLES, &silent, None), expected);
+    assert_eq!(render(&tokenizer::template::ROLES, &silent, None), expected);
     let none = json!([user]);
     let expected = format!(
         "[gMASK]sop<|system|>\n Answer the following questions as best as you can. \
         You have access to the following tools:\n{shown}{rest}"
     );
-    assert_eq!(render(tokenizer::template::ROLES, &none, Some(&tools)), expected);
+    assert_eq!(render(&tokenizer::template::ROLES, &none, Some(&tools)), expected);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn glm4_merges_do_what_ranks_do() {
 }
 
 #[test]
-fn glm4_ends_on_the_authors_three_tokens_and_keeps_its_template() {
+fn glm4_ends_on_the_authors_three_tokens_and_has_tools_in_its_template() {
     let Some(tokenizer) = glm4() else { return };
     let vocabulary = &tokenizer.vocabulary;
     assert_eq!([vocabulary.eos, vocabulary.eot, vocabulary.eom], [151329, 151336, 151338].map(Some));
@@ -230,9 +230,7 @@ fn glm4_ends_on_the_authors_three_tokens_and_keeps_its_template() {
     assert_eq!([vocabulary.tokens.len(), vocabulary.types.len()], [151552; 2]);
     assert_eq!(vocabulary.tokens[151342..151344], ["<|end_of_video|>", "[PAD151343]"]);
     assert_eq!(tokenizer.chat, ChatFormat::Glm4);
-    let published = std::fs::read(shared("data/family/glm-4-9b-chat/tokenizer_config.json")).unwrap();
-    let published: Value = serde_json::from_slice(&published).unwrap();
-    assert_eq!(vocabulary.chat_template.as_deref(), published["chat_template"].as_str());
+    assert_eq!(vocabulary.chat_template.as_ref(), Some(&*tokenizer::template::GLM4));
     assert_eq!((tokenizer.sampling.temperature, tokenizer.sampling.top_p), (0.8, 0.8));
     assert_eq!(tokenizer.evidence.len(), 2, "all ends of the text fit: {:?}", tokenizer.evidence);
 }
@@ -248,7 +246,7 @@ fn glm4_without_a_template_is_a_base_model() {
 #[test]
 fn llama_cpp_knows_the_template_by_its_text() {
     for (template, format) in
-        [(tokenizer::template::ROLES, "ChatGLM3"), (tokenizer::template::ROUNDS, "ChatGLM2")]
+        [(&tokenizer::template::ROLES, "ChatGLM3"), (&tokenizer::template::ROUNDS, "ChatGLM2")]
     {
         assert!(template.contains("[gMASK]sop"), "{format}");
         for other in ["<|user|>", "<|end|>", "[gMASK]<sop>", "[INST]", "<|im_start|>"] {

@@ -38,12 +38,12 @@ fn same_texts(chats: &[Value], jinja: &str, end_of_answer: &str) {
 
 #[test]
 fn chatglm3_texts_are_those_of_the_jinja_template() {
-    same_texts(&format("roles", ChatFormat::Roles), template::ROLES, "<|assistant|>");
+    same_texts(&format("roles", ChatFormat::Roles), &template::ROLES, "<|assistant|>");
 }
 
 #[test]
 fn chatglm2_texts_are_those_of_the_jinja_template() {
-    same_texts(&format("rounds", ChatFormat::Rounds), template::ROUNDS, "\n\n");
+    same_texts(&format("rounds", ChatFormat::Rounds), &template::ROUNDS, "\n\n");
 }
 
 /// Its template knows no `tool`; the messages of that role are left to the other formats.
