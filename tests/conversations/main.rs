@@ -1,0 +1,8 @@
+//! Conversations in a real llama-server: replies, history, tools, JSON mode, by the ids of the authors' code.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod learned;
+mod server;
+mod unlearned;
