@@ -66,9 +66,10 @@ fuzz-smoke:
 deny:
 	cargo deny check
 
-# Fetch the pinned prebuilt llama.cpp that tests and benchmarks run against.
+# Fetch what tests and benchmarks run against, pinned: a prebuilt llama.cpp, engines of chat templates.
 runtime:
 	sh tests/llama/fetch.sh
+	sh tests/conversations/fetch.sh
 
 # Kernels against ggml's on the same rows: million weights a second, and the ratio.
 bench: runtime

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod engines;
 mod learned;
 mod server;
 mod unlearned;
