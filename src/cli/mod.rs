@@ -4,6 +4,7 @@ mod args;
 mod convert;
 mod export;
 mod inspect;
+mod next;
 mod options;
 mod output;
 mod page;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::next;
 use super::output::{Padding, parts, title};
 use super::print::{gigabytes, json, note, out, peak_memory_bytes};
 use crate::convert::{Job, Output};
@@ -166,6 +167,10 @@ impl Report {
             Report::Text => {
                 summary.outputs.iter().for_each(|output| out(&output.text()));
                 out(&cost(summary.seconds, summary.peak_memory_bytes));
+                if let Some(output) = summary.outputs.first().filter(|output| !output.formats.is_empty()) {
+                    let first = output.parts.first().unwrap_or(&output.file);
+                    out(&next::steps(first, output.modelfile.as_deref()));
+                }
             }
             Report::Json => json(&Event::Summary(summary)),
             Report::Quiet => {}

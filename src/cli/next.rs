@@ -1,0 +1,63 @@
+//! What to type after a conversion.
+
+use std::path::Path;
+
+/// The two lines: Ollama's, where there is a Modelfile for it, and llama-server's. `first`: the file to load.
+pub(super) fn steps(first: &Path, modelfile: Option<&Path>) -> String {
+    let ollama = modelfile.map(|modelfile| {
+        let name = ollama_name(first);
+        format!("  next: ollama create {name} -f {} && ollama run {name}\n", quoted(modelfile))
+    });
+    let server = format!("llama-server --jinja -m {}", quoted(first));
+    let before = if ollama.is_some() { "    or: " } else { "  next: " };
+    format!("{}{before}{server}", ollama.unwrap_or_default())
+}
+
+/// A name that Ollama takes: lower case, a letter or digit first, then `-`, `_` and `.` too, at most 80 characters.
+fn ollama_name(file: &Path) -> String {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    let kept: String = stem
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
+        .take(80)
+        .collect();
+    let name = kept.trim_matches(['-', '_', '.']);
+    if name.is_empty() { "my-model".to_owned() } else { name.to_owned() }
+}
+
+/// In quotes where a shell would take it apart.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "-_./\\:+,@%=".contains(c);
+    match text.chars().all(plain) {
+        true => text,
+        false if text.contains(['"', '$', '`', '!']) => format!("'{}'", text.replace('\'', "'\\''")),
+        false => format!("\"{text}\""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_programs_are_named_with_their_files() {
+        let text =
+            steps(Path::new("ChatGLM3-6B-Q4_K_M.gguf"), Some(Path::new("ChatGLM3-6B-Q4_K_M.Modelfile")));
+        assert_eq!(
+            text,
+            "  next: ollama create chatglm3-6b-q4_k_m -f ChatGLM3-6B-Q4_K_M.Modelfile && ollama run chatglm3-6b-q4_k_m\n    \
+             or: llama-server --jinja -m ChatGLM3-6B-Q4_K_M.gguf"
+        );
+        assert_eq!(steps(Path::new("a.gguf"), None), "  next: llama-server --jinja -m a.gguf");
+    }
+
+    #[test]
+    fn names_and_paths_survive_the_shell() {
+        assert_eq!(ollama_name(Path::new("out/我的 Model.v2.gguf")), "model.v2");
+        assert_eq!(ollama_name(Path::new("模型.gguf")), "my-model");
+        assert_eq!(quoted(Path::new("my models/a.gguf")), "\"my models/a.gguf\"");
+        assert_eq!(quoted(Path::new("it's $1.gguf")), "'it'\\''s $1.gguf'");
+        assert_eq!(quoted(Path::new("模型/a.gguf")), "模型/a.gguf");
+    }
+}
