@@ -125,7 +125,11 @@ fn glm4_variants_get_their_names() {
     for (change, chats, expected) in [
         (json!({}), true, "GLM-4 1.4M Chat"),
         (json!({"seq_length": 1 << 20, "rope_ratio": 10000}), true, "GLM-4 1.4M Chat-1M"),
-        (json!({"seq_length": 8192, "rope_ratio": 1}), false, "GLM-4 1.4M"),
+        (
+            json!({"seq_length": 8192, "rope_ratio": 1, "_name_or_path": "THUDM/glm-4-9b"}),
+            false,
+            "GLM-4 1.4M",
+        ),
         (json!({"_name_or_path": "THUDM/codegeex4-all-9b"}), true, "CodeGeeX4 1.4M All"),
         (json!({"_name_or_path": "my-model"}), true, "GLM-4 1.4M Chat"),
     ] {

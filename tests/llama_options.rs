@@ -208,7 +208,10 @@ fn wrong_values_are_refused_in_one_line() {
         (&["--token-embedding-type", "Q"], "--token-embedding-type: found the type `Q`, expected one of F32"),
         (&["--override-kv", "a=int"], "--override-kv a=int: found no `:`, expected KEY=TYPE:VALUE"),
         (&["--metadata", "missing.json"], "missing.json: no such file"),
-        (&["--chat-template", "missing.jinja"], "missing.jinja: no such file"),
+        (
+            &["--chat-template", "missing.jinja"],
+            "missing.jinja: found no such file, expected a chat template, or one of chatglm2",
+        ),
         (
             &["--split-max-size", "2T"],
             "--split-max-size: found `2T`, expected a whole number above 0 with G, M, K",

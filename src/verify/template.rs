@@ -1,6 +1,7 @@
 //! The file's chat template, rendered, against the prompt that the authors' code builds.
 
 use minijinja::context;
+use minijinja::value::Serde;
 
 use super::{Finding, Pair};
 use crate::gguf::Value;
@@ -25,7 +26,11 @@ pub(super) fn check(pair: &Pair, roles: bool, findings: &mut Vec<Finding>) {
         findings.push(Finding::new(KEY, "is absent"));
         return;
     };
-    findings.extend(differs(template, chat, &expected));
+    let plain = || render(template, chat);
+    let with_tools = || jinja::render(template, tool_chat());
+    let problem = differs(plain(), &expected)
+        .or_else(|| roles.then(|| differs(with_tools(), &tools_by_roles())).flatten());
+    findings.extend(problem);
 }
 
 /// The template of a GLM-4 or its kin: the model's own, or one that gives the same text, with answers trimmed as the
@@ -53,10 +58,16 @@ pub(super) fn check_own(pair: &Pair, own: Option<&str>, findings: &mut Vec<Findi
             },
             None => by_glm4(&CHAT[first..]),
         };
-        if let Some(finding) = differs(file, &CHAT[first..], &expected) {
+        if let Some(finding) = differs(render(file, &CHAT[first..]), &expected) {
             findings.push(finding);
             return;
         }
+    }
+    // Tools as the authors' code has them, or as the model's own template does, if it is to be nothing.
+    let found = jinja::render(file, tool_chat());
+    let own = own.and_then(|own| jinja::render(own, tool_chat()).ok());
+    if own.is_none() || found.as_ref().ok() != own.as_ref() {
+        findings.extend(differs(found, &tools_by_glm4()));
     }
 }
 
@@ -67,8 +78,8 @@ fn template_of(pair: &Pair) -> Option<&str> {
     }
 }
 
-fn differs(template: &str, chat: &[(&str, &str)], expected: &str) -> Option<Finding> {
-    let found = match render(template, chat) {
+fn differs(found: Result<String, minijinja::Error>, expected: &str) -> Option<Finding> {
+    let found = match found {
         Ok(found) if found == expected => return None,
         Ok(found) => found,
         Err(e) => return Some(Finding::new(KEY, format!("cannot be rendered: {e}"))),
@@ -105,6 +116,53 @@ fn by_roles(chat: &[(&str, &str)]) -> String {
 fn by_glm4(chat: &[(&str, &str)]) -> String {
     let turns = chat.iter().map(|(role, content)| format!("<|{role}|>\n{}", in_history(role, content)));
     format!("[gMASK]<sop>{}<|assistant|>", turns.collect::<String>())
+}
+
+/// The tool that the tool chat offers.
+fn tool() -> serde_json::Value {
+    serde_json::json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}})
+}
+
+/// A question, the call of a tool, and its result.
+fn tool_chat() -> minijinja::Value {
+    let call = serde_json::json!({"type": "function", "function": {"name": "f", "arguments": {"c": "天"}}});
+    let messages = serde_json::json!([
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": null, "tool_calls": [call]},
+        {"role": "tool", "content": "r"},
+    ]);
+    context! { messages => Serde(messages), tools => Serde([tool()]), add_generation_prompt => true }
+}
+
+/// `json.dumps(value, indent=4, ensure_ascii=False)`.
+fn json(value: &serde_json::Value) -> String {
+    let mut bytes = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    // Into memory, of what serde_json made itself: it cannot fail, and an empty text would be told apart.
+    let _ = serde::Serialize::serialize(value, &mut serializer);
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// ChatGLM3's tools stand in a system message; a call is the tool's name as metadata, then Python.
+fn tools_by_roles() -> String {
+    format!(
+        "[gMASK]sop<|system|>\n Answer the following questions as best as you can. \
+         You have access to the following tools:\n{}<|user|>\n a\
+         <|assistant|>f\n ```python\ntool_call(c='天')\n```<|observation|>\n r<|assistant|>",
+        json(&serde_json::json!([tool()]))
+    )
+}
+
+/// GLM-4's have a heading each; a call is the tool's name as metadata, then JSON.
+fn tools_by_glm4() -> String {
+    format!(
+        "[gMASK]<sop><|system|>\n你是一个名为 ChatGLM 的人工智能助手。你是基于智谱AI训练的语言模型 GLM-4 模型开发的，\
+         你的任务是针对用户的问题和要求提供适当的答复和支持。\n\n# 可用工具\n\n## f\n\n{}\n\
+         在调用上述函数时，请使用 Json 格式表示调用的参数。<|user|>\na\
+         <|assistant|>f\n{{\"c\": \"天\"}}<|observation|>\nr<|assistant|>",
+        json(&tool()["function"])
+    )
 }
 
 /// `build_prompt`: numbered rounds.

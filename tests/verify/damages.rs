@@ -9,7 +9,7 @@ use super::{judge, tiny};
 /// What is done to a file, and what `verify` has to blame for it.
 type Damage = (&'static str, &'static str, fn(&mut Damaged), &'static [&'static str]);
 
-const DAMAGES: [Damage; 22] = [
+const DAMAGES: [Damage; 23] = [
     (
         "one block flipped",
         "Q4_K_M",
@@ -107,7 +107,13 @@ const DAMAGES: [Damage; 22] = [
     (
         "another template",
         "Q8_0",
-        |f| f.replace("tokenizer.chat_template", "<|assistant|>", "<|assistent|>"),
+        |f| f.replace("tokenizer.chat_template", "prompt %}<|assistant|>", "prompt %}<|assistent|>"),
+        &["tokenizer.chat_template"],
+    ),
+    (
+        "another template for tools",
+        "Q8_0",
+        |f| f.replace("tokenizer.chat_template", "<|observation|>", "<|observatiom|>"),
         &["tokenizer.chat_template"],
     ),
     (
