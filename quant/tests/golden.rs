@@ -103,11 +103,6 @@ fn dequantized_testdata() {
 /// All rows, which lie beside the repository.
 #[test]
 fn all_rows() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden/ggml");
-    if folder.exists() {
-        Golden::open(&folder).check_all();
-    } else {
-        assert!(std::env::var_os("CI").is_none(), "../shared/golden/ggml is missing");
-        eprintln!("skipped: ../shared/golden/ggml is not there");
-    }
+    let Some(folder) = llama_runtime::shared("golden/ggml") else { return };
+    Golden::open(&folder).check_all();
 }

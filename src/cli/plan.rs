@@ -99,7 +99,7 @@ impl Planned {
         let targets = job.model.plan.tensors.iter().zip(&output.recipe.choices).zip(output.split.placed());
         let row = |((target, choice), (info, offset)): ((&Target, &Choice), (&TensorInfo, u64))| Row {
             name: info.name.clone(),
-            sources: sources(job, target),
+            sources: sources(target),
             shape: info.shape.clone(),
             padded: target.padded_shape(output.recipe.ffn) != (target.rows, target.columns),
             format: info.format.name(),
@@ -195,18 +195,13 @@ impl Row {
     }
 }
 
-fn sources(job: &Job, target: &Target) -> Vec<Rows> {
+fn sources(target: &Target) -> Vec<Rows> {
     let Source::Rows(spans) = &target.source else { return Vec::new() };
     let rows = |span: &Span| Rows {
         tensor: span.tensor.clone(),
         first_row: span.rows.start,
         rows: span.rows.len(),
-        whole: job
-            .model
-            .checkpoint
-            .tensors()
-            .get(&span.tensor)
-            .is_some_and(|tensor| tensor.rows() == span.rows.len()),
+        whole: span.stored.rows() == span.rows.len(),
     };
     spans.iter().map(rows).collect()
 }

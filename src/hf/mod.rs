@@ -18,7 +18,7 @@ use crate::checkpoint::Dtype;
 use crate::error::{Error, Result};
 use crate::model::{self, Model};
 use crate::pipeline;
-use crate::remap::{Plan, Source};
+use crate::remap::{Plan, Source, Target};
 use config::{Config, GenerationConfig};
 use folder::Folder;
 pub use layout::{Layout, Shard};
@@ -75,10 +75,10 @@ impl Export {
     pub fn prepare(request: &Request) -> Result<Export> {
         let model = Model::open(&request.model)?;
         let plan = HfPlan::new(&model.plan, &model.config)?;
-        let stored = plan.plan.tensors.iter().map(|target| pipeline::source_dtype(target, &model.checkpoint));
+        let stored = plan.plan.tensors.iter().map(Target::dtype);
         let own = stored.clone().next().unwrap_or(Dtype::F32); // the embedding's
         let dtype = request.dtype.unwrap_or(own);
-        let format = |(target, stored): (&crate::remap::Target, Dtype)| match target.source {
+        let format = |(target, stored): (&Target, Dtype)| match target.source {
             Source::Rows(_) => request.dtype.unwrap_or(stored).format(),
             Source::Values(_) => dtype.format(),
         };

@@ -43,7 +43,8 @@ pub(super) struct HfPlan {
 
 impl HfPlan {
     pub(super) fn new(gguf: &Plan, config: &GlmConfig) -> Result<HfPlan> {
-        let mut plan = HfPlan { plan: Plan { tensors: Vec::new() }, head_rows: Vec::new() };
+        let plan = Plan { tensors: Vec::new(), files: gguf.files.clone() };
+        let mut plan = HfPlan { plan, head_rows: Vec::new() };
         for target in &gguf.tensors {
             if target.name == "rope_freqs.weight" {
                 continue;
@@ -113,7 +114,7 @@ mod tests {
             target("blk.1.attn_v.weight", Some(1)),
             target("blk.1.attn_output.weight", Some(1)),
         ];
-        let hf = HfPlan::new(&Plan { tensors }, &chatglm3_config()).unwrap();
+        let hf = HfPlan::new(&Plan { tensors, files: vec![] }, &chatglm3_config()).unwrap();
         let names: Vec<&str> = hf.plan.tensors.iter().map(|target| target.name.as_str()).collect();
         assert_eq!(
             names,

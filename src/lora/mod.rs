@@ -110,6 +110,11 @@ impl Lora {
         self.terms.contains_key(tensor)
     }
 
+    /// What is added to this tensor has its shape.
+    pub fn fits(&self, name: &str, tensor: &Tensor) -> bool {
+        self.terms.get(name).into_iter().flatten().all(|term| tensor.shape == term.pair.shape())
+    }
+
     /// Adds what is to be added to whole rows of a tensor, from `first_row` on.
     ///
     /// # Errors

@@ -3,9 +3,8 @@
 use std::ops::Range;
 
 use super::Work;
-use crate::checkpoint::{Checkpoint, Dtype, Tensor};
 use crate::error::Result;
-use crate::remap::{Source, Target};
+use crate::remap::Source;
 
 /// Some rows of one target tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +25,9 @@ pub(super) struct Chunks {
 
 impl Chunks {
     /// Chunks of at most `max_bytes` of the checkpoint, but of one row at least.
-    pub(super) fn new(&Work { plan, checkpoint, .. }: &Work, max_bytes: usize) -> Chunks {
-        let row_bytes: Vec<usize> = plan
-            .tensors
-            .iter()
-            .map(|target| target.columns * source_dtype(target, checkpoint).bytes())
-            .collect();
+    pub(super) fn new(&Work { plan, .. }: &Work, max_bytes: usize) -> Chunks {
+        let row_bytes: Vec<usize> =
+            plan.tensors.iter().map(|target| target.columns * target.dtype().bytes()).collect();
         let sizes = plan
             .tensors
             .iter()
@@ -74,31 +70,18 @@ impl Chunk {
             }
             Source::Rows(spans) => spans,
         };
-        input.resize(self.rows.len() * target.columns * source_dtype(target, checkpoint).bytes(), 0);
+        input.resize(self.rows.len() * target.columns * target.dtype().bytes(), 0);
         let mut rest = input.as_mut_slice();
         let mut span_start = 0; // in rows of the target
         for span in spans {
             let wanted = self.rows.start.max(span_start)..self.rows.end.min(span_start + span.rows.len());
-            if let Some(tensor) = checkpoint.tensors().get(&span.tensor).filter(|_| !wanted.is_empty()) {
+            if !wanted.is_empty() {
                 let bytes;
-                (bytes, rest) = rest.split_at_mut(wanted.len() * tensor.row_bytes());
-                checkpoint.read_rows(tensor, span.rows.start + wanted.start - span_start, bytes)?;
+                (bytes, rest) = rest.split_at_mut(wanted.len() * span.stored.row_bytes());
+                checkpoint.read_rows(&span.stored, span.rows.start + wanted.start - span_start, bytes)?;
             }
             span_start += span.rows.len();
         }
         Ok(())
-    }
-}
-
-/// How the rows of a target are stored in the checkpoint.
-pub(crate) fn source_dtype(target: &Target, checkpoint: &Checkpoint) -> Dtype {
-    source_tensor(target, checkpoint).map_or(Dtype::F32, |tensor| tensor.dtype)
-}
-
-/// The checkpoint tensor that a target's rows come from; none for computed values.
-pub(super) fn source_tensor<'a>(target: &Target, checkpoint: &'a Checkpoint) -> Option<&'a Tensor> {
-    match &target.source {
-        Source::Rows(spans) => checkpoint.tensors().get(&spans.first()?.tensor),
-        Source::Values(_) => None,
     }
 }

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use quant::{Backend, Format};
 
 use super::Work;
-use super::chunk::{Chunk, source_dtype, source_tensor};
+use super::chunk::Chunk;
 use crate::error::{Error, Result};
 use crate::remap::{Source, Target};
 use crate::sink::Shape;
@@ -41,9 +41,7 @@ impl<'a> Encoder<'a> {
     pub(super) fn passes(&self, tensor: usize, output: usize) -> bool {
         let target = &self.work.plan.tensors[tensor];
         let shape = self.outputs[output][tensor];
-        !self.merges(target)
-            && shape.columns == target.columns
-            && shape.format == source_dtype(target, self.work.checkpoint).format()
+        !self.merges(target) && shape.columns == target.columns && shape.format == target.dtype().format()
     }
 
     /// An adapter changes the tensor's weights.
@@ -77,7 +75,7 @@ impl<'a> Encoder<'a> {
     /// where nothing stands for the rows that pass.
     pub(super) fn encode(&self, chunk: &Chunk, input: &[u8], outputs: &mut Vec<Vec<u8>>) -> Result<()> {
         let target = &self.work.plan.tensors[chunk.tensor];
-        let dtype = source_dtype(target, self.work.checkpoint);
+        let dtype = target.dtype();
         outputs.resize_with(self.outputs.len(), Vec::new);
         outputs.iter_mut().for_each(Vec::clear);
         let encoded: Vec<usize> = (0..outputs.len()).filter(|&i| !self.passes(chunk.tensor, i)).collect();
@@ -170,9 +168,7 @@ impl<'a> Encoder<'a> {
             for span in spans {
                 if rest < span.rows.len() {
                     let item = format!("{} row {}{with}", span.tensor, span.rows.start + rest);
-                    let path = source_tensor(target, self.work.checkpoint)
-                        .map_or(std::path::Path::new(""), |t| self.work.checkpoint.path(t));
-                    return Error::mismatch(path, item, found, expected);
+                    return Error::mismatch(self.work.checkpoint.path(&span.stored), item, found, expected);
                 }
                 rest -= span.rows.len();
             }

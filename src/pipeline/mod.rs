@@ -5,6 +5,7 @@
 //! back. So reading, quantizing and writing overlap, and the memory in use is the buffers', whatever the
 //! model's size. The bytes written depend on neither the threads nor the buffers' size.
 
+mod check;
 mod chunk;
 mod encode;
 
@@ -20,8 +21,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::lora::Lora;
 use crate::remap::Plan;
-use crate::sink::Sink;
-pub(crate) use chunk::source_dtype;
+use crate::sink::{Shape, Sink};
 use chunk::{Chunk, Chunks};
 use encode::Encoder;
 
@@ -70,9 +70,11 @@ impl Work<'_> {
 /// Fills the outputs, all from one reading of the checkpoint.
 ///
 /// # Errors
-/// When a weight is not finite or cannot be read, an output cannot be written, or the user stops the run.
+/// When the parts of the work were not made for one another, a weight is not finite or cannot be read, an output cannot be written, or the user stops the run.
 pub fn run<S: Sink>(work: &Work, mut outputs: Vec<S>, options: Options, watch: &dyn Watch) -> Result<Vec<S>> {
-    let encoder = Encoder::new(work, outputs.iter().map(Sink::shapes).collect(), options.backend);
+    let shapes: Vec<Vec<Shape>> = outputs.iter().map(Sink::shapes).collect();
+    check::refuse_mixed(work, &shapes)?;
+    let encoder = Encoder::new(work, shapes, options.backend);
     // Two buffers a worker are at work or ready for it, and a few more are on their way in or out.
     let buffers = 3 * options.threads.get() + 3;
     let chunks = Chunks::new(work, options.memory_bytes / buffers / (1 + encoder.growth()));

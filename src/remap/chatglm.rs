@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use super::Span;
-use super::tensors::{Part, Slot, whole};
+use super::tensors::{Part, Rows, Slot, whole};
 use crate::checkpoint::Checkpoint;
 use crate::config::GlmConfig;
 
@@ -24,11 +23,11 @@ impl<'a> Names<'a> {
         self.top("rotary_pos_emb.inv_freq")
     }
 
-    pub(super) fn spans(&self, layer: usize, slot: Slot) -> Vec<Span> {
+    pub(super) fn rows(&self, layer: usize, slot: Slot) -> Vec<Rows> {
         let c = self.config;
         let (h, f, v) = (c.hidden_size, c.ffn_hidden_size, c.padded_vocab_size);
         let block = |name: &str| format!("{}encoder.layers.{layer}.{name}", self.prefix);
-        let gate_up = |rows: Range<usize>| vec![Span { tensor: block("mlp.dense_h_to_4h.weight"), rows }];
+        let gate_up = |rows: Range<usize>| vec![Rows { tensor: block("mlp.dense_h_to_4h.weight"), rows }];
         match slot {
             Slot::Embedding => whole(self.top("embedding.word_embeddings.weight"), v),
             Slot::FinalNorm => whole(self.top("encoder.final_layernorm.weight"), h),
@@ -45,21 +44,21 @@ impl<'a> Names<'a> {
     }
 
     /// The rows of the fused projection that are query, key or value.
-    fn qkv(&self, fused: String, part: Part) -> Vec<Span> {
+    fn qkv(&self, fused: String, part: Part) -> Vec<Rows> {
         let c = self.config;
         let (n, g, d) = (c.num_attention_heads, c.num_kv_heads, c.head_dim);
         if c.qkv_by_head {
             // [n, 3, d]: each head's query, key and value rows stand together.
             let start = |head: usize| (3 * head + part as usize) * d;
-            let span = |head| Span { tensor: fused.clone(), rows: start(head)..start(head) + d };
-            return (0..n).map(span).collect();
+            let rows = |head| Rows { tensor: fused.clone(), rows: start(head)..start(head) + d };
+            return (0..n).map(rows).collect();
         }
         let rows = match part {
             Part::Query => 0..n * d,
             Part::Key => n * d..(n + g) * d,
             Part::Value => (n + g) * d..(n + 2 * g) * d,
         };
-        vec![Span { tensor: fused, rows }]
+        vec![Rows { tensor: fused, rows }]
     }
 
     fn top(&self, name: &str) -> String {

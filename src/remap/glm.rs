@@ -4,8 +4,7 @@
 
 use std::ops::Range;
 
-use super::Span;
-use super::tensors::{Part, Slot, whole};
+use super::tensors::{Part, Rows, Slot, whole};
 use crate::config::GlmConfig;
 
 pub(super) struct Names<'a> {
@@ -23,7 +22,7 @@ impl<'a> Names<'a> {
         self.config.tie_word_embeddings.then(|| "lm_head.weight".to_owned())
     }
 
-    pub(super) fn spans(&self, layer: usize, slot: Slot) -> Vec<Span> {
+    pub(super) fn rows(&self, layer: usize, slot: Slot) -> Vec<Rows> {
         let c = self.config;
         let (h, f, v) = (c.hidden_size, c.ffn_hidden_size, c.padded_vocab_size);
         let block = |name: &str| format!("model.layers.{layer}.{name}");
@@ -34,7 +33,7 @@ impl<'a> Names<'a> {
             Part::Key => whole(block(&format!("self_attn.k_proj.{kind}")), c.num_kv_heads * c.head_dim),
             Part::Value => whole(block(&format!("self_attn.v_proj.{kind}")), c.num_kv_heads * c.head_dim),
         };
-        let gate_up = |rows: Range<usize>| vec![Span { tensor: block("mlp.gate_up_proj.weight"), rows }];
+        let gate_up = |rows: Range<usize>| vec![Rows { tensor: block("mlp.gate_up_proj.weight"), rows }];
         match slot {
             Slot::Embedding => whole("model.embed_tokens.weight".to_owned(), v),
             Slot::FinalNorm => whole("model.norm.weight".to_owned(), h),

@@ -10,17 +10,21 @@ mod tensors;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 
-use crate::checkpoint::{Checkpoint, Tensor};
+use crate::checkpoint::{Checkpoint, Dtype, Tensor};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 pub use rope::{Rope, RopeRatio};
+use tensors::{Draft, Rows};
 
 /// Every tensor of the GGUF, in the order of the file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The tensors.
     pub tensors: Vec<Target>,
+    /// The files of the checkpoint that it was made for, and that alone it fits.
+    pub files: Vec<PathBuf>,
 }
 
 /// One tensor of the GGUF.
@@ -54,6 +58,8 @@ pub enum Source {
 pub struct Span {
     /// The tensor's name in the checkpoint.
     pub tensor: String,
+    /// The tensor, as it was found when the plan was made.
+    pub stored: Tensor,
     /// Which of its rows.
     pub rows: Range<usize>,
 }
@@ -80,6 +86,14 @@ pub enum Role {
 }
 
 impl Target {
+    /// How its values are stored in the checkpoint; computed ones are F32.
+    pub fn dtype(&self) -> Dtype {
+        match &self.source {
+            Source::Rows(spans) => spans.first().map_or(Dtype::F32, |span| span.stored.dtype),
+            Source::Values(_) => Dtype::F32,
+        }
+    }
+
     /// Rows and columns in the file, with the feed-forward width padded to `ffn`.
     pub fn padded_shape(&self, ffn: usize) -> (usize, usize) {
         match self.role {
@@ -98,42 +112,28 @@ impl Plan {
     pub fn new(config: &GlmConfig, rope: &Rope, checkpoint: &Checkpoint) -> Result<Plan> {
         refuse_prefix_encoder(checkpoint)?;
         let names = tensors::Names::new(config, checkpoint);
-        let plan = Plan { tensors: names.targets(config, rope) };
-        for (name, shape) in plan.sources() {
+        let drafts = names.drafts(config, rope);
+        let mut heights: BTreeMap<String, usize> = BTreeMap::new();
+        for Rows { tensor, rows } in drafts.iter().flat_map(Draft::rows) {
+            let height = heights.entry(tensor.clone()).or_default();
+            *height = rows.end.max(*height);
+        }
+        let find = |name: &str, width: Option<usize>| {
+            let shape: Vec<usize> = heights.get(name).copied().into_iter().chain(width).collect();
             let tensor = checkpoint.tensors().get(name).ok_or_else(|| {
-                Error::mismatch(
-                    &config.file,
-                    name,
-                    "no such tensor in the checkpoint",
-                    format!("it with shape {shape:?}"),
-                )
+                let expected = format!("it with shape {shape:?}");
+                Error::mismatch(&config.file, name, "no such tensor in the checkpoint", expected)
             })?;
             if tensor.shape != shape {
                 let found = format!("shape {:?}", tensor.shape);
                 return Err(Error::mismatch(checkpoint.path(tensor), name, found, format!("{shape:?}")));
             }
-        }
+            Ok(tensor.clone())
+        };
+        let tensors = drafts.into_iter().map(|draft| draft.resolve(find)).collect::<Result<_>>()?;
+        let plan = Plan { tensors, files: checkpoint.files().map(PathBuf::from).collect() };
         plan.check_coverage(checkpoint, names.dropped().as_deref())?;
         Ok(plan)
-    }
-
-    /// The checkpoint tensors that the plan uses, in its order, with the shapes that they must have.
-    fn sources(&self) -> Vec<(&str, Vec<usize>)> {
-        let mut sources: Vec<(&str, Vec<usize>)> = Vec::new();
-        let mut places = BTreeMap::new();
-        for target in &self.tensors {
-            let Source::Rows(spans) = &target.source else { continue };
-            for span in spans {
-                let place = *places.entry(span.tensor.as_str()).or_insert_with(|| {
-                    let shape = if target.role == Role::Vector { vec![0] } else { vec![0, target.columns] };
-                    sources.push((&span.tensor, shape));
-                    sources.len() - 1
-                });
-                let rows = &mut sources[place].1[0];
-                *rows = span.rows.end.max(*rows);
-            }
-        }
-        sources
     }
 
     /// Weights in the model, padding not counted.

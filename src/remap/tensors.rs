@@ -2,9 +2,12 @@
 //!
 //! Where the values of each are found is the checkpoint layout's affair, see `chatglm.rs` and `glm.rs`.
 
+use std::ops::Range;
+
 use super::{Role, Rope, Source, Span, Target, chatglm, glm};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Tensor};
 use crate::config::{GlmConfig, Layout};
+use crate::error::Result;
 
 /// A tensor of a Llama model, or of one of its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,51 @@ pub(super) enum Part {
     Query,
     Key,
     Value,
+}
+
+/// Some consecutive rows of a checkpoint tensor that was not looked for yet.
+pub(super) struct Rows {
+    pub(super) tensor: String,
+    pub(super) rows: Range<usize>,
+}
+
+/// A target whose sources are names.
+pub(super) struct Draft {
+    name: String,
+    role: Role,
+    layer: Option<usize>,
+    columns: usize,
+    source: DraftSource,
+}
+
+enum DraftSource {
+    Rows(Vec<Rows>),
+    Values(Vec<f32>),
+}
+
+impl Draft {
+    /// The rows that it takes from the checkpoint.
+    pub(super) fn rows(&self) -> &[Rows] {
+        match &self.source {
+            DraftSource::Rows(rows) => rows,
+            DraftSource::Values(_) => &[],
+        }
+    }
+
+    /// The target itself, with each source tensor found by its name and the shape but for the rows.
+    pub(super) fn resolve(self, find: impl Fn(&str, Option<usize>) -> Result<Tensor>) -> Result<Target> {
+        let Draft { name, role, layer, columns, source } = self;
+        let width = (role != Role::Vector).then_some(columns);
+        let (rows, source) = match source {
+            DraftSource::Values(values) => (values.len(), Source::Values(values)),
+            DraftSource::Rows(rows) => {
+                let span = |Rows { tensor, rows }| Ok(Span { stored: find(&tensor, width)?, tensor, rows });
+                let spans: Vec<Span> = rows.into_iter().map(span).collect::<Result<_>>()?;
+                (spans.iter().map(|span| span.rows.len()).sum(), Source::Rows(spans))
+            }
+        };
+        Ok(Target { name, role, layer, rows, columns, source })
+    }
 }
 
 /// A block's tensors.
@@ -61,10 +109,10 @@ impl<'a> Names<'a> {
     }
 
     /// The rows of the checkpoint that make up a tensor.
-    fn spans(&self, layer: usize, slot: Slot) -> Vec<Span> {
+    fn rows(&self, layer: usize, slot: Slot) -> Vec<Rows> {
         match self {
-            Names::ChatGlm(names) => names.spans(layer, slot),
-            Names::Glm(names) => names.spans(layer, slot),
+            Names::ChatGlm(names) => names.rows(layer, slot),
+            Names::Glm(names) => names.rows(layer, slot),
         }
     }
 
@@ -77,18 +125,23 @@ impl<'a> Names<'a> {
     }
 
     /// The GGUF's tensors.
-    pub(super) fn targets(&self, config: &GlmConfig, rope: &Rope) -> Vec<Target> {
+    pub(super) fn drafts(&self, config: &GlmConfig, rope: &Rope) -> Vec<Draft> {
         let h = config.hidden_size;
-        let whole = |slot, name: &str, role, columns| target(name, role, columns, self.spans(0, slot));
-        let mut targets = vec![
-            whole(Slot::Embedding, "token_embd.weight", Role::TokenEmbedding, h),
-            Target {
+        let top = |slot, name: &str, role, columns| Draft {
+            name: name.to_owned(),
+            role,
+            layer: None,
+            columns,
+            source: DraftSource::Rows(self.rows(0, slot)),
+        };
+        let mut drafts = vec![
+            top(Slot::Embedding, "token_embd.weight", Role::TokenEmbedding, h),
+            Draft {
                 name: "rope_freqs.weight".to_owned(),
                 role: Role::Vector,
                 layer: None,
-                rows: rope.factors.len(),
                 columns: 1,
-                source: Source::Values(rope.factors.clone()),
+                source: DraftSource::Values(rope.factors.clone()),
             },
         ];
         for layer in 0..config.num_layers {
@@ -102,24 +155,23 @@ impl<'a> Names<'a> {
                     Slot::Down => config.ffn_hidden_size,
                     _ => h,
                 };
-                let name = format!("blk.{layer}.{name}");
-                let block = target(&name, role, columns, self.spans(layer, slot));
-                targets.push(Target { layer: Some(layer), ..block });
+                drafts.push(Draft {
+                    name: format!("blk.{layer}.{name}"),
+                    role,
+                    layer: Some(layer),
+                    columns,
+                    source: DraftSource::Rows(self.rows(layer, slot)),
+                });
             }
         }
-        targets.push(whole(Slot::FinalNorm, "output_norm.weight", Role::Vector, 1));
+        drafts.push(top(Slot::FinalNorm, "output_norm.weight", Role::Vector, 1));
         if !config.tie_word_embeddings {
-            targets.push(whole(Slot::Output, "output.weight", Role::Output, h));
+            drafts.push(top(Slot::Output, "output.weight", Role::Output, h));
         }
-        targets
+        drafts
     }
 }
 
-pub(super) fn whole(tensor: String, rows: usize) -> Vec<Span> {
-    vec![Span { tensor, rows: 0..rows }]
-}
-
-fn target(name: &str, role: Role, columns: usize, spans: Vec<Span>) -> Target {
-    let rows = spans.iter().map(|span| span.rows.len()).sum();
-    Target { name: name.to_owned(), role, layer: None, rows, columns, source: Source::Rows(spans) }
+pub(super) fn whole(tensor: String, rows: usize) -> Vec<Rows> {
+    vec![Rows { tensor, rows: 0..rows }]
 }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub use checkpoint::Checkpoint;
 pub use command::Cmd;
+pub use llama_runtime::shared;
 
 /// A folder that goes away with its value.
 pub struct Dir(tempfile::TempDir);
@@ -59,18 +60,6 @@ pub fn testdata(name: &str) -> PathBuf {
 /// The tokenizer of 900 pieces for small checkpoints.
 pub fn tiny_tokenizer() -> PathBuf {
     testdata("models/tiny-chatglm3/tokenizer.model")
-}
-
-/// Something in the folder that the developers keep beside the project: the publishers' own files.
-/// Where it is absent, a test says so and returns; in CI it panics.
-pub fn shared(name: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.join("shared").join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(!llama_runtime::in_ci(), "{} is not there", path.display());
-    eprintln!("skipped: {} is not there", path.display());
-    None
 }
 
 /// A file of little-endian 32-bit numbers.

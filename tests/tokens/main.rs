@@ -12,34 +12,19 @@ use std::path::{Path, PathBuf};
 use bpe::Bpe;
 use glm2llama::config::{GlmConfig, Layout};
 use glm2llama::tokenizer::{self, ChatFormat, Tokenizer};
+use llama_runtime::{shared, shared_path};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, context};
 use serde_json::{Value, json};
 use spm::Spm;
 
-/// The files shared between the developers, beside the working copy.
-fn shared(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path)
-}
-
-/// Skips with a message where the file is missing, but not in CI, which must not pass by skipping.
-fn present(path: &str) -> Option<PathBuf> {
-    let path = shared(path);
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "there is no {}", path.display());
-    eprintln!("skipped: there is no {}", path.display());
-    None
-}
-
 /// A model folder with the tokenizer `vocabulary` and the small files of `family`, under a name that says nothing.
 fn load(vocabulary: &Path, family: &str, config: &GlmConfig) -> Tokenizer {
     let dir = tempfile::tempdir().unwrap();
     std::fs::copy(vocabulary, dir.path().join("tokenizer.model")).unwrap();
     for name in ["tokenizer_config.json", "generation_config.json"] {
-        let file = shared("data/family").join(family).join(name);
+        let file = shared_path("data/family").join(family).join(name);
         if file.exists() {
             std::fs::copy(file, dir.path().join(name)).unwrap();
         }
@@ -71,17 +56,17 @@ fn config(padded_vocab_size: usize, seq_length: usize) -> GlmConfig {
 }
 
 fn chatglm3() -> Option<Tokenizer> {
-    let vocabulary = present("data/tokenizer/chatglm3.model")?;
+    let vocabulary = shared("data/tokenizer/chatglm3.model")?;
     Some(load(&vocabulary, "chatglm3-6b", &config(65024, 8192)))
 }
 
 fn glm4() -> Option<Tokenizer> {
-    let vocabulary = present("data/tokenizer/glm4.tiktoken")?;
+    let vocabulary = shared("data/tokenizer/glm4.tiktoken")?;
     Some(load(&vocabulary, "glm-4-9b-chat", &config(151552, 131072)))
 }
 
 fn golden(name: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(shared("golden").join(name)).unwrap()).unwrap()
+    serde_json::from_slice(&std::fs::read(shared_path("golden").join(name)).unwrap()).unwrap()
 }
 
 fn ids(value: &Value) -> Vec<u32> {
@@ -156,7 +141,7 @@ fn chatglm3_ends_on_the_authors_three_tokens() {
 /// The same file serves ChatGLM2, which has no role tokens.
 #[test]
 fn chatglm2_is_told_apart_and_counts_rounds() {
-    let Some(vocabulary) = present("data/tokenizer/chatglm3.model") else { return };
+    let Some(vocabulary) = shared("data/tokenizer/chatglm3.model") else { return };
     let tokenizer = load(&vocabulary, "chatglm2-6b", &config(65024, 32768));
     assert_eq!(tokenizer.chat, ChatFormat::Rounds);
     assert_eq!(tokenizer.vocabulary.tokens[64794], "[PAD64794]");
@@ -237,7 +222,7 @@ fn glm4_ends_on_the_authors_three_tokens_and_has_tools_in_its_template() {
 
 #[test]
 fn glm4_without_a_template_is_a_base_model() {
-    let Some(vocabulary) = present("data/tokenizer/glm4.tiktoken") else { return };
+    let Some(vocabulary) = shared("data/tokenizer/glm4.tiktoken") else { return };
     let tokenizer = load(&vocabulary, "glm-4-9b", &config(151552, 8192));
     assert_eq!((tokenizer.chat, tokenizer.vocabulary.chat_template), (ChatFormat::Completion, None));
 }

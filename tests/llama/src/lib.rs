@@ -6,6 +6,7 @@
 
 mod ffi;
 mod find;
+mod shared;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,6 +14,7 @@ use std::sync::OnceLock;
 
 pub use ffi::Model;
 pub use find::{Absent, DIR_VARIABLE, workspace};
+pub use shared::{shared, shared_path};
 
 /// The loaded library. It is loaded once a process and stays: llama.cpp cannot start twice.
 #[derive(Clone, Copy)]

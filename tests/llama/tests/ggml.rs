@@ -1,23 +1,12 @@
 //! The loaded library is the one that the shared golden bytes were made with.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use llama_runtime::{in_ci, require_runtime, workspace};
+use llama_runtime::{require_runtime, shared};
 
 /// Columns of a golden row.
 const COLUMNS: usize = 1024;
-
-/// The golden vectors, which the developers keep beside the project.
-fn golden() -> Option<PathBuf> {
-    let folder = workspace().parent()?.join("shared/golden/ggml");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    assert!(!in_ci(), "no golden vectors in {}", folder.display());
-    eprintln!("skipped: no golden vectors in {}", folder.display());
-    None
-}
 
 fn floats(file: &Path) -> Vec<f32> {
     let bytes = fs::read(file).expect("a golden file");
@@ -48,7 +37,7 @@ fn the_parameter_structs_have_the_expected_defaults() {
 #[test]
 fn quantize_chunk_gives_the_golden_bytes() {
     let runtime = require_runtime!();
-    let Some(folder) = golden() else { return };
+    let Some(folder) = shared("golden/ggml") else { return };
     let input = floats(&folder.join("input.f32"));
     for_each_golden(&folder, |name, ggml_type, weights, golden| {
         let bytes = runtime.quantize_chunk(ggml_type, COLUMNS, &input, weights);
