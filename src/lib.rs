@@ -22,6 +22,7 @@ mod hash;
 pub mod hf;
 pub mod imatrix;
 mod input;
+pub mod locate;
 pub mod lora;
 pub mod metadata;
 pub mod model;

@@ -66,7 +66,7 @@ what is to blame is named; 2 it could not be judged; 130 interrupted.";
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Verify {
-    /// The folder of the ChatGLM checkpoint
+    /// The folder of the ChatGLM checkpoint, or ORG/NAME or ORG/NAME@REVISION of one in a download cache
     #[arg(value_name = "MODEL_DIR")]
     pub(super) folder: PathBuf,
 
