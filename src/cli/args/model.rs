@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::values::at_home;
 use crate::error::Result;
 use crate::locate::{self, Caches, Located};
 use crate::lora;
@@ -38,7 +39,7 @@ impl ModelArgs {
         Ok(Request {
             folder: located.folder.clone(),
             rope_ratio: self.rope_ratio_applies_to,
-            lora: self.lora.iter().map(|text| lora::Request::parse(text)).collect::<Result<_>>()?,
+            lora: self.lora.iter().map(|text| lora::Request::parse(&at_home(text))).collect::<Result<_>>()?,
         })
     }
 }
