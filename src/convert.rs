@@ -145,6 +145,9 @@ impl Job {
             keys.push(provenance::options_key(request, file_type));
             metadata::set(&mut keys, card.keys.clone());
             metadata::set(&mut keys, given.clone());
+            if outputs.is_empty() {
+                notes.extend(metadata::typos(&keys, &request.given.override_kv));
+            }
             request.given.override_kv.iter().try_for_each(|text| metadata::override_kv(&mut keys, text))?;
             let split = Split::new(keys, shapes(plan, &recipe), request.split_max_bytes)?;
             let mut output = Output { path, recipe, split, modelfile: None };
@@ -160,8 +163,9 @@ impl Job {
             model.checkpoint.record_hashes();
         }
         let request = request.clone();
-        let job = Job { importance, without_importance, outputs, notes, request, before, model };
+        let mut job = Job { importance, without_importance, outputs, notes, request, before, model };
         job.check_targets()?;
+        job.notes.extend(job.misleading_names());
         Ok(job)
     }
 

@@ -23,6 +23,7 @@ pub mod hf;
 pub mod imatrix;
 mod input;
 pub mod jinja;
+pub mod locate;
 pub mod lora;
 pub mod metadata;
 pub mod model;

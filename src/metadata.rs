@@ -3,6 +3,7 @@
 mod card;
 mod front_matter;
 mod given;
+mod known_keys;
 mod model_id;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use crate::remap::Rope;
 use crate::tokenizer::Vocabulary;
 pub use card::Card;
 pub use given::{load as load_given, override_kv};
+pub use known_keys::typos;
 
 /// The version of the block formats, `general.quantization_version`.
 const QUANTIZATION_VERSION: u32 = 2;

@@ -3,6 +3,7 @@
 //! The rules are llama.cpp's for a dense model, with the real layer index.
 
 mod overrides;
+mod spelling;
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +14,7 @@ use crate::config::GlmConfig;
 use crate::error::Error;
 use crate::remap::{Plan, Role, Target};
 pub use overrides::{Overrides, parse_format, parse_tensor_type};
+pub use spelling::meant;
 
 /// A named mix: what `--type` names.
 #[allow(non_camel_case_types, missing_docs)] // the field's own names

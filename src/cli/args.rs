@@ -3,11 +3,11 @@
 mod export_hf;
 mod llama_cpp;
 mod model;
+mod values;
 
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::recipe::{FfnPad, FileType};
@@ -15,6 +15,7 @@ use crate::remap::RopeRatio;
 pub(super) use export_hf::ExportHf;
 use llama_cpp::{Contents, TensorTypes};
 pub(super) use model::ModelArgs;
+use values::Names;
 
 /// Converts ChatGLM checkpoints into GGUF files that every llama.cpp program loads as a Llama model.
 #[derive(Debug, Parser)]
@@ -66,12 +67,12 @@ what is to blame is named; 2 it could not be judged; 130 interrupted.";
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Verify {
-    /// The folder of the ChatGLM checkpoint
+    /// The folder of the ChatGLM checkpoint, or ORG/NAME or ORG/NAME@REVISION of one in a download cache
     #[arg(value_name = "MODEL_DIR")]
     pub(super) folder: PathBuf,
 
     /// The GGUF file to judge
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_parser = values::read())]
     pub(super) file: PathBuf,
 
     /// Compare weights and metadata only, and run neither model
@@ -83,7 +84,7 @@ pub(super) struct Verify {
     pub(super) rope_ratio_applies_to: Option<RopeRatio>,
 
     /// The text to run both models on, UTF-8 [default: a page of English, Chinese and code]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(super) text: Option<PathBuf>,
 
     /// Run at most so many tokens of the text, 1 to 8192
@@ -96,11 +97,11 @@ pub(super) struct Verify {
     pub(super) max_kld: Option<f64>,
 
     /// Write a page to look at, complete in itself; an earlier page is replaced
-    #[arg(long, value_name = "FILE.html")]
+    #[arg(long, value_name = "FILE.html", value_parser = values::written())]
     pub(super) report: Option<PathBuf>,
 
     /// Also hash the checkpoint and the file again, and compare with the receipt that convert wrote
-    #[arg(long, value_name = "FILE.json")]
+    #[arg(long, value_name = "FILE.json", value_parser = values::read())]
     pub(super) receipt: Option<PathBuf>,
 
     /// Print one JSON object a line instead of text (docs/json.md)
@@ -111,7 +112,7 @@ pub(super) struct Verify {
 #[derive(Debug, ClapArgs)]
 pub(super) struct Inspect {
     /// The GGUF file, of any architecture
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_parser = values::read())]
     pub(super) file: PathBuf,
 
     /// Show long texts and arrays whole
@@ -139,13 +140,13 @@ pub(super) struct Convert {
     #[command(flatten)]
     pub(super) model: ModelArgs,
 
-    /// What to write, in any case; give it several times to write several files from one reading
-    #[arg(short, long = "type", value_name = "NAME", default_value = "Q4_K_M", ignore_case = true)]
-    #[arg(value_parser = PossibleValuesParser::new(FileType::names()))]
+    /// What to write, in any case; several, as Q4_K_M,Q8_0 or by several --type, are written from one reading
+    #[arg(short, long = "type", alias = "outtype", value_name = "NAME", default_value = "Q4_K_M")]
+    #[arg(ignore_case = true, value_delimiter = ',', value_parser = Names(FileType::names().collect()))]
     pub(super) types: Vec<String>,
 
     /// The file to write; {type} in it stands for the type's name [default: NAME-TYPE.gguf in the current folder]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, alias = "outfile", value_name = "FILE", value_parser = values::output())]
     pub(super) output: Option<PathBuf>,
 
     /// Replace output files that exist
@@ -162,7 +163,7 @@ pub(super) struct Convert {
     pub(super) no_modelfile: bool,
 
     /// Quantize with an importance matrix, as llama-imatrix writes it (GGUF or .dat)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(super) imatrix: Option<PathBuf>,
 
     #[command(flatten)]
@@ -203,7 +204,7 @@ pub(super) struct Convert {
     pub(super) buffer_memory: u32,
 
     /// Write a receipt: the hash of every file read and written, as JSON (docs/receipt.md)
-    #[arg(long, help_heading = RUNNING, value_name = "FILE.json")]
+    #[arg(long, help_heading = RUNNING, value_name = "FILE.json", value_parser = values::written())]
     pub(super) receipt: Option<PathBuf>,
 
     /// Print one JSON object a line on stdout instead of text (docs/json.md)

@@ -8,6 +8,7 @@ use super::report::{Report, Start, Summary};
 use super::{options, plan, size, verify};
 use crate::convert::{Job, Output};
 use crate::error::{Error, Result};
+use crate::locate::Located;
 use crate::output;
 use crate::pipeline::Options;
 use crate::recipe::FileType;
@@ -19,18 +20,18 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     }
     let started = Instant::now();
     let options = pipeline_options(args)?;
-    let job = prepare(args)?;
+    let (located, job) = prepare(args)?;
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
     let outputs = job.create_outputs()?;
-    let report = announce(args, &job);
+    let report = announce(args, &located, &job);
     let progress = Progress::new(job.work().source_bytes(), &job.model.plan, &report, &stop);
     let filled = job.fill(outputs, options, &progress)?;
     progress.finish();
     if args.verify {
         for (output, files) in job.outputs.iter().zip(filled.files()) {
-            let facts = !args.contents.changes_metadata();
-            let line = verify::check_written(&args.model, &files, facts, &progress)?;
+            let (facts, ratio) = (!args.contents.changes_metadata(), args.model.rope_ratio_applies_to);
+            let line = verify::check_written(&located.folder, ratio, &files, facts, &progress)?;
             report.verified(&output.path, &line);
         }
     }
@@ -45,8 +46,8 @@ pub(super) fn run(args: &Convert) -> Result<()> {
 /// `glm2llama plan`.
 pub(super) fn plan(args: &Convert) -> Result<()> {
     let options = pipeline_options(args)?;
-    let job = prepare(args)?;
-    let report = announce(args, &job);
+    let (located, job) = prepare(args)?;
+    let report = announce(args, &located, &job);
     for target in job.targets() {
         if let Err(error) = output::check(&target, args.force) {
             report.warning(&format!("convert would refuse this: {error}"));
@@ -59,11 +60,12 @@ pub(super) fn plan(args: &Convert) -> Result<()> {
 }
 
 /// Everything that is done before the first weight is read.
-fn prepare(args: &Convert) -> Result<Job> {
+fn prepare(args: &Convert) -> Result<(Located, Job)> {
     let types = args.types.iter().map(|name| name.parse::<FileType>()).collect::<Result<Vec<_>>>()?;
     let split = args.contents.split_max_size.as_deref();
+    let located = args.model.locate()?;
     let request = Request {
-        model: args.model.request()?,
+        model: args.model.request(&located)?,
         types,
         output: args.output.clone(),
         force: args.force,
@@ -76,20 +78,20 @@ fn prepare(args: &Convert) -> Result<Job> {
         split_max_bytes: split.map(|size| size::parse("--split-max-size", size)).transpose()?,
         receipt: args.receipt.clone(),
     };
-    let job = Job::prepare(&request)?;
+    let job = Job::prepare(&request).map_err(|error| located.explain(error))?;
     if args.strict {
         job.refuse_fallbacks()?;
     }
-    Ok(job)
+    Ok((located, job))
 }
 
 /// Says what was found and decided, and what to beware of.
-fn announce(args: &Convert, job: &Job) -> Report {
+fn announce(args: &Convert, located: &Located, job: &Job) -> Report {
     let report = Report::new(args.json, args.quiet);
     let files = job.outputs.iter().flat_map(Output::paths).collect();
-    report.start(&Start::new(&job.model, job.work().source_bytes(), files));
-    for warning in job.warnings() {
-        report.warning(&warning);
+    report.start(&Start::new(&job.model, job.work().source_bytes(), files).from(located));
+    for warning in located.unfinished.iter().chain(&job.warnings()) {
+        report.warning(warning);
     }
     report
 }

@@ -14,8 +14,9 @@ use crate::pipeline::{DEFAULT_MEMORY_BYTES, Options};
 
 pub(super) fn run(args: &ExportHf) -> Result<()> {
     let started = Instant::now();
+    let located = args.model.locate()?;
     let request = Request {
-        model: args.model.request()?,
+        model: args.model.request(&located)?,
         output: args.output.clone(),
         dtype: args.dtype.as_deref().map(dtype).transpose()?,
         max_shard_bytes: size::parse("--max-shard-size", &args.max_shard_size)?,
@@ -26,14 +27,14 @@ pub(super) fn run(args: &ExportHf) -> Result<()> {
         memory_bytes: DEFAULT_MEMORY_BYTES,
         backend: quant::Backend::detect(),
     };
-    let export = Export::prepare(&request)?;
+    let export = Export::prepare(&request).map_err(|error| located.explain(error))?;
     let stop = Stop::on_signals()?;
     let created = export.create()?;
     let report = Report::new(args.json, args.quiet);
     let total = export.work().source_bytes();
-    report.start(&Start::new(&export.model, total, vec![export.output.clone()]));
-    for warning in export.model.warnings() {
-        report.warning(&warning);
+    report.start(&Start::new(&export.model, total, vec![export.output.clone()]).from(&located));
+    for warning in located.unfinished.iter().chain(&export.model.warnings()) {
+        report.warning(warning);
     }
     let progress = Progress::new(total, &export.plan, &report, &stop);
     export.run(created, options, &progress)?;

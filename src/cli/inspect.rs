@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use super::args::Inspect;
 use super::print::{gigabytes, json, out};
-use crate::error::{Result, one_line};
+use crate::error::{Error, Result, one_line};
 use crate::gguf::{GgufFile, StoredTensor, Value};
 
 /// Values of an array, and characters of a text, that are shown without `--all`.
@@ -63,6 +63,10 @@ struct Size {
 }
 
 pub(super) fn run(args: &Inspect) -> Result<()> {
+    if args.file.is_dir() {
+        let expected = "a GGUF file: glm2llama plan shows what is in a checkpoint's folder";
+        return Err(Error::mismatch(&args.file, "", "a folder", expected));
+    }
     let file = GgufFile::open(&args.file)?;
     let (values, characters) =
         if args.all { (usize::MAX, usize::MAX) } else { (FIRST_VALUES, FIRST_CHARACTERS) };

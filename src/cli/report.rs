@@ -10,7 +10,9 @@ use super::next;
 use super::output::{Padding, parts, title};
 use super::print::{gigabytes, json, note, out, peak_memory_bytes};
 use crate::convert::{Job, Output};
+use crate::error::one_line;
 use crate::hf::Export;
+use crate::locate::Located;
 use crate::model::Model;
 
 /// Where and how to print.
@@ -205,6 +207,12 @@ impl Start {
             decisions: model.decisions(),
             outputs,
         }
+    }
+
+    /// Says first which folder a name was taken for.
+    pub(super) fn from(mut self, located: &Located) -> Start {
+        self.decisions.splice(0..0, located.how.as_ref().map(|how| format!("folder: {}", one_line(how))));
+        self
     }
 }
 

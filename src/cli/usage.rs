@@ -1,10 +1,11 @@
 //! The command line's own errors, in one line as all others are.
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::args::Args;
 use crate::error::{Error, Result, shortened};
+use crate::recipe::FileType;
 
 /// Reads the command line. Help and versions are printed, and end the program.
 ///
@@ -15,8 +16,39 @@ pub fn parse() -> Result<Args> {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
-        _ => Error::Usage(in_one_line(&error.to_string())),
+        _ => Error::Usage(of_habit(&error).unwrap_or_else(|| in_one_line(&error.to_string()))),
     })
+}
+
+/// Options of other programs, and what stands for them here.
+const HABITS: [(&[&str], &str); 4] = [
+    (
+        &["-m", "--model", "--model-dir", "--model_dir", "--model-path", "--model_path", "-i", "--input"],
+        "the model is given without an option: glm2llama convert MODEL_DIR",
+    ),
+    (&["--quant", "--quantize", "--quantization", "--ftype", "--qtype", "--format"], "give --type NAME"),
+    (&["--out", "--outdir", "--out-file", "--output-file", "--output-dir"], "give --output FILE"),
+    (&["--remote", "--hf-repo", "--repo-id"], "nothing is fetched: download the model first (docs/guide.md)"),
+];
+
+/// What to type instead of something that another program takes.
+fn of_habit(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let habit = HABITS.iter().find(|(options, _)| options.contains(&argument.as_str()));
+    let advice = match habit {
+        Some((_, advice)) => (*advice).to_owned(),
+        // llama-quantize takes them by their places.
+        None if argument.parse::<FileType>().is_ok() => format!("give --type {argument}"),
+        None if argument.ends_with(".gguf") => format!("give --output {argument}"),
+        None => return None,
+    };
+    Some(format!(
+        "unexpected argument '{}' found: {advice}; --help lists the options",
+        shortened(argument, 400)
+    ))
 }
 
 /// What is wrong, and the tip, of clap's several paragraphs.
@@ -34,6 +66,32 @@ fn in_one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_of_other_programs_are_answered_with_ours() {
+        for (arguments, expected) in [
+            (
+                &["convert", "-m", "dir"][..],
+                "unexpected argument '-m' found: the model is given without an option",
+            ),
+            (&["plan", "--model", "dir"], "unexpected argument '--model' found: the model is given without"),
+            (&["convert", "--model=dir"], "unexpected argument '--model' found: the model is given without"),
+            (
+                &["verify", "-mdir", "f"],
+                "unexpected argument '-m' found: the model is given without an option",
+            ),
+            (
+                &["convert", "m", "--quantize", "Q8_0"],
+                "unexpected argument '--quantize' found: give --type NAME",
+            ),
+            (&["convert", "m", "q8_0"], "unexpected argument 'q8_0' found: give --type q8_0;"),
+            (&["convert", "m", "o.gguf"], "unexpected argument 'o.gguf' found: give --output o.gguf;"),
+        ] {
+            let all = std::iter::once("glm2llama").chain(arguments.iter().copied());
+            let found = of_habit(&Args::try_parse_from(all).unwrap_err()).unwrap_or_default();
+            assert!(found.starts_with(expected), "{arguments:?}: {found}");
+        }
+    }
 
     #[test]
     fn an_error_is_one_line() {

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::args::{ModelArgs, Verify};
+use super::args::Verify;
 use super::page;
 use super::print::note;
 use super::progress::{Progress, Stop};
 use super::verify_report::{Outcome, print};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, one_line};
 use crate::gguf::GgufFile;
 use crate::input::{self, read_capped};
+use crate::locate::{self, Caches};
 use crate::output::Pending;
 use crate::pipeline;
 use crate::receipt::Receipt;
@@ -34,18 +35,26 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     if args.max_kld.is_some_and(|bar| bar.is_nan() || bar < 0.0) {
         return Err(Error::Usage("--max-kld: expected a number from 0 on".to_owned()));
     }
-    let pair = Pair::open(&args.folder, &args.file, scale(args.rope_ratio_applies_to))?;
+    let located = locate::find(&args.folder, &Caches::of_user())?;
+    let pair = Pair::open(&located.folder, &args.file, scale(args.rope_ratio_applies_to))
+        .map_err(|error| located.explain(error))?;
     let stop = Stop::on_signals()?;
     // Before the work: what is to be done with its result must be possible.
     let page = args.report.as_ref().map(|file| Pending::create(file, true)).transpose()?;
     args.report.as_deref().map_or(Ok(()), keep_others)?;
+    if let Some(how) = &located.how {
+        note(&format!("folder: {}", one_line(how)));
+    }
+    if let Some(unfinished) = &located.unfinished {
+        note(&format!("warning: {}", one_line(unfinished)));
+    }
     let steps = Steps::new(!args.json, &stop);
     let mut facts = pair.facts()?;
     let mut unchanged = None;
     if let Some(receipt) = &args.receipt {
         let files: Vec<&Path> = pair.file.paths().collect();
         let receipt = Receipt::load(receipt)?;
-        let check = receipt.check(&args.folder, &pair.checkpoint, &files, &|| steps.go_on())?;
+        let check = receipt.check(&located.folder, &pair.checkpoint, &files, &|| steps.go_on())?;
         let finding = |problem| Finding { subject: "receipt".to_owned(), problem };
         facts.findings.extend(check.differing.into_iter().map(finding));
         unchanged = Some(check.same);
@@ -79,21 +88,21 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
 /// `convert --verify`: the files of an output against their checkpoint, all but running them; returns the
 /// verdict. `facts`: the metadata is the model's own, and no words of the user stand in it.
 pub(super) fn check_written(
-    model: &ModelArgs,
+    model: &Path,
+    ratio: Option<RopeRatio>,
     files: &[(&Path, &Path)],
     facts: bool,
     progress: &Progress,
 ) -> Result<String> {
     let temporaries: Vec<PathBuf> = files.iter().map(|(_, temporary)| temporary.to_path_buf()).collect();
-    let pair =
-        Pair::of(&model.folder, GgufFile::open_parts(&temporaries)?, scale(model.rope_ratio_applies_to))?;
+    let pair = Pair::of(model, GgufFile::open_parts(&temporaries)?, scale(ratio))?;
     let facts = if facts { pair.facts()? } else { Facts::default() };
     let weights = pair.weights(&Stoppable(progress))?;
     let verdict = Verdict::new(&weights, &facts, None, None);
     if verdict.same {
         return Ok(verdict.line);
     }
-    let file = files.first().map_or(model.folder.as_path(), |(target, _)| target).to_owned();
+    let file = files.first().map_or(model, |(target, _)| target).to_owned();
     Err(Error::Refuted { file, problem: verdict.line })
 }
 

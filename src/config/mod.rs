@@ -90,18 +90,9 @@ fn missing(folder: &Path, file: &Path) -> Error {
         Error::input(folder, "", "no such folder, expected one with a ChatGLM checkpoint")
     } else if !folder.is_dir() {
         Error::input(folder, "", "found a file, expected the folder of a ChatGLM checkpoint")
-    } else if let Some(snapshot) = snapshot(folder) {
-        let expected = format!("the folder in it: snapshots/{snapshot}");
-        Error::mismatch(folder, "", "a download cache", expected)
     } else {
         Error::input(file, "", "not found, expected the folder of a ChatGLM checkpoint")
     }
-}
-
-/// What a download cache of the Hugging Face Hub holds, `models--THUDM--chatglm3-6b` for instance.
-fn snapshot(folder: &Path) -> Option<String> {
-    let entries = folder.join("snapshots").read_dir().ok()?.flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).min()
 }
 
 /// Tells the formats apart by what the config says of itself.

@@ -54,6 +54,26 @@ impl Job {
         }
         Ok(())
     }
+
+    /// Outputs that the next program to open the model's folder will take for a part of the checkpoint.
+    pub(super) fn misleading_names(&self) -> Vec<String> {
+        let own: Vec<PathBuf> = may_read(&self.request).iter().map(|file| in_its_folder(file)).collect();
+        let folder = identity(&self.request.model.folder);
+        let misleads = |path: &Path| {
+            let ends = |end: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(end));
+            let weights = ["safetensors", "bin", "pt", "pth"].into_iter().any(ends);
+            own.contains(&in_its_folder(path)) || (weights && identity(folder_of(path)) == folder)
+        };
+        let targets = self.named().into_iter().map(|(_, path)| path).filter(|path| misleads(path));
+        let warn = |path: PathBuf| {
+            format!(
+                "{}: has the name of a checkpoint's file, in the model's own folder: \
+                 programs will take it for one; give it another name",
+                path.display()
+            )
+        };
+        targets.map(warn).collect()
+    }
 }
 
 /// The same for `a.gguf` and `./a.gguf`.

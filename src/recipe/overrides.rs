@@ -3,6 +3,7 @@
 use quant::Format;
 use regex::{Regex, RegexBuilder};
 
+use super::spelling::meant;
 use crate::error::{Error, Result};
 use crate::remap::{Role, Target};
 
@@ -75,8 +76,9 @@ fn find(name: &str) -> Option<Format> {
 }
 
 fn unknown(name: &str) -> String {
-    let names = Format::ALL.map(Format::name).join(", ");
-    format!("found the type `{name}`, expected one of {names}")
+    let names = Format::ALL.map(Format::name);
+    let meant = meant(name, &names).map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+    format!("found the type `{name}`, expected one of {}{meant}", names.join(", "))
 }
 
 #[cfg(test)]

@@ -193,13 +193,21 @@ fn pipes_in_the_place_of_given_files() {
     }
 }
 
-/// The folder above the one that holds a model's files.
+/// What a download cache's files say of it may lead nowhere else.
 #[test]
-fn a_download_cache_is_told_from_a_model() {
+fn a_download_cache_leads_into_itself_only() {
     let folder = Dir::new();
     fs::create_dir_all(folder.join("cache/snapshots/0123abcd")).unwrap();
-    let line = "cache: found a download cache, expected the folder in it: snapshots/0123abcd";
-    assert_eq!(mismatch(folder.path(), &["plan", "./cache"], line), None);
+    fs::create_dir_all(folder.join("cache/refs")).unwrap();
+    let refused = |line: &str| assert_eq!(mismatch(folder.path(), &["plan", "./cache"], line), None);
+    refused("cache/snapshots/0123abcd: found an empty folder, expected one with a ChatGLM checkpoint");
+    for commit in ["../..", "/etc", "", "..", "a/b"] {
+        fs::write(folder.join("cache/refs/main"), commit).unwrap();
+        refused("cache/refs/main: found no name of a commit, expected one: download it again");
+    }
+    fs::remove_file(folder.join("cache/refs/main")).unwrap();
+    fifo(&folder.join("cache/refs/main"));
+    refused("cache/refs/main: found no regular file, expected one");
 }
 
 fn in_place_of(folder: &Path, name: &str, make: impl Fn(&Path)) {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::ModelArgs;
+use super::values::{self, Names};
 
 pub(in crate::cli) const EXAMPLES: &str = "Example:
   glm2llama export-hf chatglm3-6b chatglm3-6b-llama
@@ -19,11 +20,12 @@ pub(in crate::cli) struct ExportHf {
     pub(in crate::cli) model: ModelArgs,
 
     /// The folder to write
-    #[arg(value_name = "OUT_DIR")]
+    #[arg(value_name = "OUT_DIR", value_parser = values::written())]
     pub(in crate::cli) output: PathBuf,
 
     /// How to store the weights [default: as the checkpoint]
-    #[arg(long, value_name = "NAME", ignore_case = true, value_parser = ["F32", "F16", "BF16"])]
+    #[arg(long, alias = "outtype", value_name = "NAME", ignore_case = true)]
+    #[arg(value_parser = Names(vec!["F32", "F16", "BF16"]))]
     pub(in crate::cli) dtype: Option<String>,
 
     /// The largest file: 5GB or 500M (powers of 1000), 2GiB (of 1024), or plain bytes

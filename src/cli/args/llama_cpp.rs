@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
+use super::values;
 use crate::error::Result;
 use crate::recipe::{Overrides, parse_format, parse_tensor_type};
 use crate::request::Given;
@@ -40,7 +41,7 @@ pub(in crate::cli) struct Contents {
     model_name: Option<String>,
 
     /// Author, licence, tags and the like from a JSON file of general. keys, over the model card's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = values::read())]
     metadata: Option<PathBuf>,
 
     /// Set any metadata key, with the type int, float, bool or str, `general.author=str:me` for instance; can be
@@ -50,7 +51,7 @@ pub(in crate::cli) struct Contents {
 
     /// A chat template in Jinja; without it ChatGLM2 and ChatGLM3 get the authors' own chat format, whatever the
     /// folder's template says, and GLM-4 keeps the folder's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = values::read())]
     chat_template: Option<PathBuf>,
 
     /// Write only metadata and vocabulary, without a tensor; not with --type, --imatrix or --split-max-size

@@ -5,16 +5,19 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::values::at_home;
 use crate::error::Result;
+use crate::locate::{self, Caches, Located};
 use crate::lora;
 use crate::model::Request;
 use crate::remap::RopeRatio;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ModelArgs {
-    /// The folder with config.json, the tokenizer, and the weights as safetensors or PyTorch's .bin
+    /// The folder with config.json, the tokenizer, and the weights as safetensors or PyTorch's .bin; or
+    /// ORG/NAME or ORG/NAME@REVISION of a model in the download cache of Hugging Face or ModelScope
     #[arg(value_name = "MODEL_DIR")]
-    pub(in crate::cli) folder: PathBuf,
+    folder: PathBuf,
 
     /// Only for models of long contexts (rope_ratio other than 1) that are recognised wrongly: rope_ratio
     /// multiplies the frequency base (all models but one), or divides the positions (ChatGLM2-6B-32k)
@@ -28,11 +31,15 @@ pub(in crate::cli) struct ModelArgs {
 }
 
 impl ModelArgs {
-    pub(in crate::cli) fn request(&self) -> Result<Request> {
+    pub(in crate::cli) fn locate(&self) -> Result<Located> {
+        locate::find(&self.folder, &Caches::of_user())
+    }
+
+    pub(in crate::cli) fn request(&self, located: &Located) -> Result<Request> {
         Ok(Request {
-            folder: self.folder.clone(),
+            folder: located.folder.clone(),
             rope_ratio: self.rope_ratio_applies_to,
-            lora: self.lora.iter().map(|text| lora::Request::parse(text)).collect::<Result<_>>()?,
+            lora: self.lora.iter().map(|text| lora::Request::parse(&at_home(text))).collect::<Result<_>>()?,
         })
     }
 }

@@ -1,0 +1,68 @@
+//! How values of options are read where clap's own parsers would take less, or too much.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use clap::builder::{
+    PathBufValueParser, PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser,
+};
+use clap::{Arg, Command, Error};
+
+use crate::locate::Caches;
+use crate::recipe::meant;
+
+/// One of some names; what other programs call them is refused with the name here.
+#[derive(Clone, Debug)]
+pub(in crate::cli) struct Names(pub(in crate::cli) Vec<&'static str>);
+
+impl TypedValueParser for Names {
+    type Value = String;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, Error> {
+        let trimmed = value.to_str().map(str::trim); // "F16, Q8_0"
+        let value = trimmed.map_or(value, OsStr::new);
+        if let Some(meant) = trimmed.and_then(|name| meant(name, &self.0)) {
+            let refuse = move |_| Err::<String, _>(format!("did you mean {meant}?"));
+            return StringValueParser::new().try_map(refuse).parse_ref(command, arg, value);
+        }
+        PossibleValuesParser::new(self.0.iter().copied()).parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().copied().map(PossibleValue::new)))
+    }
+}
+
+/// A file or folder that is read.
+pub(in crate::cli) fn read() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|path| at_home(path.as_os_str()).into())
+}
+
+/// A file or folder that is written.
+pub(in crate::cli) fn written() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.to_str() {
+        Some("-") => {
+            Err("found stdout, expected a name: it is given to what is whole on the disk (`./-` is a file)")
+        }
+        _ => Ok(PathBuf::from(at_home(path.as_os_str()))),
+    })
+}
+
+/// `--output`: in its name, what llama.cpp's converter takes in the place of `{type}` is not.
+pub(in crate::cli) fn output() -> impl TypedValueParser<Value = PathBuf> {
+    written().try_map(|path| {
+        let name = path.to_string_lossy().to_lowercase();
+        match ["{ftype}", "{outtype}", "{}"].iter().find(|other| name.contains(**other)) {
+            Some(other) => Err(format!("found {other}, expected {{type}} in its place")),
+            None => Ok(path),
+        }
+    })
+}
+
+/// A shell leaves the `~` of `--option=~/...` alone.
+pub(in crate::cli) fn at_home(text: &OsStr) -> OsString {
+    let path = Path::new(text);
+    let literal = path.starts_with("~") && Path::new("~").exists();
+    let expanded = Caches::of_user().expand(path).filter(|_| !literal);
+    expanded.map_or_else(|| text.to_owned(), PathBuf::into_os_string)
+}

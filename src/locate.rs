@@ -1,0 +1,121 @@
+//! MODEL as the user names it -> the checkpoint's folder: a folder, a download cache's, or a model's name on a hub.
+//!
+//! Only what is on this machine is looked at. Whatever a name was taken for is told, and what can only be something
+//! else than a checkpoint is refused with what to type instead.
+
+mod cache;
+mod folder;
+mod name;
+mod unfinished;
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::input;
+pub use cache::Caches;
+use name::Name;
+
+/// Where a model is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Located {
+    /// The checkpoint's folder.
+    pub folder: PathBuf,
+    /// What it was taken from, when it is not the folder as the user wrote it.
+    pub how: Option<String>,
+    /// Why its download looks unfinished.
+    pub unfinished: Option<String>,
+}
+
+impl Located {
+    /// Adds to an error on one of its files that the download is unfinished.
+    pub fn explain(&self, error: Error) -> Error {
+        match (error, &self.unfinished) {
+            (Error::Input { file, item, problem }, Some(unfinished)) if file.starts_with(&self.folder) => {
+                Error::Input { file, item, problem: format!("{problem}; {unfinished}") }
+            }
+            (error, _) => error,
+        }
+    }
+}
+
+/// Finds the folder of MODEL: one that is there goes before a name on a hub.
+///
+/// # Errors
+/// When there is none, there are several, or what is there can be no checkpoint.
+pub fn find(model: &Path, caches: &Caches) -> Result<Located> {
+    if is_there(model) {
+        return existing(model);
+    }
+    if let Some(expanded) = caches.expand(model) {
+        return match is_there(&expanded) {
+            true => existing(&expanded).map(|found| Located {
+                how: found.how.or_else(|| Some(format!("{}, by ~", expanded.display()))),
+                ..found
+            }),
+            false => Err(missing(&expanded, caches)),
+        };
+    }
+    let Some(name) = Name::parse(model) else { return Err(missing(model, caches)) };
+    match caches.find(&name)? {
+        Some(found) => Ok(found),
+        // The beginning of a path that is there was meant as one.
+        None if model.parent().is_some_and(Path::is_dir) => Err(missing(model, caches)),
+        None => Err(not_downloaded(model, &name, caches)),
+    }
+}
+
+/// What may not be looked at is there: opening it says why not.
+fn is_there(path: &Path) -> bool {
+    path.is_symlink() || !matches!(path.try_exists(), Ok(false))
+}
+
+fn existing(model: &Path) -> Result<Located> {
+    if let Some(error) = input::dangling(model) {
+        return Err(error);
+    }
+    if !model.is_dir() {
+        return Err(folder::of_file(model)?);
+    }
+    match cache::repository(model) {
+        Some(repository) => {
+            let snapshot = cache::snapshot(&repository, None)?;
+            let (folder, from) = snapshot.ok_or_else(|| unfinished::nothing(&repository))?;
+            let how = Some(format!("{}, by {from} of the download cache", folder.display()));
+            folder::check(&folder)?;
+            Ok(Located { unfinished: unfinished::in_cache(&repository, &folder), how, folder })
+        }
+        None => {
+            folder::check(model)?;
+            Ok(Located { folder: model.to_owned(), how: None, unfinished: unfinished::of_folder(model) })
+        }
+    }
+}
+
+/// A path to nothing.
+fn missing(path: &Path, caches: &Caches) -> Error {
+    let mut problem = "no such folder, expected one with a ChatGLM checkpoint".to_owned();
+    let last = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if let Some(sibling) = folder::sibling(path) {
+        problem += &format!(": did you mean {}?", sibling.display());
+    } else if let Some(there) = caches.similar("", &last) {
+        problem += &format!(": did you mean {there}, which is downloaded?");
+    } else if let Some(name) = Name::of_family(&last) {
+        problem += &format!(": download it with {}", name.commands());
+    } else {
+        problem += ", or the name of a downloaded model, ORG/NAME or ORG/NAME@REVISION";
+    }
+    Error::input(path, "", problem)
+}
+
+/// A name that no cache has.
+fn not_downloaded(model: &Path, name: &Name, caches: &Caches) -> Error {
+    let mut problem = format!("no such folder, and no such download: fetch it with {}", name.commands());
+    if let Some(there) = caches.similar(&name.org, &name.name) {
+        problem += &format!(", or did you mean {there}, which is there?");
+    }
+    Error::input(model, "", problem + &caches.searched())
+}
+
+#[cfg(test)]
+#[path = "locate/tests.rs"]
+mod tests;

@@ -1,0 +1,178 @@
+//! What else than a checkpoint's folder a user may have in hand, and what to type then.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::error::{Error, Result, shortened};
+use crate::input::{self, read_capped};
+
+/// Entries of a folder that are looked at, in no order: a checkpoint has a few dozen.
+const MOST_ENTRIES: usize = 4096;
+/// Models that are named in an error.
+const MOST_NAMED: usize = 5;
+/// An adapter's config has 1 kB.
+const LARGEST_CONFIG: u64 = 1 << 20;
+
+/// The names in a folder, sorted; none when it cannot be read.
+pub(super) fn names(folder: &Path) -> Vec<String> {
+    let entries = folder.read_dir().into_iter().flatten().flatten().take(MOST_ENTRIES);
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+/// Refuses a folder that can only be something else.
+///
+/// # Errors
+/// When it is an adapter's, has only GGUF files, an archive, or other folders with models.
+pub(super) fn check(folder: &Path) -> Result<()> {
+    let names = names(folder);
+    let has = |name: &str| names.iter().any(|known| known == name);
+    if names.iter().any(|name| is_weights(name)) {
+        return Ok(());
+    }
+    if has("adapter_config.json") {
+        let expected = format!(
+            "a model: give its base, and it as an adapter: glm2llama convert {} --lora {}",
+            base(folder),
+            folder.display()
+        );
+        return Err(Error::mismatch(folder, "", "an adapter", expected));
+    }
+    if let Some(gguf) = names.iter().find(|name| name.to_ascii_lowercase().ends_with(".gguf")) {
+        return Err(gguf_found(folder, "only GGUF files", &folder.join(gguf)));
+    }
+    if has("config.json") {
+        return Ok(());
+    }
+    let models = models_below(folder, 2);
+    match models.as_slice() {
+        [] => match names.iter().find_map(|name| Some((name, archive(name, &[])?))) {
+            Some((name, kind)) => Err(archived(&folder.join(name), kind)),
+            // A folder that may not be read has no names either; reading its config says why.
+            None if names.is_empty() && folder.read_dir().is_ok() => {
+                Err(Error::mismatch(folder, "", "an empty folder", "one with a ChatGLM checkpoint"))
+            }
+            None => Ok(()), // config.json is missed where it is read
+        },
+        [one] => {
+            let expected = format!("that folder itself: {}", one.display());
+            Err(Error::mismatch(folder, "", "a folder with a model's folder in it", expected))
+        }
+        several => {
+            let shown: Vec<String> =
+                several.iter().take(MOST_NAMED).map(|model| model.display().to_string()).collect();
+            let more = if several.len() > MOST_NAMED { " and others" } else { "" };
+            let found = format!("a folder of {} models", several.len());
+            Err(Error::mismatch(folder, "", found, format!("one of them: {}{more}", shown.join(", "))))
+        }
+    }
+}
+
+/// The error on a file in the place of a folder.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn of_file(file: &Path) -> Result<Error> {
+    let head = input::read_head(file, 512)?.unwrap_or_default();
+    let name = file.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    if head.starts_with(b"GGUF") || name.ends_with(".gguf") {
+        return Ok(gguf_found(file, "a GGUF file", file));
+    }
+    let own = [".json", ".model", ".py", ".jinja"].iter().any(|end| name.ends_with(end));
+    if is_tensors(&name) || own {
+        let found = if own { "a file of a model" } else { "a file of weights" };
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let expected = format!("the folder that it is in: {}", folder.display());
+        return Ok(Error::mismatch(file, "", found, expected));
+    }
+    Ok(match archive(&name, &head) {
+        Some(kind) => archived(file, kind),
+        None => Error::mismatch(file, "", "a file", "the folder of a ChatGLM checkpoint"),
+    })
+}
+
+/// A folder beside one that is not there, whose name is almost the same.
+pub(super) fn sibling(path: &Path) -> Option<PathBuf> {
+    let wanted = path.file_name()?.to_str()?.to_lowercase();
+    let above = path.parent()?;
+    let here = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+    let near = names(here)
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&name.to_lowercase(), &wanted), name));
+    let most = wanted.chars().count().min(8) / 4; // two slips in a name of eight letters
+    let (_, name) = near.filter(|(far, name)| *far <= most && here.join(name).is_dir()).min()?;
+    Some(above.join(name))
+}
+
+fn gguf_found(at: &Path, found: &str, gguf: &Path) -> Error {
+    let expected = format!(
+        "the folder of the original checkpoint: glm2llama inspect {} shows what it holds",
+        gguf.display()
+    );
+    Error::mismatch(at, "", found, expected)
+}
+
+fn archived(file: &Path, (kind, command): (&str, &str)) -> Error {
+    let expected = format!("a folder: unpack it with `{command} {}` and give the folder", file.display());
+    Error::mismatch(file, "", kind, expected)
+}
+
+/// What kind of archive it is by its first bytes, or by its name, and what unpacks it.
+fn archive(name: &str, head: &[u8]) -> Option<(&'static str, &'static str)> {
+    const KINDS: [(&[u8], &[&str], &str, &str); 8] = [
+        (b"PK\x03\x04", &[".zip"], "a zip archive", "unzip"),
+        (b"7z\xbc\xaf\x27\x1c", &[".7z"], "a 7z archive", "7z x"),
+        (b"Rar!", &[".rar"], "a rar archive", "unrar x"),
+        (b"\x1f\x8b", &[".tar.gz", ".tgz"], "a tar archive", "tar -xf"),
+        (b"\xfd7zXZ\0", &[".tar.xz", ".txz"], "a tar archive", "tar -xf"),
+        (b"\x28\xb5\x2f\xfd", &[".tar.zst"], "a tar archive", "tar -xf"),
+        (b"BZh", &[".tar.bz2"], "a tar archive", "tar -xf"),
+        (b"", &[".tar"], "a tar archive", "tar -xf"),
+    ];
+    let tar = head.get(257..262) == Some(b"ustar");
+    let fits = |(magic, ends, ..): &&(&[u8], &[&str], &str, &str)| {
+        (!magic.is_empty() && head.starts_with(magic))
+            || ends.iter().any(|end| name.to_ascii_lowercase().ends_with(end))
+            || (magic.is_empty() && tar)
+    };
+    KINDS.iter().find(fits).map(|&(_, _, kind, command)| (kind, command))
+}
+
+/// A file that PyTorch or safetensors wrote.
+fn is_tensors(name: &str) -> bool {
+    [".safetensors", ".bin", ".pt", ".pth", ".ckpt"].iter().any(|end| name.ends_with(end))
+}
+
+/// The weights of a model or their index, and not those of an adapter, or what trainers keep beside them.
+fn is_weights(name: &str) -> bool {
+    const OTHERS: [&str; 5] = ["adapter_", "training_args", "optimizer", "scheduler", "rng_state"];
+    let index = name.ends_with(".index.json");
+    (is_tensors(name) || index) && !OTHERS.iter().any(|other| name.starts_with(other))
+}
+
+/// The model that an adapter says it is for, or the word for any.
+fn base(folder: &Path) -> String {
+    let read = read_capped(&folder.join("adapter_config.json"), LARGEST_CONFIG).ok().flatten();
+    let config: Option<Value> = read.and_then(|text| serde_json::from_slice(&text).ok());
+    let base = config.as_ref().and_then(|config| config.get("base_model_name_or_path")?.as_str());
+    base.filter(|base| !base.is_empty()).map_or_else(|| "BASE".to_owned(), |base| shortened(base, 100))
+}
+
+/// Models in a folder, and in the folders in it.
+fn models_below(folder: &Path, levels: usize) -> Vec<PathBuf> {
+    let below = names(folder).into_iter().filter(|name| !name.starts_with('.')).map(|name| folder.join(name));
+    let mut models = Vec::new();
+    for folder in below.filter(|folder| folder.is_dir()) {
+        if folder.join("config.json").is_file() || super::cache::repository(&folder).is_some() {
+            models.push(folder);
+        } else if levels > 1 {
+            models.extend(models_below(&folder, levels - 1));
+        }
+        if models.len() > MOST_NAMED {
+            break;
+        }
+    }
+    models
+}

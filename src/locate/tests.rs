@@ -1,0 +1,379 @@
+//! Every layout that a download may have, made in a temporary home.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::{Caches, Located, find};
+
+const COMMIT: &str = "e46a13ad0123456789abcdef0123456789abcdef";
+const OLDER: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A home with its caches, and what the environment says besides.
+struct Home {
+    folder: tempfile::TempDir,
+    variables: BTreeMap<&'static str, PathBuf>,
+}
+
+impl Home {
+    fn new() -> Home {
+        Home { folder: tempfile::tempdir().unwrap(), variables: BTreeMap::new() }
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    fn set(&mut self, name: &'static str, below: &str) {
+        self.variables.insert(name, self.path(below));
+    }
+
+    /// A folder that passes for a model's.
+    fn model(&self, below: &str) -> PathBuf {
+        let folder = self.path(below);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("config.json"), "{}").unwrap();
+        fs::write(folder.join("model.safetensors"), "").unwrap();
+        folder
+    }
+
+    /// A snapshot in an entry of a cache of Hugging Face, its files links as that program makes them.
+    fn snapshot(&self, entry: &str, commit: &str) -> PathBuf {
+        let (entry, folder) = (self.path(entry), self.path(entry).join("snapshots").join(commit));
+        fs::create_dir_all(&folder).unwrap();
+        fs::create_dir_all(entry.join("blobs")).unwrap();
+        for name in ["config.json", "model.safetensors"] {
+            fs::write(entry.join("blobs").join(format!("{commit}-{name}")), "").unwrap();
+            symlink(format!("../../blobs/{commit}-{name}"), folder.join(name)).unwrap();
+        }
+        folder
+    }
+
+    fn refer(&self, entry: &str, name: &str, commit: &str) {
+        let file = self.path(entry).join("refs").join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, commit).unwrap();
+    }
+
+    fn caches(&self) -> Caches {
+        Caches::new(&|name| match name {
+            "HOME" => Some(self.folder.path().into()),
+            _ => self.variables.get(name).map(OsString::from),
+        })
+    }
+
+    fn find(&self, model: &str) -> Result<Located, String> {
+        find(Path::new(model), &self.caches()).map_err(|error| error.to_string())
+    }
+
+    #[track_caller]
+    fn finds(&self, model: &str, folder: &Path) -> String {
+        let found = self.find(model).unwrap();
+        assert_eq!(found.folder, folder, "{model}");
+        assert_eq!(found.unfinished, None, "{model}");
+        found.how.unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn refuses(&self, model: &str, parts: &[&str]) {
+        let error = self.find(model).unwrap_err();
+        for part in parts {
+            assert!(error.contains(part), "{error}\nwithout: {part}");
+        }
+    }
+}
+
+const HUB: &str = ".cache/huggingface/hub";
+const ENTRY: &str = ".cache/huggingface/hub/models--zai-org--chatglm3-6b";
+const NAME: &str = "zai-org/chatglm3-6b";
+
+#[test]
+fn the_cache_of_hugging_face_is_where_its_program_looks() {
+    let mut home = Home::new();
+    let entry = "/models--zai-org--chatglm3-6b";
+    for (variable, value, root) in [
+        ("", "", HUB),
+        ("XDG_CACHE_HOME", "xdg", "xdg/huggingface/hub"),
+        ("HF_HOME", "hf", "hf/hub"),
+        ("HUGGINGFACE_HUB_CACHE", "old", "old"),
+        ("HF_HUB_CACHE", "new", "new"),
+    ] {
+        if !variable.is_empty() {
+            home.set(variable, value); // each goes before those above it
+        }
+        let expected = home.snapshot(&format!("{root}{entry}"), COMMIT);
+        home.refer(&format!("{root}{entry}"), "main", COMMIT);
+        let how = home.finds(NAME, &expected);
+        assert_eq!(how, format!("{}, by refs/main of the Hugging Face cache", expected.display()));
+    }
+    home.variables.insert("HF_HUB_CACHE", "~/new".into());
+    home.finds(NAME, &home.path("new/models--zai-org--chatglm3-6b/snapshots").join(COMMIT));
+    home.variables.insert("HF_HUB_CACHE", "".into());
+    home.finds(NAME, &home.path("old/models--zai-org--chatglm3-6b/snapshots").join(COMMIT));
+}
+
+#[test]
+fn a_revision_is_a_reference_or_a_commit() {
+    let home = Home::new();
+    let (older, newer) = (home.snapshot(ENTRY, OLDER), home.snapshot(ENTRY, COMMIT));
+    home.refuses(NAME, &["found 2 snapshots and no refs/main", "snapshots/0123456789", "snapshots/e46a13ad"]);
+    home.refer(ENTRY, "main", COMMIT);
+    home.refer(ENTRY, "v1.0", OLDER);
+    home.refer(ENTRY, "refs/pr/1", OLDER);
+    home.finds(NAME, &newer);
+    for (revision, expected) in [
+        ("main", &newer),
+        ("v1.0", &older),
+        ("refs/pr/1", &older),
+        (COMMIT, &newer),
+        (OLDER, &older),
+        ("e46a", &newer),
+        ("0", &older),
+    ] {
+        home.finds(&format!("{NAME}@{revision}"), expected);
+    }
+    home.snapshot(ENTRY, "0123ffff");
+    home.refuses(&format!("{NAME}@0123"), &["found 2 snapshots that begin with 0123", "snapshots/0123ffff"]);
+    let missing = format!("{NAME}@v2");
+    home.refuses(
+        &missing,
+        &["found no revision v2", "`hf download zai-org/chatglm3-6b --local-dir chatglm3-6b --revision v2`"],
+    );
+    home.refer(ENTRY, "main", "ffff");
+    home.refuses(
+        NAME,
+        &["refs/main, which names snapshots/ffff", "`hf download zai-org/chatglm3-6b` resumes it"],
+    );
+    home.refer(ENTRY, "main", "../../..");
+    home.refuses(NAME, &["refs/main: found no name of a commit"]);
+}
+
+#[test]
+fn the_entry_of_a_cache_stands_for_what_its_main_reference_names() {
+    let home = Home::new();
+    home.snapshot("copied", OLDER);
+    let expected = home.snapshot("copied", COMMIT);
+    home.refer("copied", "main", &format!("{COMMIT}\n"));
+    for folder in ["copied", "copied/snapshots"] {
+        let how = home.finds(home.path(folder).to_str().unwrap(), &expected);
+        assert!(how.ends_with(", by refs/main of the download cache"), "{how}");
+    }
+    assert_eq!(home.finds(expected.to_str().unwrap(), &expected), "");
+    let only = home.snapshot("models--a--b", OLDER);
+    let how = home.finds(home.path("models--a--b").to_str().unwrap(), &only);
+    assert!(how.ends_with(", by the only snapshot of the download cache"), "{how}");
+}
+
+#[test]
+fn model_scopes_layouts_of_all_ages() {
+    for layout in [
+        "hub/models/ZhipuAI/chatglm3-6b",
+        "hub/ZhipuAI/chatglm3-6b",
+        "models/ZhipuAI/chatglm3-6b",
+        "models/ZhipuAI--chatglm3-6b/snapshots/master",
+    ] {
+        for variable in [false, true] {
+            let mut home = Home::new();
+            let root = if variable { "own" } else { ".cache/modelscope" };
+            if variable {
+                home.set("MODELSCOPE_CACHE", root);
+            }
+            let expected = home.model(&format!("{root}/{layout}"));
+            let how = home.finds("ZhipuAI/chatglm3-6b", &expected);
+            assert!(how.ends_with(" of ModelScope's cache"), "{how}");
+            let how = home.finds(NAME, &expected);
+            assert!(how.ends_with("; ZhipuAI/chatglm3-6b is the same publisher's"), "{how}");
+        }
+    }
+}
+
+#[test]
+fn dots_in_a_name_are_underscores_in_model_scopes_cache() {
+    let home = Home::new();
+    let expected = home.model(".cache/modelscope/hub/models/me/tune-v1___5");
+    home.finds("me/tune-v1.5", &expected);
+    let link = home.path(".cache/modelscope/hub/models/me/tune-v1.5");
+    symlink("tune-v1___5", &link).unwrap();
+    home.finds("me/tune-v1.5", &link);
+    let other = home.model(".cache/modelscope/models/me--b___c/snapshots/v2");
+    home.finds("me/b.c", &other);
+    home.finds("me/b.c@v2", &other);
+    home.refuses("me/b.c@v3", &["found no revision v3", "snapshots/v2"]);
+}
+
+#[test]
+fn a_revision_of_model_scopes_older_layouts_is_in_a_file() {
+    let home = Home::new();
+    let expected = home.model(".cache/modelscope/hub/models/me/m");
+    home.refuses("me/m@v1", &["found no revision v1"]);
+    fs::write(expected.join(".mv"), "Revision:v1,CreatedAt:1699000000").unwrap();
+    home.finds("me/m@v1", &expected);
+    home.refuses("me/m@v", &["found no revision v"]);
+}
+
+#[test]
+fn the_publishers_names_find_each_other_and_the_one_given_goes_first() {
+    let home = Home::new();
+    let former = home.snapshot(&format!("{HUB}/models--THUDM--chatglm3-6b"), OLDER);
+    let how = home.finds(NAME, &former);
+    assert!(how.ends_with("Hugging Face cache; THUDM/chatglm3-6b is the same publisher's"), "{how}");
+    let scope = home.model(".cache/modelscope/hub/models/ZhipuAI/chatglm3-6b");
+    home.finds("ZhipuAI/chatglm3-6b", &scope);
+    let now = home.snapshot(ENTRY, COMMIT);
+    home.finds(NAME, &now);
+    home.finds("THUDM/chatglm3-6b", &former);
+    home.finds(&format!("THUDM/chatglm3-6b@{COMMIT}"), &now);
+    home.refuses(
+        "other/chatglm3-6b",
+        &["other/chatglm3-6b: no such folder", "did you mean", "/chatglm3-6b, which is there?"],
+    );
+}
+
+#[test]
+fn what_is_not_downloaded_is_told_how_to() {
+    let home = Home::new();
+    let commands = "`hf download zai-org/chatglm3-6b --local-dir chatglm3-6b` or \
+        `modelscope download --model ZhipuAI/chatglm3-6b --local_dir chatglm3-6b`";
+    home.refuses(NAME, &["zai-org/chatglm3-6b: no such folder, and no such download", commands, HUB]);
+    home.refuses(
+        "chatglm3-6b",
+        &["chatglm3-6b: no such folder, expected one with a ChatGLM checkpoint", commands],
+    );
+    home.refuses("my-model", &["my-model: no such folder", "ORG/NAME or ORG/NAME@REVISION"]);
+    home.refuses(
+        "me/m",
+        &["`hf download me/m --local-dir m`", "`modelscope download --model me/m --local_dir m`"],
+    );
+    home.snapshot(ENTRY, COMMIT);
+    for near in ["zai-org/ChatGLM3-6B", "zai-org/chatglm3-6", "zaiorg/chatglm3-6b", "chatglm3-6b"] {
+        home.refuses(near, &["did you mean zai-org/chatglm3-6b, which is "]);
+    }
+    let path = home.path("models");
+    fs::create_dir_all(path.join("chatglm3-6b-32k")).unwrap();
+    let typo = path.join("chatglm3-6b-23k");
+    home.refuses(typo.to_str().unwrap(), &["no such folder", "did you mean", "models/chatglm3-6b-32k?"]);
+}
+
+#[test]
+fn a_tilde_that_the_shell_left_alone() {
+    let home = Home::new();
+    let expected = home.model("models/m");
+    let how = home.finds("~/models/m", &expected);
+    assert_eq!(how, format!("{}, by ~", expected.display()));
+    home.refuses("~/models/n", &[&format!("{}: no such folder", home.path("models/n").display())]);
+    let entry = home.snapshot(ENTRY, COMMIT);
+    home.finds(&format!("~/{ENTRY}"), &entry);
+}
+
+#[test]
+fn unfinished_downloads_are_told() {
+    let home = Home::new();
+    let folder = home.snapshot(ENTRY, COMMIT);
+    let unfinished = |model: &str| home.find(model).unwrap().unfinished.unwrap();
+    let blob = home.path(ENTRY).join("blobs/385a.0a1b2c3d.incomplete");
+    fs::write(&blob, "").unwrap();
+    for model in [NAME, home.path(ENTRY).to_str().unwrap(), folder.to_str().unwrap()] {
+        let expected = "the download is unfinished (blobs/385a.0a1b2c3d.incomplete): \
+            `hf download zai-org/chatglm3-6b` resumes it";
+        assert_eq!(unfinished(model), expected);
+    }
+    fs::remove_file(home.path(ENTRY).join(format!("blobs/{COMMIT}-model.safetensors"))).unwrap();
+    assert!(unfinished(NAME).contains("(model.safetensors is a link to nothing)"));
+    fs::remove_dir_all(home.path(ENTRY).join("snapshots")).unwrap();
+    home.refuses(
+        NAME,
+        &["found an unfinished download (blobs/385a", "`hf download zai-org/chatglm3-6b` resumes it"],
+    );
+    fs::remove_file(blob).unwrap();
+    home.refuses(NAME, &["found a download cache without a snapshot"]);
+
+    let local = home.model("local");
+    fs::create_dir_all(local.join(".cache/huggingface/download")).unwrap();
+    fs::write(local.join(".cache/huggingface/download/x.385a.incomplete"), "").unwrap();
+    assert!(unfinished(local.to_str().unwrap()).contains("(download/x.385a.incomplete)"));
+
+    fs::create_dir_all(home.path(".cache/modelscope/hub/models/._____temp/me/m")).unwrap();
+    home.refuses("me/m", &["no such download"]);
+    fs::write(home.path(".cache/modelscope/hub/models/._____temp/me/m/config.json"), "").unwrap();
+    home.refuses("me/m", &["found an unfinished download", "`modelscope download --model me/m` resumes it"]);
+}
+
+#[test]
+fn an_error_on_a_file_of_an_unfinished_download_says_so() {
+    let home = Home::new();
+    home.snapshot(ENTRY, COMMIT);
+    fs::write(home.path(ENTRY).join("blobs/385a.incomplete"), "").unwrap();
+    let found = home.find(NAME).unwrap();
+    let error = found.explain(crate::error::Error::input(&found.folder.join("a"), "", "no such file"));
+    assert!(
+        error.to_string().contains("a: no such file; the download is unfinished (blobs/385a.incomplete)")
+    );
+    let other = found.explain(crate::error::Error::input(Path::new("out"), "", "exists"));
+    assert_eq!(other.to_string(), "out: exists");
+}
+
+#[test]
+fn what_is_no_model_is_named() {
+    let home = Home::new();
+    let folder = |name: &str, files: &[(&str, &str)]| {
+        fs::create_dir_all(home.path(name)).unwrap();
+        files.iter().for_each(|(file, text)| fs::write(home.path(name).join(file), text).unwrap());
+        home.path(name).to_str().unwrap().to_owned()
+    };
+    let path =
+        folder("adapter", &[("adapter_config.json", r#"{"base_model_name_or_path": "THUDM/chatglm3-6b"}"#)]);
+    home.refuses(&path, &["found an adapter", &format!("glm2llama convert THUDM/chatglm3-6b --lora {path}")]);
+    let path =
+        folder("trained", &[("adapter_config.json", "{"), ("adapter_model.bin", ""), ("config.json", "{}")]);
+    home.refuses(&path, &[&format!("glm2llama convert BASE --lora {path}")]);
+    let path = folder("gguf", &[("m-Q4_K_M.gguf", "GGUF"), ("config.json", "{}")]);
+    home.refuses(&path, &["found only GGUF files", &format!("glm2llama inspect {path}/m-Q4_K_M.gguf")]);
+    let path = folder("empty", &[]);
+    home.refuses(&path, &["found an empty folder"]);
+    let path = folder("zipped", &[("m.zip", "PK\x03\x04")]);
+    home.refuses(&path, &["m.zip: found a zip archive", &format!("`unzip {path}/m.zip`")]);
+    let path = folder("unknown", &[("README.md", "")]);
+    assert_eq!(home.find(&path).unwrap().folder, Path::new(&path));
+
+    home.model("unzipped/m");
+    home.refuses(home.path("unzipped").to_str().unwrap(), &["a model's folder in it", "unzipped/m"]);
+    home.model("several/a");
+    home.model("several/org/b");
+    home.refuses(
+        home.path("several").to_str().unwrap(),
+        &["found a folder of 2 models", "several/a,", "several/org/b"],
+    );
+    home.snapshot(ENTRY, COMMIT);
+    home.refuses(home.path(HUB).to_str().unwrap(), &["that folder itself", ENTRY]);
+}
+
+#[test]
+fn files_in_the_place_of_a_folder() {
+    let home = Home::new();
+    let tar = [&[0; 257][..], b"ustar", &[0; 250]].concat();
+    for (name, bytes, expected) in [
+        (
+            "m.gguf",
+            &b"GGUF"[..],
+            "found a GGUF file, expected the folder of the original checkpoint: glm2llama inspect",
+        ),
+        ("m", b"GGUF\x03", "found a GGUF file"),
+        ("m.zip", b"PK\x03\x04", "found a zip archive, expected a folder: unpack it with `unzip "),
+        ("download", b"PK\x03\x04", "found a zip archive"),
+        ("m.tar", &tar, "found a tar archive, expected a folder: unpack it with `tar -xf "),
+        ("m.tar.gz", b"\x1f\x8b\x08", "found a tar archive"),
+        ("m.7z", b"7z\xbc\xaf\x27\x1c", "found a 7z archive"),
+        ("model.safetensors", b"", "found a file of weights, expected the folder that it is in: "),
+        ("pytorch_model.bin", b"PK\x03\x04", "found a file of weights"),
+        ("config.json", b"{}", "found a file of a model, expected the folder that it is in: "),
+        ("notes.txt", b"", "found a file, expected the folder of a ChatGLM checkpoint"),
+    ] {
+        let path = home.path(name);
+        fs::write(&path, bytes).unwrap();
+        home.refuses(path.to_str().unwrap(), &[&format!("{}: {expected}", path.display())]);
+    }
+    symlink("nowhere", home.path("link")).unwrap();
+    home.refuses(home.path("link").to_str().unwrap(), &["found a link to nowhere, which is not there"]);
+}

@@ -1,0 +1,68 @@
+//! What the hubs' programs leave behind when a download was broken off.
+
+use std::path::{Path, PathBuf};
+
+use super::folder::names;
+use super::name::Name;
+use crate::error::Error;
+
+/// Of a snapshot in an entry of a cache.
+pub(super) fn in_cache(repository: &Path, snapshot: &Path) -> Option<String> {
+    let lost = names(snapshot).into_iter().find(|name| {
+        let file = snapshot.join(name);
+        file.is_symlink() && matches!(file.try_exists(), Ok(false))
+    });
+    let why = match lost {
+        Some(lost) => format!("{lost} is a link to nothing"),
+        None => parts(&repository.join("blobs")).or_else(|| parts(snapshot))?,
+    };
+    Some(format!("the download is unfinished ({why}): {}", again(repository)))
+}
+
+/// Of a folder that files were downloaded into, or of a snapshot.
+pub(super) fn of_folder(folder: &Path) -> Option<String> {
+    let whole = folder.canonicalize().ok()?;
+    if whole.parent().and_then(Path::file_name).is_some_and(|name| name == "snapshots") {
+        return in_cache(whole.parent()?.parent()?, folder);
+    }
+    let why = parts(&folder.join(".cache/huggingface/download")).or_else(|| parts(folder))?;
+    Some(format!("the download is unfinished ({why}): run its command again, which resumes it"))
+}
+
+/// An entry without a snapshot.
+pub(super) fn nothing(repository: &Path) -> Error {
+    let found = match parts(&repository.join("blobs")) {
+        Some(parts) => format!("an unfinished download ({parts})"),
+        None => "a download cache without a snapshot".to_owned(),
+    };
+    Error::mismatch(repository, "", found, format!("a whole one: {}", again(repository)))
+}
+
+/// What ModelScope's program has not moved into its place yet.
+pub(super) fn temporary(folder: &Path, name: &Name) -> Error {
+    let expected = format!("a whole one: `modelscope download --model {}` resumes it", name.path());
+    Error::mismatch(folder, "", "an unfinished download", expected)
+}
+
+/// What goes on with a download, as far as the entry's name tells its command.
+pub(super) fn again(repository: &Path) -> String {
+    let name = repository.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    match name.strip_prefix("models--").and_then(|name| name.split_once("--")) {
+        Some((org, name)) => format!("`hf download {org}/{name}` resumes it"),
+        None => "run its command again, which resumes it".to_owned(),
+    }
+}
+
+/// Names the first of the files in a folder that are not whole.
+fn parts(folder: &Path) -> Option<String> {
+    let parts: Vec<PathBuf> = names(folder)
+        .into_iter()
+        .filter(|name| name.ends_with(".incomplete"))
+        .map(|name| Path::new(folder.file_name().unwrap_or_default()).join(name))
+        .collect();
+    let first = parts.first()?.display();
+    match parts.len() {
+        1 => Some(format!("{first}")),
+        count => Some(format!("{first} and {} more", count - 1)),
+    }
+}
