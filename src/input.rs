@@ -29,7 +29,7 @@ pub(crate) fn open(path: &Path) -> Result<File> {
 pub(crate) fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
     let Some(mut bytes) = read_head(path, max + 1)? else { return Ok(None) }; // one more to see the end
     if bytes.len() as u64 > max {
-        return Err(Error::mismatch(path, "", format!("over {max} bytes"), "a small file"));
+        return Err(Error::mismatch(path, "", format!("over {max} bytes"), "no more of such a file"));
     }
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(lfs_pointer(path));

@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use crate::model::Model;
-use crate::tokenizer::Vocabulary;
 
 /// The key that tells an export from any other Llama's folder; transformers passes over it.
 pub(super) const MARK: &str = "glm2llama";
@@ -82,7 +81,7 @@ impl Config {
             tie_word_embeddings: c.tie_word_embeddings,
             use_cache: true,
             bos_token_id: vocabulary.bos,
-            eos_token_id: ends(vocabulary),
+            eos_token_id: vocabulary.ends.clone(),
             pad_token_id: vocabulary.pad,
             torch_dtype,
         }
@@ -106,7 +105,7 @@ impl GenerationConfig {
         let (vocabulary, sampling) = (&model.tokenizer.vocabulary, model.tokenizer.sampling);
         GenerationConfig {
             bos_token_id: vocabulary.bos,
-            eos_token_id: ends(vocabulary),
+            eos_token_id: vocabulary.ends.clone(),
             pad_token_id: vocabulary.pad,
             // transformers refuses to sample at temperature 0, and warns of one that goes unused.
             do_sample: sampling.temperature > 0.0,
@@ -115,11 +114,4 @@ impl GenerationConfig {
             max_length: model.config.seq_length,
         }
     }
-}
-
-/// The tokens that end a text.
-fn ends(vocabulary: &Vocabulary) -> Vec<u32> {
-    let mut ends: Vec<u32> = [vocabulary.eos, vocabulary.eot, vocabulary.eom].into_iter().flatten().collect();
-    ends.dedup();
-    ends
 }

@@ -9,10 +9,12 @@ use crate::error::{Error, Result};
 use crate::request::Request;
 
 /// What a conversion reads of a model's folder besides weights, where it is there.
-const MODEL_FILES: [&str; 11] = [
+const MODEL_FILES: [&str; 13] = [
     "config.json",
     "generation_config.json",
     "tokenizer_config.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
     "tokenizer.model",
     "tokenizer.json",
     "chat_template.jinja",

@@ -1,12 +1,15 @@
 //! The small files beside the weights that say something about the tokenizer. Reads them; decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
+use super::added::{self, AddedToken, AddedTokens};
+use super::bounded::List;
 use crate::error::{Error, Result};
-use crate::input::{self, kind, read_capped};
+use crate::input::{self, read_capped};
 
 /// The real vocabularies have 1 and 2.6 MB; in memory, one takes up to 20 times its bytes.
 const LARGEST_MODEL: u64 = 4 << 20;
@@ -14,6 +17,10 @@ const LARGEST_MODEL: u64 = 4 << 20;
 const LARGEST_JSON: u64 = 24 << 20;
 /// Configurations and the authors' Python file have a few kB; parsed, JSON takes up to 16 times its bytes.
 const LARGEST_TEXT: u64 = 1 << 20;
+/// `glm-4-voice` has 16,402 added tokens in 3.2 MB. Of these files only what is used is built in memory.
+const LARGEST_TOKENS: u64 = 4 << 20;
+/// Chat templates of one model.
+const MOST_TEMPLATES: usize = 64;
 
 /// What a model's folder holds on its tokenizer.
 #[derive(Clone, Debug, Default)]
@@ -24,8 +31,12 @@ pub(super) struct Files {
     pub model: Vec<u8>,
     /// `tokenizer_config.json`, empty when absent.
     pub config: TokenizerConfig,
+    /// Tokens that are not in the vocabulary file.
+    pub added: AddedTokens,
     /// `generation_config.json`, empty when absent.
     pub generation: GenerationConfig,
+    /// `eos_token_id` in `config.json`, for want of one in `generation_config.json`.
+    pub config_eos: Vec<u32>,
     /// The authors' tokenizer in Python, which is only looked at as text.
     pub code: Option<String>,
 }
@@ -33,30 +44,19 @@ pub(super) struct Files {
 /// The used parts of `tokenizer_config.json`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TokenizerConfig {
-    /// Where it was read from, for error messages.
-    pub file: PathBuf,
     /// Where the model came from, a hint at most.
     pub name_or_path: String,
     /// The published chat template; `chat_template.jinja` goes before it.
     pub chat_template: Option<String>,
-    /// Tokens that are not in the vocabulary file, by id.
-    pub added_tokens: BTreeMap<u32, AddedToken>,
-}
-
-/// A token that the vocabulary file does not have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct AddedToken {
-    /// Its text.
-    pub content: String,
-    /// It controls the model and is no text.
-    pub special: bool,
+    /// `added_tokens_decoder`, by id.
+    added_tokens: BTreeMap<u32, AddedToken>,
+    /// The texts of the special tokens that it names.
+    named: BTreeSet<String>,
 }
 
 /// The used parts of `generation_config.json`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct GenerationConfig {
-    /// Where it was read from, for error messages.
-    pub file: PathBuf,
     /// Tokens that end the text.
     pub eos: Vec<u32>,
     /// Sampling defaults, none when the file does not say.
@@ -83,7 +83,7 @@ impl Files {
             let expected = "tokenizer.model or tokenizer.json: download it too";
             Error::mismatch(dir, "", "no tokenizer", expected)
         })?;
-        let mut config = match optional(dir, "tokenizer_config.json")? {
+        let mut config = match tokens(dir, "tokenizer_config.json")? {
             Some((file, bytes)) => TokenizerConfig::parse(file, &bytes)?,
             None => TokenizerConfig::default(),
         };
@@ -92,81 +92,97 @@ impl Files {
             config.chat_template = Some(text);
         }
         let generation = match optional(dir, "generation_config.json")? {
-            Some((file, bytes)) => GenerationConfig::parse(file, &bytes)?,
+            Some((file, bytes)) => GenerationConfig::parse(&file, &bytes)?,
             None => GenerationConfig::default(),
         };
         let code = optional(dir, "tokenization_chatglm.py")?
             .map(|(_, bytes)| String::from_utf8_lossy(&bytes).into_owned());
-        Ok(Files { model_file, model, config, generation, code })
+        let config_eos = match optional(dir, "config.json")? {
+            Some((file, bytes)) => ends(&file, input::object(&file, &bytes)?.get("eos_token_id"))?,
+            None => Vec::new(),
+        };
+        let added = added_tokens(dir, &mut config)?;
+        Ok(Files { model_file, model, config, added, generation, config_eos, code })
+    }
+}
+
+impl Files {
+    /// The model's folder.
+    pub fn folder(&self) -> &Path {
+        &self.added.folder
     }
 }
 
 impl TokenizerConfig {
     fn parse(file: PathBuf, bytes: &[u8]) -> Result<TokenizerConfig> {
-        let json = input::object(&file, bytes)?;
-        let name_or_path = json.get("name_or_path").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let chat_template = match json.get("chat_template") {
-            None | Some(Value::Null) => None,
+        let json = added::object(&file, bytes)?;
+        let given = |key: &str| json.get(key).copied().filter(|value| value.get() != "null");
+        let name = given("name_or_path").and_then(|value| serde_json::from_str(value.get()).ok());
+        let chat_template = match given("chat_template") {
+            None => None,
             Some(value) => Some(default_template(value).ok_or_else(|| {
                 let expected = "a text, or a list with one named \"default\"";
-                Error::mismatch(&file, "chat_template", kind(value), expected)
+                Error::mismatch(&file, "chat_template", added::kind(value), expected)
             })?),
         };
-        let mut added_tokens = BTreeMap::new();
-        match json.get("added_tokens_decoder") {
-            None | Some(Value::Null) => {}
-            Some(Value::Object(entries)) => {
-                for (id, entry) in entries {
-                    let (id, token) = added_token(id, entry).ok_or_else(|| {
-                        let item = format!("added_tokens_decoder.{id}");
-                        Error::mismatch(&file, item, kind(entry), "a token id with its `content`")
-                    })?;
-                    added_tokens.insert(id, token);
-                }
-            }
-            Some(other) => {
-                return Err(Error::mismatch(&file, "added_tokens_decoder", kind(other), "an object"));
-            }
-        }
-        Ok(TokenizerConfig { file, name_or_path, chat_template, added_tokens })
+        let added_tokens = match given("added_tokens_decoder") {
+            None => BTreeMap::new(),
+            Some(value) => added::decoder(&file, value)?,
+        };
+        let named = added::named(&json);
+        Ok(TokenizerConfig { name_or_path: name.unwrap_or_default(), chat_template, added_tokens, named })
     }
 }
 
+/// What the three files say together.
+fn added_tokens(dir: &Path, config: &mut TokenizerConfig) -> Result<AddedTokens> {
+    let mut named = std::mem::take(&mut config.named);
+    if let Some((file, bytes)) = tokens(dir, "special_tokens_map.json")? {
+        named.extend(added::named(&added::object(&file, &bytes)?));
+    }
+    let texts = match tokens(dir, "added_tokens.json")? {
+        Some((file, bytes)) => added::texts(&file, &bytes)?,
+        None => BTreeMap::new(),
+    };
+    AddedTokens::new(dir, std::mem::take(&mut config.added_tokens), texts, named)
+}
+
 impl GenerationConfig {
-    fn parse(file: PathBuf, bytes: &[u8]) -> Result<GenerationConfig> {
-        let json = input::object(&file, bytes)?;
-        let eos = match json.get("eos_token_id") {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(ids)) => ids.iter().map(|id| token_id(&file, id)).collect::<Result<_>>()?,
-            Some(id) => vec![token_id(&file, id)?],
-        };
+    fn parse(file: &Path, bytes: &[u8]) -> Result<GenerationConfig> {
+        let json = input::object(file, bytes)?;
+        let eos = ends(file, json.get("eos_token_id"))?;
         let number = |key: &str, most: f64| match json.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match value.as_f64().filter(|number| (0.0..=most).contains(number)) {
                 Some(number) => Ok(Some(number)),
-                None => Err(Error::mismatch(&file, key, value, format!("a number from 0 to {most}"))),
+                None => Err(Error::mismatch(file, key, value, format!("a number from 0 to {most}"))),
             },
         };
         let (temperature, top_p) = (number("temperature", 100.0)?, number("top_p", 1.0)?);
-        Ok(GenerationConfig { eos, temperature, top_p, file })
+        Ok(GenerationConfig { eos, temperature, top_p })
     }
 }
 
-fn default_template(value: &Value) -> Option<String> {
+#[derive(serde::Deserialize)]
+struct NamedTemplate {
+    name: String,
+    template: String,
+}
+
+fn default_template(value: &RawValue) -> Option<String> {
+    if value.get().starts_with('"') {
+        return serde_json::from_str(value.get()).ok();
+    }
+    let List(named) = serde_json::from_str::<List<NamedTemplate, MOST_TEMPLATES>>(value.get()).ok()?;
+    named.into_iter().find(|entry| entry.name == "default").map(|entry| entry.template)
+}
+
+fn ends(file: &Path, value: Option<&Value>) -> Result<Vec<u32>> {
     match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(named) => named
-            .iter()
-            .find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"))
-            .and_then(|entry| entry.get("template")?.as_str().map(str::to_owned)),
-        _ => None,
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(ids)) => ids.iter().map(|id| token_id(file, id)).collect(),
+        Some(id) => Ok(vec![token_id(file, id)?]),
     }
-}
-
-fn added_token(id: &str, entry: &Value) -> Option<(u32, AddedToken)> {
-    let content = entry.get("content")?.as_str()?.to_owned();
-    let special = entry.get("special").and_then(Value::as_bool).unwrap_or(false);
-    Some((id.parse().ok()?, AddedToken { content, special }))
 }
 
 fn token_id(file: &Path, value: &Value) -> Result<u32> {
@@ -177,6 +193,11 @@ fn token_id(file: &Path, value: &Value) -> Result<u32> {
 fn optional(dir: &Path, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>> {
     let file = dir.join(name);
     Ok(read_capped(&file, LARGEST_TEXT)?.map(|bytes| (file, bytes)))
+}
+
+fn tokens(dir: &Path, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>> {
+    let file = dir.join(name);
+    Ok(read_capped(&file, LARGEST_TOKENS)?.map(|bytes| (file, bytes)))
 }
 
 #[cfg(test)]
@@ -216,7 +237,7 @@ mod tests {
 
     #[test]
     fn generation_defaults_are_numbers_within_reason() {
-        let parse = |text: &str| GenerationConfig::parse(PathBuf::from("g.json"), text.as_bytes());
+        let parse = |text: &str| GenerationConfig::parse(Path::new("g.json"), text.as_bytes());
         let good = parse(r#"{"eos_token_id": [2, 3], "temperature": 0.5, "top_p": null}"#).unwrap();
         assert_eq!((good.eos, good.temperature, good.top_p), (vec![2, 3], Some(0.5), None));
         assert_eq!(parse(r#"{"eos_token_id": 2}"#).unwrap().eos, [2]);

@@ -1,7 +1,10 @@
 //! The tokenizer's files -> the arrays that a GGUF holds. Knows nothing of weights.
 
+mod added;
 mod bounded;
+mod ends;
 mod files;
+mod glm4;
 mod sentencepiece;
 mod special;
 pub mod template;
@@ -66,13 +69,16 @@ pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
         temperature: files.generation.temperature.unwrap_or(0.8),
         top_p: files.generation.top_p.unwrap_or(0.8),
     };
-    let (vocabulary, chat, mut evidence) =
+    let (mut vocabulary, chat, mut evidence) =
         if files.model_file.ends_with("tokenizer.json") || tiktoken::recognise(&files.model) {
             tiktoken_vocabulary(&files, config)?
         } else {
             sentencepiece_vocabulary(&files, config)?
         };
-    evidence.extend(unheld_ends(&vocabulary, &files));
+    evidence.extend(files.added.notes.iter().cloned());
+    evidence.extend(special::without_ids(&vocabulary, &files.added));
+    // The authors' chat function of ChatGLM3 ends at its roles, whatever the lists say.
+    evidence.extend(ends::settle(&mut vocabulary, &files, chat == ChatFormat::Roles)?);
     let other_template = matches!(chat, ChatFormat::Roles | ChatFormat::Rounds)
         && files
             .config
@@ -100,18 +106,19 @@ fn sentencepiece_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> 
 
 /// GLM-4 and its kin: a template that is not known goes through as it is.
 fn tiktoken_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
-    let (mut vocabulary, roles) = if files.model_file.ends_with("tokenizer.json") {
-        tokenizer_json::vocabulary(files, config)?
+    let (mut vocabulary, mut evidence) = if files.model_file.ends_with("tokenizer.json") {
+        tokenizer_json::vocabulary(files, config).map(|(vocabulary, roles)| (vocabulary, vec![roles]))?
     } else {
         tiktoken::vocabulary(files, config)?
     };
     let own = files.config.chat_template.as_deref();
-    let (chat, evidence) = match own {
+    let (chat, template) = match own {
         Some(own) => of_own_template(own),
         None => without_template(files, config),
     };
     vocabulary.chat_template = chat.template().or(own).map(str::to_owned);
-    Ok((vocabulary, chat, vec![roles, evidence]))
+    evidence.push(template);
+    Ok((vocabulary, chat, evidence))
 }
 
 const TEMPLATE_FILES: &str = "tokenizer_config.json or chat_template.jinja";
@@ -148,23 +155,6 @@ fn without_template(files: &Files, config: &GlmConfig) -> (ChatFormat, Evidence)
 
 fn template_evidence(choice: &str, source: &str) -> Evidence {
     Evidence { subject: "chat template", choice: choice.to_owned(), source: source.to_owned() }
-}
-
-/// GGUF has places for three ends of generation, so an unusual list may not fit: say so.
-fn unheld_ends(vocabulary: &Vocabulary, files: &Files) -> Option<Evidence> {
-    let held = [vocabulary.eos, vocabulary.eot, vocabulary.eom];
-    let rest: Vec<String> = files
-        .generation
-        .eos
-        .iter()
-        .filter(|&&id| !held.contains(&Some(id)))
-        .map(|id| format!("{id} does not end the text"))
-        .collect();
-    (!rest.is_empty()).then(|| Evidence {
-        subject: "end of text",
-        choice: rest.join(", "),
-        source: format!("eos_token_id in {}", files.generation.file.display()),
-    })
 }
 
 /// A token's kind, with the numbers that GGUF (and llama.cpp) give them.
@@ -212,6 +202,8 @@ pub struct Vocabulary {
     pub eot: Option<u32>,
     /// End of a message (the model waits for a tool's answer).
     pub eom: Option<u32>,
+    /// All tokens that end a text, where the model lists more than fit into the three places too.
+    pub ends: Vec<u32>,
     /// Text starts with a space that is not in it.
     pub add_space_prefix: bool,
     /// The chat template, Jinja.

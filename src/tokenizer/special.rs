@@ -1,11 +1,12 @@
 //! What the SentencePiece file does not have: the special tokens after its pieces, and the padding after those.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 
-use super::files::{AddedToken, Files};
+use super::added::{AddedTokens, shown};
+use super::files::Files;
 use super::sentencepiece::Model;
-use super::{Evidence, TokenType, Vocabulary};
+use super::{Evidence, TokenType, Vocabulary, tiktoken};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 
@@ -68,10 +69,9 @@ fn evidence(files: &Files, config: &GlmConfig) -> (Specials, String) {
     if let Some(template) = files.config.chat_template.as_deref().filter(says) {
         return (nine_if(template.contains("<|")), "the chat template in tokenizer_config.json".to_owned());
     }
-    let added = |name: &str| files.config.added_tokens.values().any(|token| token.content == name);
+    let added = |name: &str| files.added.id(name).is_some();
     if added("<|user|>") || added("<|observation|>") || added("[gMASK]") {
-        let source = "added_tokens_decoder in tokenizer_config.json";
-        return (nine_if(added("<|user|>") || added("<|observation|>")), source.to_owned());
+        return (nine_if(added("<|user|>") || added("<|observation|>")), files.added.sources().to_owned());
     }
     for (name, key) in [
         (&config.name_or_path, "_name_or_path in config.json"),
@@ -117,12 +117,19 @@ pub(super) fn complete(
         vocabulary.scores.push(piece.score);
         vocabulary.types.push(piece.kind);
     }
-    let added = &files.config.added_tokens;
+    let added = &files.added;
+    own_text(&mut vocabulary, added)?;
     for &(name, text) in specials.tokens() {
         let id = next_id(&vocabulary);
-        if let Some(other) = added.get(&id).filter(|token| token.content != name) {
-            let item = format!("added_tokens_decoder.{id}");
-            return Err(Error::mismatch(&files.config.file, item, format!("{:?}", other.content), name));
+        if added.by_id.get(&id).is_some_and(|token| token.content != name) {
+            let expected =
+                format!("{name}, the token of this id: remove the entry, then the chat works as in training");
+            return Err(added.refused(id, expected));
+        }
+        if let Some(other) = added.id(name).filter(|&other| other != id) {
+            return Err(
+                added.refused(other, format!("another text: token {id} has this one: remove the entry"))
+            );
         }
         match name {
             "<|user|>" => vocabulary.eot = Some(id),
@@ -137,35 +144,95 @@ pub(super) fn complete(
     Ok(vocabulary)
 }
 
+/// A token of the vocabulary file may be added once more as what it is, and is found in the text before all else
+/// then. Another text cannot have its id.
+pub(super) fn own_text(vocabulary: &mut Vocabulary, added: &AddedTokens) -> Result<()> {
+    for (&id, token) in added.by_id.range(..next_id(vocabulary)) {
+        let place = usize::try_from(id).unwrap_or(usize::MAX);
+        let (Some(own), Some(kind)) = (vocabulary.tokens.get(place), vocabulary.types.get_mut(place)) else {
+            continue;
+        };
+        if *own == token.content {
+            if *kind == TokenType::Normal {
+                *kind = token.kind();
+            }
+        } else if *own != spelled(vocabulary.model, &token.content) {
+            let expected = format!(
+                "{}, the vocabulary's token of this id: remove the entry ({} is spelled in letters then), or add \
+                 the token behind the others and train again",
+                shown(own),
+                shown(&token.content)
+            );
+            return Err(added.refused(id, expected));
+        }
+    }
+    Ok(())
+}
+
+/// How a vocabulary of this model writes a text. llama.cpp looks for tokens of such writing in the words only.
+fn spelled(model: &str, text: &str) -> String {
+    match model {
+        "gpt2" => tiktoken::spell(text.as_bytes()),
+        _ => text.replace(' ', "▁"),
+    }
+}
+
 /// Fills up to the embedding's rows, with the tokens that fine-tuning added where there are any.
 pub(super) fn pad(
     vocabulary: &mut Vocabulary,
-    added: &BTreeMap<u32, AddedToken>,
+    added: &AddedTokens,
     file: &Path,
     padded_vocab_size: usize,
 ) -> Result<()> {
     check_size(file, vocabulary.tokens.len(), padded_vocab_size)?;
+    let rows = u32::try_from(padded_vocab_size).unwrap_or(u32::MAX);
+    if let Some((&id, _)) = added.by_id.range(rows..).next() {
+        let expected = format!(
+            "an id below {rows}, the rows of the embedding: remove the entry, which the model cannot read"
+        );
+        return Err(added.refused(id, expected));
+    }
     while vocabulary.tokens.len() < padded_vocab_size {
         let id = next_id(vocabulary);
-        let (text, kind) = match added.get(&id) {
-            Some(token) if token.special => (token.content.clone(), TokenType::Control),
-            Some(token) => (token.content.clone(), TokenType::UserDefined),
+        let (text, kind) = match added.by_id.get(&id) {
+            Some(token) => (token.content.clone(), token.kind()),
             None => (format!("[PAD{id}]"), TokenType::Unused),
         };
         vocabulary.tokens.push(text);
         vocabulary.types.push(kind);
     }
     // llama.cpp aborts on a text that two tokens have.
-    let mut seen = HashSet::with_capacity(vocabulary.tokens.len());
-    match vocabulary.tokens.iter().enumerate().find(|(_, text)| !seen.insert(text.as_str())) {
-        None => Ok(()),
-        Some((id, text)) => Err(Error::mismatch(
-            file,
-            format!("token {id}"),
-            format!("{text:?} a second time"),
-            "a text of its own",
-        )),
+    let mut ids = HashMap::with_capacity(vocabulary.tokens.len());
+    for (id, text) in (0u32..).zip(&vocabulary.tokens) {
+        let Some(first) = ids.insert(text.as_str(), id) else { continue };
+        if let Some(entry) = [id, first].into_iter().find(|id| added.by_id.contains_key(id)) {
+            let other = if entry == id { first } else { id };
+            let expected = format!("another text: token {other} has this one: remove the entry");
+            return Err(added.refused(entry, expected));
+        }
+        let found = format!("{text:?} a second time");
+        return Err(Error::mismatch(file, format!("token {id}"), found, "a text of its own"));
     }
+    Ok(())
+}
+
+/// Special tokens that a file names, and none gives an id: transformers would number them when it loads them, and what
+/// was trained nobody knows.
+pub(super) fn without_ids(vocabulary: &Vocabulary, added: &AddedTokens) -> Option<Evidence> {
+    let known = |name: &str| {
+        added.id(name).is_some()
+            || vocabulary.tokens.iter().any(|text| text == name)
+            || TOKENS
+                .iter()
+                .any(|(own, text)| *own == name && vocabulary.tokens.iter().any(|other| other == text))
+    };
+    let names: Vec<String> =
+        added.named.iter().filter(|name| !known(name)).take(8).map(|name| shown(name)).collect();
+    (!names.is_empty()).then(|| Evidence {
+        subject: "special tokens",
+        choice: format!("{} without an id, read as letters", names.join(" ")),
+        source: "tokenizer_config.json or special_tokens_map.json".to_owned(),
+    })
 }
 
 /// Refuses more tokens than the embedding has rows.
@@ -184,130 +251,5 @@ fn next_id(vocabulary: &Vocabulary) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tokenizer::sentencepiece::Piece;
-    use crate::tokenizer::tests::config;
-    use std::path::PathBuf;
-
-    fn files() -> Files {
-        Files { model_file: PathBuf::from("tokenizer.model"), ..Default::default() }
-    }
-
-    fn added(files: &mut Files, id: u32, content: &str, special: bool) {
-        files.config.added_tokens.insert(id, AddedToken { content: content.to_owned(), special });
-    }
-
-    fn model() -> Model {
-        let piece = |text: &str, kind| Piece { text: text.to_owned(), score: 0.0, kind };
-        let pieces = vec![piece("<unk>", TokenType::Unknown), piece("a", TokenType::Normal)];
-        Model { pieces, bos: None, eos: None, unk: 0 }
-    }
-
-    /// A change to files and config, the choice and its source.
-    type Case = (fn(&mut Files, &mut GlmConfig), Specials, &'static str);
-
-    #[test]
-    fn the_strongest_evidence_decides() {
-        use Specials::{Five, Nine};
-        let cases: [Case; 12] = [
-            (|_, _| {}, Nine, "no file that says otherwise"),
-            (
-                |_, c| c.seq_length = 32768,
-                Five,
-                "seq_length 32768 in config.json, a guess: tokenization_chatglm.py would tell",
-            ),
-            (|_, c| (c.seq_length, c.rope_ratio) = (32768, 16.0), Five, "seq_length 32768 in config.json"),
-            (|_, c| (c.seq_length, c.rope_ratio) = (32768, 50.0), Nine, "no file that says otherwise"),
-            (|_, c| c.name_or_path = "zai-org/CodeGeeX2-6b".into(), Five, "_name_or_path in config.json"),
-            (
-                |f, c| (f.config.name_or_path, c.seq_length) = ("THUDM/chatglm3-6b".into(), 32768),
-                Nine,
-                "name_or_path in tokenizer_config.json",
-            ),
-            (|f, _| added(f, 64790, "[gMASK]", true), Five, "added_tokens_decoder in tokenizer_config.json"),
-            (|f, _| added(f, 64795, "<|user|>", true), Nine, "added_tokens_decoder in tokenizer_config.json"),
-            (
-                |f, c| {
-                    f.config.chat_template = Some("<|{{ message['role'] }}|>".into());
-                    c.name_or_path = "chatglm2".into();
-                },
-                Nine,
-                "the chat template in tokenizer_config.json",
-            ),
-            (
-                |f, _| f.config.chat_template = Some("[Round {{ loop.index }}]".into()),
-                Five,
-                "the chat template in tokenizer_config.json",
-            ),
-            (
-                |f, c| {
-                    f.code = Some("special_tokens = [\"sMASK\", \"<|observation|>\"]".into());
-                    c.name_or_path = "chatglm2-6b".into();
-                },
-                Nine,
-                "tokenization_chatglm.py",
-            ),
-            (
-                |f, c| {
-                    f.code = Some("special_tokens = [\"[sMASK]\", \"sop\"]".into());
-                    c.name_or_path = "chatglm3-6b".into();
-                },
-                Five,
-                "tokenization_chatglm.py",
-            ),
-        ];
-        for (change, expected, source) in cases {
-            let (mut files, mut config) = (files(), config());
-            change(&mut files, &mut config);
-            let (found, evidence) = choose(&files, &config);
-            assert_eq!((found, evidence.source.as_str()), (expected, source));
-        }
-        let (_, evidence) = choose(&files(), &config());
-        let line = "roles: nine special tokens (ChatGLM3), from no file that says otherwise";
-        assert_eq!(evidence.to_string(), line);
-    }
-
-    #[test]
-    fn special_tokens_and_padding_follow_the_pieces() {
-        let vocabulary = complete(model(), Specials::Nine, &files(), &config()).unwrap();
-        assert_eq!(vocabulary.tokens[1..4], ["a", "[MASK]", "[gMASK"]);
-        assert_eq!(vocabulary.tokens[10..], ["<|observation|>", "[PAD11]", "[PAD12]"]);
-        assert_eq!((vocabulary.eot, vocabulary.eom, vocabulary.pad), (Some(8), Some(10), Some(0)));
-        assert_eq!(vocabulary.scores[1..], [&[0.0][..], &[SCORE; 11]].concat());
-        assert_eq!(vocabulary.types[10..], [TokenType::Control, TokenType::Unused, TokenType::Unused]);
-
-        let vocabulary = complete(model(), Specials::Five, &files(), &config()).unwrap();
-        assert_eq!(vocabulary.tokens[6..8], ["]eop", "[PAD7]"]);
-        assert_eq!((vocabulary.eot, vocabulary.eom), (None, None));
-    }
-
-    #[test]
-    fn tokens_of_fine_tuning_take_their_places() {
-        let mut files = files();
-        added(&mut files, 11, "<tool>", true);
-        added(&mut files, 12, "word", false);
-        let vocabulary = complete(model(), Specials::Nine, &files, &config()).unwrap();
-        assert_eq!(vocabulary.tokens[11..], ["<tool>", "word"]);
-        assert_eq!(vocabulary.types[11..], [TokenType::Control, TokenType::UserDefined]);
-    }
-
-    #[test]
-    fn contradictions_are_refused() {
-        let refused = |files: &Files, config: &GlmConfig| {
-            complete(model(), Specials::Nine, files, config).unwrap_err().to_string()
-        };
-        let small = GlmConfig { padded_vocab_size: 10, ..config() };
-        assert!(refused(&files(), &small).contains("found 11 tokens, expected at most 10 by config.json"));
-
-        let mut other = files();
-        other.config.file = PathBuf::from("tokenizer_config.json");
-        added(&mut other, 3, "<pad>", true);
-        let message = "tokenizer_config.json: added_tokens_decoder.3: found \"<pad>\", expected [gMASK]";
-        assert_eq!(refused(&other, &config()), message);
-        let mut twice = files();
-        added(&mut twice, 12, "a", false);
-        let message = "tokenizer.model: token 12: found \"a\" a second time, expected a text of its own";
-        assert_eq!(refused(&twice, &config()), message);
-    }
-}
+#[path = "special_tests.rs"]
+mod tests;

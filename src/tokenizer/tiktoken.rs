@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::files::{AddedToken, Files};
-use super::{Evidence, TokenType, Vocabulary, special};
+use super::files::Files;
+use super::{Evidence, TokenType, Vocabulary, glm4, special};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result, shortened};
 
@@ -18,24 +18,6 @@ const MOST_WORK: usize = 1 << 26;
 /// Bytes of all merges; GLM-4's have 2 MB. Only tokens that lower ranks do not lead to have more merges than one.
 const MOST_MERGE_BYTES: usize = 8 << 20;
 
-/// The special tokens of GLM-4, in the order in which the authors' tokenization_chatglm.py adds them.
-const NAMES: [&str; 14] = [
-    "<|endoftext|>",
-    "[MASK]",
-    "[gMASK]",
-    "[sMASK]",
-    "<sop>",
-    "<eop>",
-    "<|system|>",
-    "<|user|>",
-    "<|assistant|>",
-    "<|observation|>",
-    "<|begin_of_image|>",
-    "<|end_of_image|>",
-    "<|begin_of_video|>",
-    "<|end_of_video|>",
-];
-
 /// Whether a file starts with such a line.
 pub(super) fn recognise(bytes: &[u8]) -> bool {
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
@@ -44,7 +26,7 @@ pub(super) fn recognise(bytes: &[u8]) -> bool {
 }
 
 /// The vocabulary of GLM-4's kind, with the special tokens after the ranks.
-pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabulary, Evidence)> {
+pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabulary, Vec<Evidence>)> {
     let file = &files.model_file;
     let tokens = parse(file, &files.model, config.padded_vocab_size)?;
     let letters = letters();
@@ -63,42 +45,12 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
         ..Vocabulary::default()
     };
 
-    let first = vocabulary.tokens.len();
-    let authors = (0u32..).zip(NAMES).filter_map(|(nth, name)| {
-        let id = u32::try_from(first).ok()?.checked_add(nth)?;
-        Some((id, AddedToken { content: name.to_owned(), special: true }))
-    });
-    let (added, source) = match &files.config.added_tokens {
-        none if none.is_empty() => (authors.collect(), "the authors' order"),
-        given => (given.clone(), "added_tokens_decoder in tokenizer_config.json"),
-    };
-    if let Some((id, token)) = added.iter().find(|(id, _)| usize::try_from(**id).is_ok_and(|id| id < first)) {
-        let item = format!("added_tokens_decoder.{id}");
-        let expected = format!("an id from {first}, after the ranks");
-        return Err(Error::mismatch(&files.config.file, item, format!("{:?}", token.content), expected));
-    }
-    special::pad(&mut vocabulary, &added, file, config.padded_vocab_size)?;
-
-    name_ends(&mut vocabulary).ok_or_else(|| {
-        Error::mismatch(&files.config.file, "added_tokens_decoder", "no <|endoftext|>", "one")
-    })?;
-    let choice = format!("{} special tokens after {first} ranks (GLM-4)", added.len());
-    Ok((vocabulary, Evidence { subject: "roles", choice, source: source.to_owned() }))
-}
-
-/// Says which tokens end a text or a turn; nothing when there is no end of text.
-pub(super) fn name_ends(vocabulary: &mut Vocabulary) -> Option<()> {
-    let find = |name: &str| {
-        let added = |kind: &TokenType| matches!(kind, TokenType::Control | TokenType::UserDefined);
-        let mut all = (0u32..).zip(vocabulary.tokens.iter().zip(&vocabulary.types));
-        all.find(|(_, (text, kind))| added(kind) && *text == name).map(|(id, _)| id)
-    };
-    let end = Some(find("<|endoftext|>")?);
-    let (turn, message) = (find("<|user|>"), find("<|observation|>"));
-    // Nothing is put before a text; but if none is named here, llama.cpp takes token 11, a comma, for its start.
-    (vocabulary.bos, vocabulary.eos, vocabulary.pad) = (end, end, end);
-    (vocabulary.eot, vocabulary.eom) = (turn, message);
-    Some(())
+    let rows = config.padded_vocab_size;
+    let (added, evidence) = glm4::special_tokens(&mut vocabulary, &files.added, file, rows)?;
+    special::pad(&mut vocabulary, &added, file, rows)?;
+    glm4::name_ends(&mut vocabulary)
+        .ok_or_else(|| Error::mismatch(file, "", "no <|endoftext|> behind its tokens", "one"))?;
+    Ok((vocabulary, evidence))
 }
 
 /// The tokens' bytes, by rank.
@@ -233,6 +185,12 @@ fn last_split(token: &[u8], rank: usize, ranks: &HashMap<&[u8], usize>) -> Optio
     }
 }
 
+/// Bytes as byte-level BPE writes them.
+pub(super) fn spell(bytes: &[u8]) -> String {
+    let letters = letters();
+    bytes.iter().map(|&byte| letters[usize::from(byte)]).collect()
+}
+
 /// The letters that byte-level BPE writes for the 256 bytes: printable ones for themselves, then from U+0100 on.
 fn letters() -> Vec<char> {
     let mut others = '\u{100}'..;
@@ -337,7 +295,7 @@ mod tests {
 
     #[test]
     fn special_tokens_follow_the_ranks() {
-        let mut files = Files {
+        let files = Files {
             model_file: PathBuf::from("tokenizer.model"),
             model: lines(&["IGE="]).into_bytes(),
             ..Default::default()
@@ -349,17 +307,8 @@ mod tests {
         assert_eq!(found.merges, ["\u{120} a"]);
         assert_eq!([found.eos, found.pad, found.eot, found.eom], [257, 257, 264, 266].map(Some));
         assert_eq!(
-            evidence.to_string(),
+            evidence[0].to_string(),
             "roles: 14 special tokens after 257 ranks (GLM-4), from the authors' order"
         );
-
-        let token = |content: &str| AddedToken { content: content.to_owned(), special: true };
-        files.config.added_tokens.insert(260, token("<|endoftext|>"));
-        let (found, _) = vocabulary(&files, &config).unwrap();
-        assert_eq!((found.eos, found.eot, found.tokens[257].as_str()), (Some(260), None, "[PAD257]"));
-        files.config.added_tokens.insert(5, token("<|user|>"));
-        let message =
-            ": added_tokens_decoder.5: found \"<|user|>\", expected an id from 257, after the ranks";
-        assert_eq!(vocabulary(&files, &config).unwrap_err().to_string(), message);
     }
 }

@@ -1,15 +1,14 @@
 //! `tokenizer.json` of the transformers format -> a byte-level BPE vocabulary. It holds tiktoken's words and merges
 //! as GGUF wants them: only that they are of GLM-4's kind is checked, since a runtime is told no more than a name.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::added::{self, AddedToken, AddedTokens, Source, shown};
 use super::bounded::{List, Map};
-use super::files::{AddedToken, Files};
-use super::{Evidence, TokenType, Vocabulary, special, tiktoken};
+use super::files::Files;
+use super::{Evidence, TokenType, Vocabulary, glm4, special};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::input;
@@ -20,7 +19,7 @@ pub(crate) const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?
 #[derive(Deserialize)]
 struct Document {
     #[serde(default)]
-    added_tokens: List<Added, { 1 << 14 }>,
+    added_tokens: List<Added, { added::MOST }>,
     normalizer: Option<Box<RawValue>>,
     pre_tokenizer: Option<Box<RawValue>>,
     model: Bpe,
@@ -85,20 +84,26 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
         }
     }
     let tokens: Vec<String> = tokens.into_iter().flatten().collect(); // as many places as tokens: all are filled
-    let mut types = vec![TokenType::Normal; tokens.len()];
-    let mut added = BTreeMap::new();
-    let mut count = 0;
+    let types = vec![TokenType::Normal; tokens.len()];
+    let count = added_tokens.len();
+    let mut added = AddedTokens { folder: files.folder().to_owned(), ..AddedTokens::default() };
     for Added { id, content, special } in added_tokens {
-        count += 1;
-        let kind = if special { TokenType::Control } else { TokenType::UserDefined };
-        let place = usize::try_from(id).unwrap_or(usize::MAX);
-        match (tokens.get(place), types.get_mut(place)) {
-            (Some(token), Some(own)) if *token == content => *own = kind,
-            (Some(token), _) => {
-                let found = format!("{content:?} in the place of {token:?}");
-                return Err(wrong("added_tokens", found, "an id of its own"));
+        let token = AddedToken { content, special, source: Source::Document };
+        if let Some(other) = added.by_id.insert(id, token).filter(|other| Some(other) != added.by_id.get(&id))
+        {
+            return Err(added.refused(id, format!("one text for it: {} has it too", shown(&other.content))));
+        }
+    }
+    // What was added later stands in the other files only.
+    for (&id, token) in &files.added.by_id {
+        match added.by_id.get(&id) {
+            Some(own) if own.content == token.content => {}
+            Some(own) => {
+                let expected =
+                    format!("{}, as tokenizer.json has it: remove one of the two", shown(&own.content));
+                return Err(files.added.refused(id, expected));
             }
-            _ => drop(added.insert(id, AddedToken { content, special })),
+            None => drop(added.by_id.insert(id, token.clone())),
         }
     }
     let merges = merges.into_iter().map(|merge| match merge {
@@ -114,8 +119,9 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
         merges: merges.collect(),
         ..Vocabulary::default()
     };
+    special::own_text(&mut vocabulary, &added)?;
     special::pad(&mut vocabulary, &added, file, config.padded_vocab_size)?;
-    tiktoken::name_ends(&mut vocabulary).ok_or_else(|| {
+    glm4::name_ends(&mut vocabulary).ok_or_else(|| {
         wrong("added_tokens", "no <|endoftext|>".to_owned(), "the special tokens of a GLM-4")
     })?;
     let choice = format!("{count} special tokens (GLM-4)");
@@ -225,7 +231,7 @@ mod tests {
             (
                 "/added_tokens/0/id",
                 json!(1),
-                "added_tokens: found \"<|endoftext|>\" in the place of \"b\", expected an id of its own",
+                "added_tokens: found \"<|endoftext|>\" as token 1, expected \"b\", the vocabulary's token of this id: remove the entry (\"<|endoftext|>\" is spelled in letters then), or add the token behind the others and train again",
             ),
             (
                 "/added_tokens/0/content",

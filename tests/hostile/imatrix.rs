@@ -67,7 +67,7 @@ fn dat_files() {
         ),
         (
             repeated("\x01\0\0\0", "\0", (16 << 20) + 1, ""),
-            "x.imatrix: found over 16777216 bytes, expected a small file",
+            "x.imatrix: found over 16777216 bytes, expected no more of such a file",
         ),
         (
             dat(1, &entry(b"unknown", 1, &vec![1.0; (4 << 20) - 8])),

@@ -100,7 +100,7 @@ fn texts() {
         ),
         (
             repeated("{\"weight_map\": {\"t\": \"", "a", 1 << 20, "\"}}"),
-            "model.safetensors.index.json: found over 1048576 bytes, expected a small file",
+            "model.safetensors.index.json: found over 1048576 bytes, expected no more of such a file",
         ),
     ];
     refuse(cases.into_iter().map(|(bytes, line)| -> Case { (INDEX, bytes, line) }).collect());

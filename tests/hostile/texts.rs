@@ -43,7 +43,10 @@ fn configs() {
             "config.json: is not valid JSON: recursion limit exceeded at line 1 column 636",
         ),
         (repeated("[0", ",0", 524_000, "]"), "config.json: found a list, expected a JSON object"),
-        (repeated("\"", " ", 1 << 20, "\""), "config.json: found over 1048576 bytes, expected a small file"),
+        (
+            repeated("\"", " ", 1 << 20, "\""),
+            "config.json: found over 1048576 bytes, expected no more of such a file",
+        ),
         (
             config("num_layers", json!(u64::MAX)),
             "config.json: num_layers: found 18446744073709551615, expected a whole number from 1 to 512",
@@ -136,7 +139,7 @@ fn tokenizer_configs() {
         ),
         (
             repeated("{\"chat_template\": \"", " ", 1 << 20, "\"}"),
-            "tokenizer_config.json: found over 1048576 bytes, expected a small file",
+            "tokenizer_config.json: found over 1048576 bytes, expected no more of such a file",
         ),
         (
             text(json!({"chat_template": 1})),

@@ -1,0 +1,310 @@
+//! Tokens that a vocabulary file does not have, from the files that say so: `added_tokens_decoder` in
+//! `tokenizer_config.json`, or, as transformers before 4.34 wrote them, `added_tokens.json` with the names of the
+//! special ones in `special_tokens_map.json`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use serde_json::value::RawValue;
+
+use super::bounded::{List, Map};
+use super::{Evidence, TokenType};
+use crate::error::{Error, Result, shortened};
+use crate::input;
+
+/// `glm-4-voice` has 16,402.
+pub(super) const MOST: usize = 1 << 16;
+/// Keys of one of these files; the real ones have some twenty.
+const MOST_KEYS: usize = 1 << 12;
+
+/// A token that the vocabulary file does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AddedToken {
+    /// Its text.
+    pub content: String,
+    /// It controls the model and is no text.
+    pub special: bool,
+    /// Where it stands.
+    pub source: Source,
+}
+
+impl AddedToken {
+    /// As what it goes into the GGUF.
+    pub fn kind(&self) -> TokenType {
+        if self.special { TokenType::Control } else { TokenType::UserDefined }
+    }
+}
+
+/// Who says that there is such a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// `added_tokens_decoder`.
+    Decoder,
+    /// `added_tokens.json`.
+    File,
+    /// `tokenizer.json`, which has a list of its own.
+    Document,
+    /// Nobody: the authors' tokenizer has it there.
+    Authors,
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AddedTokens {
+    /// The model's folder, for error messages.
+    pub folder: PathBuf,
+    /// By id.
+    pub by_id: BTreeMap<u32, AddedToken>,
+    /// Texts that some file names as special, whether it gives their ids or not.
+    pub named: BTreeSet<String>,
+    /// What the files contradict each other in.
+    pub notes: Vec<Evidence>,
+}
+
+impl AddedTokens {
+    /// From `added_tokens_decoder` and, behind it, the entries of `added_tokens.json`.
+    ///
+    /// # Errors
+    /// When a text is empty or stands there twice, or two texts of the file have one id.
+    pub fn new(
+        folder: &Path,
+        decoder: BTreeMap<u32, AddedToken>,
+        file: BTreeMap<String, u32>,
+        named: BTreeSet<String>,
+    ) -> Result<AddedTokens> {
+        let beside = !decoder.is_empty();
+        let mut all = AddedTokens { folder: folder.to_owned(), by_id: decoder, named, notes: Vec::new() };
+        let mut ids = HashMap::new();
+        for (&id, token) in &all.by_id {
+            if let Some(first) = ids.insert(token.content.clone(), id) {
+                return Err(all.refused(id, format!("another text: token {first} has this one already")));
+            }
+        }
+        let mut more = 0;
+        for (content, id) in file {
+            let other = match (all.by_id.get(&id), ids.get(&content)) {
+                (Some(token), _) if token.content == content => continue,
+                (Some(token), _) if token.source == Source::Decoder => Some(format!("{:?}", token.content)),
+                (Some(token), _) => {
+                    let expected =
+                        format!("an id of its own: {} has it too: remove one", shown(&token.content));
+                    let found = format!("id {id}");
+                    return Err(Error::mismatch(&all.file(Source::File), shown(&content), found, expected));
+                }
+                (None, Some(own)) => Some(format!("{content:?} as token {own}")),
+                (None, None) => None,
+            };
+            if let Some(other) = other {
+                all.note(format!("{other}, where added_tokens.json has {} as token {id}", shown(&content)));
+                continue;
+            }
+            more += 1;
+            let special = all.named.contains(&content);
+            all.by_id.insert(id, AddedToken { content, special, source: Source::File });
+        }
+        if beside && more > 0 {
+            all.note(format!("{more} more of added_tokens.json"));
+        }
+        if let Some((&id, _)) = all.by_id.iter().find(|(_, token)| token.content.is_empty()) {
+            return Err(all.refused(id, "some text: remove the entry"));
+        }
+        Ok(all)
+    }
+
+    fn note(&mut self, choice: String) {
+        let source = "added_tokens_decoder in tokenizer_config.json".to_owned();
+        self.notes.push(Evidence { subject: "added tokens", choice, source });
+    }
+
+    /// The first id whose token has this text.
+    pub fn id(&self, content: &str) -> Option<u32> {
+        self.by_id.iter().find(|(_, token)| token.content == content).map(|(&id, _)| id)
+    }
+
+    /// Where the tokens are from, for the report.
+    pub fn sources(&self) -> &'static str {
+        let any = |source| self.by_id.values().any(|token| token.source == source);
+        match (any(Source::Decoder), any(Source::File)) {
+            (_, false) => "added_tokens_decoder in tokenizer_config.json",
+            (false, true) => "added_tokens.json",
+            (true, true) => "added_tokens_decoder in tokenizer_config.json and added_tokens.json",
+        }
+    }
+
+    /// The error that the token of this id is not what has to be there; the expectation says what to do.
+    pub fn refused(&self, id: u32, expected: impl std::fmt::Display) -> Error {
+        let (content, source) =
+            self.by_id.get(&id).map_or(("", Source::Decoder), |token| (&token.content, token.source));
+        let (item, found) = match source {
+            Source::File => (shown(content), format!("id {id}")),
+            Source::Document => ("added_tokens".to_owned(), format!("{} as token {id}", shown(content))),
+            Source::Decoder | Source::Authors => (format!("added_tokens_decoder.{id}"), shown(content)),
+        };
+        Error::mismatch(&self.file(source), item, found, expected)
+    }
+
+    fn file(&self, source: Source) -> PathBuf {
+        self.folder.join(match source {
+            Source::File => "added_tokens.json",
+            Source::Document => "tokenizer.json",
+            Source::Decoder | Source::Authors => "tokenizer_config.json",
+        })
+    }
+}
+
+/// A text in quotes, its beginning if it is long.
+pub(super) fn shown(text: &str) -> String {
+    format!("{:?}", shortened(text, 60))
+}
+
+/// A file's one JSON object, its values unread: what is in them takes no memory until it is looked for.
+pub(super) type Object<'a> = BTreeMap<String, &'a RawValue>;
+
+pub(super) fn object<'a>(file: &Path, bytes: &'a [u8]) -> Result<Object<'a>> {
+    let value: &RawValue = input::json(file, bytes, "is not valid JSON")?;
+    if !value.get().starts_with('{') {
+        return Err(Error::mismatch(file, "", kind(value), "a JSON object"));
+    }
+    let Map(map) = input::json::<Map<&RawValue, MOST_KEYS>>(file, bytes, "is not valid JSON")?;
+    Ok(map)
+}
+
+/// What a JSON value is, by its first letter.
+pub(super) fn kind(value: &RawValue) -> &'static str {
+    match value.get().as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b'"') => "a text",
+        Some(b't' | b'f') => "true or false",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Entry {
+    content: String,
+    special: Option<bool>,
+}
+
+/// `added_tokens_decoder`.
+pub(super) fn decoder(file: &Path, value: &RawValue) -> Result<BTreeMap<u32, AddedToken>> {
+    let item = "added_tokens_decoder";
+    if !value.get().starts_with('{') {
+        return Err(Error::mismatch(file, item, kind(value), "an object"));
+    }
+    let Map(entries) = serde_json::from_str::<Map<&RawValue, MOST>>(value.get())
+        .map_err(|e| Error::input(file, item, format!("is not what it should be: {e}")))?;
+    let mut tokens = BTreeMap::new();
+    for (key, value) in entries {
+        let entry: Option<Entry> =
+            value.get().starts_with('{').then(|| serde_json::from_str(value.get()).ok()).flatten();
+        let (Ok(id), Some(Entry { content, special })) = (key.parse(), entry) else {
+            let expected = "a token id with its `content`";
+            return Err(Error::mismatch(file, format!("{item}.{key}"), kind(value), expected));
+        };
+        let token = AddedToken { content, special: special.unwrap_or(false), source: Source::Decoder };
+        if tokens.insert(id, token).is_some() {
+            return Err(Error::mismatch(file, format!("{item}.{key}"), "this id again", "each id once"));
+        }
+    }
+    Ok(tokens)
+}
+
+/// `added_tokens.json`: texts and their ids.
+pub(super) fn texts(file: &Path, bytes: &[u8]) -> Result<BTreeMap<String, u32>> {
+    let Map(texts) = input::json::<Map<u32, MOST>>(file, bytes, "is no object of texts and their ids")?;
+    Ok(texts)
+}
+
+/// The texts that `special_tokens_map.json`, or `tokenizer_config.json` among other things, names as special: as
+/// texts, or as objects with a `content`.
+pub(super) fn named(object: &Object) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for (key, value) in object {
+        if key.ends_with("_token") {
+            named.extend(content(value));
+        } else if key == "additional_special_tokens" || key == "extra_special_tokens" {
+            if let Ok(List(values)) = serde_json::from_str::<List<&RawValue, MOST>>(value.get()) {
+                named.extend(values.into_iter().filter_map(content));
+            } else if let Ok(Map(values)) = serde_json::from_str::<Map<&RawValue, MOST>>(value.get()) {
+                named.extend(values.into_values().filter_map(content));
+            }
+        }
+    }
+    named
+}
+
+fn content(value: &RawValue) -> Option<String> {
+    match value.get().as_bytes().first()? {
+        b'"' => serde_json::from_str(value.get()).ok(),
+        b'{' => serde_json::from_str::<Entry>(value.get()).ok().map(|entry| entry.content),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(content: &str) -> AddedToken {
+        AddedToken { content: content.to_owned(), special: true, source: Source::Decoder }
+    }
+
+    fn joined(decoder: &[(u32, &str)], file: &[(&str, u32)]) -> Result<AddedTokens> {
+        let decoder = decoder.iter().map(|&(id, content)| (id, token(content))).collect();
+        let file = file.iter().map(|&(content, id)| (content.to_owned(), id)).collect();
+        AddedTokens::new(Path::new("m"), decoder, file, ["<b>".to_owned()].into())
+    }
+
+    #[test]
+    fn special_tokens_are_named_as_texts_or_as_objects() {
+        let json = br#"{"eos_token": "</s>", "pad_token": {"content": "<pad>", "lstrip": false}, "bos_token": null,
+            "additional_special_tokens": ["<a>", {"content": "<b>"}, 7], "extra_special_tokens": {"x": "<c>"}, "n": "no"}"#;
+        let named = named(&object(Path::new("s.json"), json).unwrap());
+        assert_eq!(named.iter().collect::<Vec<_>>(), ["</s>", "<a>", "<b>", "<c>", "<pad>"]);
+    }
+
+    #[test]
+    fn the_decoder_goes_before_the_file_and_contradictions_are_said() {
+        let all = joined(&[], &[("<a>", 5), ("<b>", 6)]).unwrap();
+        assert_eq!((all.by_id[&5].special, all.by_id[&6].special), (false, true));
+        assert!(all.notes.is_empty() && all.sources() == "added_tokens.json");
+        let all =
+            joined(&[(5, "<x>"), (7, "<c>")], &[("<a>", 5), ("<c>", 9), ("<d>", 8), ("<x>", 5)]).unwrap();
+        let texts: Vec<_> = all.by_id.iter().map(|(&id, token)| (id, token.content.as_str())).collect();
+        assert_eq!(texts, [(5, "<x>"), (7, "<c>"), (8, "<d>")]);
+        let notes: Vec<String> = all.notes.iter().map(|note| note.choice.clone()).collect();
+        assert_eq!(
+            notes,
+            [
+                "\"<x>\", where added_tokens.json has \"<a>\" as token 5",
+                "\"<c>\" as token 7, where added_tokens.json has \"<c>\" as token 9",
+                "1 more of added_tokens.json",
+            ]
+        );
+    }
+
+    #[test]
+    fn texts_that_are_empty_or_there_twice_are_refused() {
+        for (decoder, file, message) in [
+            (
+                vec![(5, "<x>"), (6, "<x>")],
+                vec![],
+                "m/tokenizer_config.json: added_tokens_decoder.6: found \"<x>\", expected another text: token 5 has this one already",
+            ),
+            (
+                vec![(5, "")],
+                vec![],
+                "m/tokenizer_config.json: added_tokens_decoder.5: found \"\", expected some text: remove the entry",
+            ),
+            (
+                vec![],
+                vec![("<a>", 5), ("<b>", 5)],
+                "m/added_tokens.json: \"<b>\": found id 5, expected an id of its own: \"<a>\" has it too: remove one",
+            ),
+        ] {
+            assert_eq!(joined(&decoder, &file).unwrap_err().to_string(), message);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Which tokens end a text. The model's files list them, and the list is the truth: what fine-tuning ends its
+//! answers with is in it, and in no name.
+
+use std::path::Path;
+
+use super::added::shown;
+use super::files::Files;
+use super::{Evidence, TokenType, Vocabulary};
+use crate::error::{Error, Result};
+
+/// llama.cpp ends a text at a token of this name, whatever place it has (since 2024; newer ones know more).
+const KNOWN_BY_NAME: [&str; 6] =
+    ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<EOT>"];
+
+/// Gives GGUF's three places to the listed ends; `roles`: the authors' own chat function ends at the role tokens
+/// too, whatever the list says. Fills in all ends, and says what is out of the ordinary.
+///
+/// # Errors
+/// When no token has a listed id.
+pub(super) fn settle(vocabulary: &mut Vocabulary, files: &Files, roles: bool) -> Result<Vec<Evidence>> {
+    let mut usual = Vec::new();
+    extend(&mut usual, [vocabulary.eos, vocabulary.eot, vocabulary.eom].into_iter().flatten());
+    let (file, list) = match files.generation.eos.as_slice() {
+        [] => ("config.json", files.config_eos.as_slice()),
+        list => ("generation_config.json", list),
+    };
+    let mut ends = Vec::new();
+    extend(&mut ends, list.iter().copied());
+    let evidence =
+        |choice| Evidence { subject: "end of text", choice, source: format!("eos_token_id in {file}") };
+    if file == "config.json" && !ends.is_empty() && ends.iter().all(|&id| text(vocabulary, id).is_none()) {
+        // It is of another vocabulary: without a generation_config.json nothing but the names is left.
+        vocabulary.ends = usual;
+        return Ok(vec![evidence(format!("{ends:?} are no tokens of this vocabulary, and are left out"))]);
+    }
+    for &id in &ends {
+        if text(vocabulary, id).is_none() {
+            let expected = "a token's id: name the token in added_tokens_decoder of tokenizer_config.json, or \
+                            take the id from the list";
+            let found = format!("{id}, which no token has");
+            return Err(Error::mismatch(
+                &files.folder().join(Path::new(file)),
+                "eos_token_id",
+                found,
+                expected,
+            ));
+        }
+    }
+    // The published ChatGLM list </s> only; their chats end at the roles nevertheless.
+    if roles || ends.iter().all(|&id| vocabulary.eos == Some(id)) {
+        extend(&mut ends, usual.iter().copied());
+    }
+    place(vocabulary, list);
+    let held = [vocabulary.eos, vocabulary.eot, vocabulary.eom];
+    let mut lines = Vec::new();
+    let moved = held.into_iter().flatten().any(|id| !usual.contains(&id));
+    if moved {
+        let names: Vec<String> = ends.iter().map(|&id| named(vocabulary, id)).collect();
+        lines.push(evidence(names.join(", ")));
+    }
+    for &id in ends.iter().filter(|&&id| !held.contains(&Some(id))) {
+        let name = text(vocabulary, id).unwrap_or_default();
+        let without = match KNOWN_BY_NAME.contains(&name) {
+            true => "llama.cpp ends there by the name",
+            false => "elsewhere than in Ollama, with its Modelfile, give it as a stop",
+        };
+        let name = named(vocabulary, id);
+        lines.push(evidence(format!("{name} does not fit into the three places of a GGUF: {without}")));
+    }
+    vocabulary.ends = ends;
+    Ok(lines)
+}
+
+/// Each listed end gets a place: its own, an empty one, or that of an end that is not in the list.
+fn place(vocabulary: &mut Vocabulary, list: &[u32]) {
+    for &id in list {
+        let held = [vocabulary.eos, vocabulary.eot, vocabulary.eom];
+        if held.contains(&Some(id)) {
+            continue;
+        }
+        // A turn's end gives way last.
+        let free = |held: Option<u32>| held.is_none_or(|held| !list.contains(&held));
+        let places = [&mut vocabulary.eos, &mut vocabulary.eot, &mut vocabulary.eom];
+        let [eos, eot, eom] = places;
+        let place = match () {
+            () if free(*eos) => eos,
+            () if eot.is_none() => eot,
+            () if eom.is_none() || free(*eom) => eom,
+            () if free(*eot) => eot,
+            () => continue,
+        };
+        *place = Some(id);
+    }
+}
+
+fn extend(ends: &mut Vec<u32>, more: impl Iterator<Item = u32>) {
+    for id in more {
+        if !ends.contains(&id) {
+            ends.push(id);
+        }
+    }
+}
+
+/// The text of a token that can be written.
+fn text(vocabulary: &Vocabulary, id: u32) -> Option<&str> {
+    let place = usize::try_from(id).ok()?;
+    vocabulary.types.get(place).filter(|&&kind| kind != TokenType::Unused)?;
+    vocabulary.tokens.get(place).map(String::as_str)
+}
+
+fn named(vocabulary: &Vocabulary, id: u32) -> String {
+    format!("{id} ({})", shown(text(vocabulary, id).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ends at 2, 8 and 10, two tokens of fine-tuning at 11 and 12, padding at 13.
+    fn chat() -> Vocabulary {
+        let kind = |id| if id == 13 { TokenType::Unused } else { TokenType::Control };
+        Vocabulary {
+            tokens: (0..14).map(|id| format!("<{id}>")).collect(),
+            types: (0..14).map(kind).collect(),
+            eos: Some(2),
+            eot: Some(8),
+            eom: Some(10),
+            ..Vocabulary::default()
+        }
+    }
+
+    fn settled(list: &[u32], roles: bool) -> ([Option<u32>; 3], Vec<u32>, usize) {
+        let mut files = Files::default();
+        files.generation.eos = list.to_vec();
+        let mut vocabulary = chat();
+        let lines = settle(&mut vocabulary, &files, roles).unwrap();
+        ([vocabulary.eos, vocabulary.eot, vocabulary.eom], vocabulary.ends, lines.len())
+    }
+
+    #[test]
+    fn listed_ends_get_the_places_and_roles_keep_what_is_left() {
+        for (list, roles, places, ends, lines) in [
+            (&[][..], false, [2, 8, 10], &[2, 8, 10][..], 0),
+            (&[2], false, [2, 8, 10], &[2, 8, 10], 0),
+            (&[2, 8, 10], false, [2, 8, 10], &[2, 8, 10], 0),
+            (&[10, 2, 8, 8], false, [2, 8, 10], &[10, 2, 8], 0),
+            (&[8, 10], false, [2, 8, 10], &[8, 10], 0),
+            (&[11], false, [11, 8, 10], &[11], 1),
+            (&[11], true, [11, 8, 10], &[11, 2, 8, 10], 2),
+            (&[11, 12], false, [11, 8, 12], &[11, 12], 1),
+            (&[2, 11], false, [2, 8, 11], &[2, 11], 1),
+            (&[2, 11, 12], false, [2, 12, 11], &[2, 11, 12], 1),
+            (&[2, 8, 10, 11], false, [2, 8, 10], &[2, 8, 10, 11], 1),
+            (&[1, 3, 4, 11], false, [1, 4, 3], &[1, 3, 4, 11], 2),
+        ] {
+            assert_eq!(settled(list, roles), (places.map(Some), ends.to_vec(), lines), "{list:?} {roles}");
+        }
+    }
+
+    #[test]
+    fn empty_places_are_taken_first() {
+        let mut rounds = Vocabulary { eot: None, eom: None, ..chat() };
+        let mut files = Files { config_eos: vec![2, 11, 12, 3], ..Files::default() };
+        let lines = settle(&mut rounds, &files, false).unwrap();
+        assert_eq!([rounds.eos, rounds.eot, rounds.eom], [2, 11, 12].map(Some));
+        assert_eq!(
+            lines[1].to_string(),
+            "end of text: 3 (\"<3>\") does not fit into the three places of a GGUF: elsewhere than in Ollama, with \
+             its Modelfile, give it as a stop, from eos_token_id in config.json"
+        );
+        // The list of another vocabulary.
+        files.config_eos = vec![13, 99];
+        let mut vocabulary = chat();
+        let lines = settle(&mut vocabulary, &files, false).unwrap();
+        assert_eq!((vocabulary.ends, lines.len()), (vec![2, 8, 10], 1));
+    }
+
+    #[test]
+    fn an_end_without_a_token_is_refused() {
+        for id in [13, 14] {
+            let mut files = Files { config_eos: vec![2, id], ..Files::default() };
+            let error = settle(&mut chat(), &files, true).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("config.json: eos_token_id: found {id}, which no token has, "))
+            );
+            files.generation.eos = vec![id];
+            let error = settle(&mut chat(), &files, true).unwrap_err().to_string();
+            assert!(error.starts_with("generation_config.json: eos_token_id: found "), "{error}");
+        }
+    }
+}
