@@ -149,7 +149,10 @@ impl Caches {
             let same_name = there.rsplit('/').next() == wanted.rsplit('/').next();
             if same_name { 0 } else { strsim::damerau_levenshtein(&there, &wanted) }
         };
-        let near = self.names().into_iter().map(|there| (far(&there), there)).filter(|(far, _)| *far <= most);
+        // Other digits make another model, and no slip.
+        let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+        let near = self.names().into_iter().map(|there| (far(&there), there));
+        let near = near.filter(|(far, there)| *far <= most && digits(there) == digits(&wanted));
         near.min().map(|(_, there)| there)
     }
 

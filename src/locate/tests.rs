@@ -247,9 +247,11 @@ fn what_is_not_downloaded_is_told_how_to() {
         &["`hf download me/m --local-dir m`", "`modelscope download --model me/m --local_dir m`"],
     );
     home.snapshot(ENTRY, COMMIT);
-    for near in ["zai-org/ChatGLM3-6B", "zai-org/chatglm3-6", "zaiorg/chatglm3-6b", "chatglm3-6b"] {
+    for near in ["zai-org/ChatGLM3-6B", "zai-org/chatgml3-6b", "zaiorg/chatglm3-6b", "chatglm3-6b"] {
         home.refuses(near, &["did you mean zai-org/chatglm3-6b, which is "]);
     }
+    let other = home.find("zai-org/chatglm2-6b").unwrap_err();
+    assert!(!other.contains("did you mean"), "{other}");
     let path = home.path("models");
     fs::create_dir_all(path.join("chatglm3-6b-32k")).unwrap();
     let typo = path.join("chatglm3-6b-23k");
