@@ -129,7 +129,7 @@ fn what_is_not_there_is_told_how_to_fetch_it() {
         &["convert", "zai-org/chatglm3-6b"][..],
         &["plan", "chatglm3-6b"],
         &["export-hf", "ZhipuAI/chatglm3-6b", "out"],
-        &["verify", "https://huggingface.co/zai-org/chatglm3-6b", "a.gguf"],
+        &["plan", "https://huggingface.co/zai-org/chatglm3-6b"],
     ] {
         refused(&home, arguments, &["no such folder", commands[0], commands[1]]);
     }

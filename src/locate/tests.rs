@@ -303,6 +303,24 @@ fn unfinished_downloads_are_told() {
 }
 
 #[test]
+fn a_snapshot_that_lacks_weights_is_unfinished() {
+    let home = Home::new();
+    let folder = home.snapshot(ENTRY, COMMIT);
+    let unfinished = || home.find(NAME).unwrap().unfinished;
+    fs::remove_file(folder.join("model.safetensors")).unwrap();
+    assert!(
+        unfinished().unwrap().contains("(no weights in it): `hf download zai-org/chatglm3-6b` resumes it")
+    );
+    fs::write(folder.join("pytorch_model.bin.index.json"), "").unwrap();
+    fs::write(folder.join("pytorch_model-00001-of-00002.bin"), "").unwrap();
+    assert!(unfinished().unwrap().contains("(1 of 2 shards are there)"));
+    fs::write(folder.join("model-00002-of-00003.safetensors"), "").unwrap();
+    assert!(unfinished().is_some());
+    fs::write(folder.join("pytorch_model-00002-of-00002.bin"), "").unwrap();
+    assert_eq!(unfinished(), None);
+}
+
+#[test]
 fn an_error_on_a_file_of_an_unfinished_download_says_so() {
     let home = Home::new();
     home.snapshot(ENTRY, COMMIT);
