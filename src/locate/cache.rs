@@ -69,7 +69,7 @@ impl Caches {
                     false => unfinished::in_cache(&repository, &folder),
                 };
                 let left = || self.unfinished(&spelling).filter(|_| !self.is_hugging_face(&repository));
-                let unfinished = unfinished.or_else(|| Some(format!("{}", left()?)));
+                let unfinished = unfinished.or_else(|| Some(left()?.to_string()));
                 return Ok(Some(Located { folder, how: Some(how), unfinished }));
             }
             if let Some(unfinished) = self.unfinished(&spelling) {
@@ -213,7 +213,7 @@ pub(super) fn repository(folder: &Path) -> Option<PathBuf> {
     }
     let above =
         folder.parent().filter(|above| folder.ends_with("snapshots") && !above.as_os_str().is_empty());
-    Some(above.map_or_else(|| whole.parent().map(Path::to_owned), |above| Some(above.to_owned()))?)
+    above.or_else(|| whole.parent()).map(Path::to_owned)
 }
 
 /// The folder of a revision in an entry of a cache, and what named it; none when the entry has no such revision.

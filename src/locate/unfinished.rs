@@ -60,7 +60,7 @@ pub(super) fn again(repository: &Path) -> String {
 fn missing_weights(names: &[String]) -> Option<String> {
     let mut shards: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for name in names.iter().filter(|name| is_weights(name) && !name.ends_with(".index.json")) {
-        let Some((before, after)) = name.rsplit_once("-of-") else { return None };
+        let (before, after) = name.rsplit_once("-of-")?; // one file of all is whole
         let (kind, _) = before.rsplit_once('-')?;
         *shards.entry((kind, after)).or_default() += 1;
     }
