@@ -35,8 +35,10 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     if args.max_kld.is_some_and(|bar| bar.is_nan() || bar < 0.0) {
         return Err(Error::Usage("--max-kld: expected a number from 0 on".to_owned()));
     }
+    // The file first: one that cannot be read is at fault, whatever it is held against.
+    let file = GgufFile::open_model(&args.file)?;
     let located = locate::find(&args.folder, &Caches::of_user())?;
-    let pair = Pair::open(&located.folder, &args.file, scale(args.rope_ratio_applies_to))
+    let pair = Pair::of(&located.folder, file, scale(args.rope_ratio_applies_to))
         .map_err(|error| located.explain(error))?;
     let stop = Stop::on_signals()?;
     // Before the work: what is to be done with its result must be possible.

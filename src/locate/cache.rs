@@ -69,7 +69,7 @@ impl Caches {
                     false => unfinished::in_cache(&repository, &folder),
                 };
                 let left = || self.unfinished(&spelling).filter(|_| !self.is_hugging_face(&repository));
-                let unfinished = unfinished.or_else(|| Some(format!("{}", left()?)));
+                let unfinished = unfinished.or_else(|| Some(left()?.to_string()));
                 return Ok(Some(Located { folder, how: Some(how), unfinished }));
             }
             if let Some(unfinished) = self.unfinished(&spelling) {
@@ -149,7 +149,10 @@ impl Caches {
             let same_name = there.rsplit('/').next() == wanted.rsplit('/').next();
             if same_name { 0 } else { strsim::damerau_levenshtein(&there, &wanted) }
         };
-        let near = self.names().into_iter().map(|there| (far(&there), there)).filter(|(far, _)| *far <= most);
+        // Other digits make another model, and no slip.
+        let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+        let near = self.names().into_iter().map(|there| (far(&there), there));
+        let near = near.filter(|(far, there)| *far <= most && digits(there) == digits(&wanted));
         near.min().map(|(_, there)| there)
     }
 
@@ -210,7 +213,7 @@ pub(super) fn repository(folder: &Path) -> Option<PathBuf> {
     }
     let above =
         folder.parent().filter(|above| folder.ends_with("snapshots") && !above.as_os_str().is_empty());
-    Some(above.map_or_else(|| whole.parent().map(Path::to_owned), |above| Some(above.to_owned()))?)
+    above.or_else(|| whole.parent()).map(Path::to_owned)
 }
 
 /// The folder of a revision in an entry of a cache, and what named it; none when the entry has no such revision.

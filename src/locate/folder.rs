@@ -51,7 +51,7 @@ pub(super) fn check(folder: &Path) -> Result<()> {
         [] => match names.iter().find_map(|name| Some((name, archive(name, &[])?))) {
             Some((name, kind)) => Err(archived(&folder.join(name), kind)),
             // A folder that may not be read has no names either; reading its config says why.
-            None if names.is_empty() && folder.read_dir().is_ok() => {
+            None if folder.read_dir().is_ok_and(|mut entries| entries.next().is_none()) => {
                 Err(Error::mismatch(folder, "", "an empty folder", "one with a ChatGLM checkpoint"))
             }
             None => Ok(()), // config.json is missed where it is read
@@ -146,7 +146,7 @@ fn is_tensors(name: &str) -> bool {
 }
 
 /// The weights of a model or their index, and not those of an adapter, or what trainers keep beside them.
-fn is_weights(name: &str) -> bool {
+pub(super) fn is_weights(name: &str) -> bool {
     const OTHERS: [&str; 5] = ["adapter_", "training_args", "optimizer", "scheduler", "rng_state"];
     let index = name.ends_with(".index.json");
     (is_tensors(name) || index) && !OTHERS.iter().any(|other| name.starts_with(other))

@@ -247,9 +247,11 @@ fn what_is_not_downloaded_is_told_how_to() {
         &["`hf download me/m --local-dir m`", "`modelscope download --model me/m --local_dir m`"],
     );
     home.snapshot(ENTRY, COMMIT);
-    for near in ["zai-org/ChatGLM3-6B", "zai-org/chatglm3-6", "zaiorg/chatglm3-6b", "chatglm3-6b"] {
+    for near in ["zai-org/ChatGLM3-6B", "zai-org/chatgml3-6b", "zaiorg/chatglm3-6b", "chatglm3-6b"] {
         home.refuses(near, &["did you mean zai-org/chatglm3-6b, which is "]);
     }
+    let other = home.find("zai-org/chatglm2-6b").unwrap_err();
+    assert!(!other.contains("did you mean"), "{other}");
     let path = home.path("models");
     fs::create_dir_all(path.join("chatglm3-6b-32k")).unwrap();
     let typo = path.join("chatglm3-6b-23k");
@@ -298,6 +300,24 @@ fn unfinished_downloads_are_told() {
     home.refuses("me/m", &["no such download"]);
     fs::write(home.path(".cache/modelscope/hub/models/._____temp/me/m/config.json"), "").unwrap();
     home.refuses("me/m", &["found an unfinished download", "`modelscope download --model me/m` resumes it"]);
+}
+
+#[test]
+fn a_snapshot_that_lacks_weights_is_unfinished() {
+    let home = Home::new();
+    let folder = home.snapshot(ENTRY, COMMIT);
+    let unfinished = || home.find(NAME).unwrap().unfinished;
+    fs::remove_file(folder.join("model.safetensors")).unwrap();
+    assert!(
+        unfinished().unwrap().contains("(no weights in it): `hf download zai-org/chatglm3-6b` resumes it")
+    );
+    fs::write(folder.join("pytorch_model.bin.index.json"), "").unwrap();
+    fs::write(folder.join("pytorch_model-00001-of-00002.bin"), "").unwrap();
+    assert!(unfinished().unwrap().contains("(1 of 2 shards are there)"));
+    fs::write(folder.join("model-00002-of-00003.safetensors"), "").unwrap();
+    assert!(unfinished().is_some());
+    fs::write(folder.join("pytorch_model-00002-of-00002.bin"), "").unwrap();
+    assert_eq!(unfinished(), None);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What the hubs' programs leave behind when a download was broken off.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::folder::names;
+use super::folder::{is_weights, names};
 use super::name::Name;
 use crate::error::Error;
 
@@ -14,7 +15,9 @@ pub(super) fn in_cache(repository: &Path, snapshot: &Path) -> Option<String> {
     });
     let why = match lost {
         Some(lost) => format!("{lost} is a link to nothing"),
-        None => parts(&repository.join("blobs")).or_else(|| parts(snapshot))?,
+        None => parts(&repository.join("blobs"))
+            .or_else(|| parts(snapshot))
+            .or_else(|| missing_weights(&names(snapshot)))?,
     };
     Some(format!("the download is unfinished ({why}): {}", again(repository)))
 }
@@ -50,6 +53,23 @@ pub(super) fn again(repository: &Path) -> String {
     match name.strip_prefix("models--").and_then(|name| name.split_once("--")) {
         Some((org, name)) => format!("`hf download {org}/{name}` resumes it"),
         None => "run its command again, which resumes it".to_owned(),
+    }
+}
+
+/// Programs that ask for a tokenizer only leave a snapshot without weights, and one that was broken off some shards.
+fn missing_weights(names: &[String]) -> Option<String> {
+    let mut shards: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for name in names.iter().filter(|name| is_weights(name) && !name.ends_with(".index.json")) {
+        let (before, after) = name.rsplit_once("-of-")?; // one file of all is whole
+        let (kind, _) = before.rsplit_once('-')?;
+        *shards.entry((kind, after)).or_default() += 1;
+    }
+    let whole = |count: &str| count.split('.').next().and_then(|count| count.parse::<usize>().ok());
+    let counted = shards.iter().map(|((_, after), there)| (*there, whole(after).unwrap_or(*there)));
+    let fewest = counted.min_by_key(|(there, all)| all.saturating_sub(*there));
+    match fewest {
+        None => Some("no weights in it".to_owned()),
+        Some((there, all)) => (there < all).then(|| format!("{there} of {all} shards are there")),
     }
 }
 

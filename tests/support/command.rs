@@ -33,6 +33,16 @@ impl Cmd {
         self
     }
 
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Cmd {
+        self.0.env(name, value);
+        self
+    }
+
+    pub fn env_remove(mut self, name: &str) -> Cmd {
+        self.0.env_remove(name);
+        self
+    }
+
     pub fn current_dir(mut self, folder: &Path) -> Cmd {
         self.0.current_dir(folder);
         self
