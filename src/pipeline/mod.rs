@@ -7,6 +7,7 @@
 
 mod chunk;
 mod encode;
+mod zeros;
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -24,6 +25,7 @@ use crate::sink::Sink;
 pub(crate) use chunk::source_dtype;
 use chunk::{Chunk, Chunks};
 use encode::Encoder;
+pub use zeros::ZeroRows;
 
 /// How to run; nothing in it changes a byte of the output.
 #[derive(Clone, Copy, Debug)]
@@ -67,11 +69,16 @@ impl Work<'_> {
     }
 }
 
-/// Fills the outputs, all from one reading of the checkpoint.
+/// Fills the outputs, all from one reading of the checkpoint; tells which of its rows are all zero, besides.
 ///
 /// # Errors
 /// When a weight is not finite or cannot be read, an output cannot be written, or the user stops the run.
-pub fn run<S: Sink>(work: &Work, mut outputs: Vec<S>, options: Options, watch: &dyn Watch) -> Result<Vec<S>> {
+pub fn run<S: Sink>(
+    work: &Work,
+    mut outputs: Vec<S>,
+    options: Options,
+    watch: &dyn Watch,
+) -> Result<(Vec<S>, ZeroRows)> {
     let encoder = Encoder::new(work, outputs.iter().map(Sink::shapes).collect(), options.backend);
     // Two buffers a worker are at work or ready for it, and a few more are on their way in or out.
     let buffers = 3 * options.threads.get() + 3;
@@ -86,7 +93,7 @@ pub fn run<S: Sink>(work: &Work, mut outputs: Vec<S>, options: Options, watch: &
     }
     let (done_sender, done) = channel();
     let failed = AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    let zero_rows = std::thread::scope(|scope| {
         let (encoder, failed) = (&encoder, &failed);
         let read = move || {
             pool.in_place_scope(|workers| {
@@ -111,7 +118,7 @@ pub fn run<S: Sink>(work: &Work, mut outputs: Vec<S>, options: Options, watch: &
         drop(free_sender);
         written
     })?;
-    Ok(outputs)
+    Ok((outputs, zero_rows))
 }
 
 /// The memory of one chunk's way through the pipeline.
@@ -126,7 +133,8 @@ struct Buffer {
 struct Done {
     number: usize,
     chunk: Chunk,
-    outcome: Result<()>,
+    /// How many of the rows are all zero.
+    outcome: Result<usize>,
     buffer: Buffer,
 }
 
@@ -136,7 +144,8 @@ fn write_in_order(
     encoder: &Encoder,
     outputs: &mut [impl Sink],
     watch: &dyn Watch,
-) -> Result<()> {
+) -> Result<ZeroRows> {
+    let mut zero_rows = ZeroRows::new(encoder.plan());
     let mut early = BTreeMap::new();
     let mut next = 0;
     let mut source_bytes = 0;
@@ -144,7 +153,7 @@ fn write_in_order(
     for finished in done {
         early.insert(finished.number, finished);
         while let Some(Done { chunk, outcome, buffer, .. }) = early.remove(&next) {
-            outcome?;
+            zero_rows.add(chunk.tensor, outcome?);
             if watch.stopped() {
                 return Err(Error::Interrupted);
             }
@@ -162,5 +171,5 @@ fn write_in_order(
             next += 1;
         }
     }
-    Ok(())
+    Ok(zero_rows)
 }
