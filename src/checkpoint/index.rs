@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
+use super::unfinished;
 use crate::error::{Error, Result};
 use crate::input::{self, read_capped};
 
@@ -64,10 +65,12 @@ pub(super) fn find(folder: &Path) -> Result<Weights> {
                     return Ok(Weights { kind, files, index: Some(index) });
                 }
                 Some(shard) => {
-                    let error = input::dangling(&folder.join(shard)).unwrap_or_else(|| {
-                        Error::mismatch(&index.file, *shard, "no such file", "every shard in the folder")
+                    let path = folder.join(shard);
+                    let error = input::dangling(&path).or_else(|| unfinished::instead_of(&path));
+                    incomplete = incomplete.or(error).or_else(|| {
+                        let expected = "every shard in the folder";
+                        Some(Error::mismatch(&index.file, *shard, "no such file", expected))
                     });
-                    incomplete = incomplete.or(Some(error));
                 }
             }
         }
@@ -75,7 +78,7 @@ pub(super) fn find(folder: &Path) -> Result<Weights> {
         if !matches!(file.try_exists(), Ok(false)) {
             return Ok(Weights { kind, files: vec![file], index: None });
         }
-        incomplete = incomplete.or_else(|| input::dangling(&file));
+        incomplete = incomplete.or_else(|| input::dangling(&file)).or_else(|| unfinished::instead_of(&file));
     }
     Err(incomplete.unwrap_or_else(|| no_weights(folder)))
 }
@@ -92,7 +95,8 @@ pub(super) fn adapter(folder: &Path) -> Result<(PathBuf, Kind)> {
             let expected = format!("{safetensors} or {pytorch}");
             Err(NAMES
                 .iter()
-                .find_map(|(name, _)| input::dangling(&folder.join(name)))
+                .map(|(name, _)| folder.join(name))
+                .find_map(|file| input::dangling(&file).or_else(|| unfinished::instead_of(&file)))
                 .unwrap_or_else(|| Error::mismatch(folder, "", "no adapter's weights", expected)))
         }
     }

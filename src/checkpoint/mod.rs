@@ -6,8 +6,11 @@
 mod blocks;
 mod dtype;
 mod index;
+mod known;
 mod pytorch;
+mod records;
 mod safetensors;
+mod unfinished;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,6 +25,7 @@ use crate::input;
 use blocks::Blocks;
 pub use dtype::Dtype;
 use index::Kind;
+use records::Records;
 
 /// A model of 40 layers has 286.
 const MAX_TENSORS: usize = 1 << 14;
@@ -44,6 +48,8 @@ struct Shard {
     file: File,
     /// Length and time of the last change, when it was opened.
     state: (u64, SystemTime),
+    /// What the file says of its own bytes, if it does.
+    records: Records,
 }
 
 impl Shard {
@@ -158,9 +164,10 @@ impl Checkpoint {
 
     fn add_shard(&mut self, path: PathBuf, kind: Kind) -> Result<()> {
         let file = input::open(&path)?;
+        unfinished::refuse(&path)?;
         let state = Shard::state(&path, &file)?;
-        let entries = match kind {
-            Kind::Safetensors => safetensors::read_header(&path, &file)?,
+        let (entries, records) = match kind {
+            Kind::Safetensors => (safetensors::read_header(&path, &file)?, Records::default()),
             Kind::PyTorch => pytorch::read_header(&path, &file)?,
         };
         for entry in entries {
@@ -181,7 +188,7 @@ impl Checkpoint {
             }
             self.tensors.insert(entry.name, tensor);
         }
-        self.shards.push(Shard { path, file, state });
+        self.shards.push(Shard { path, file, state, records });
         Ok(())
     }
 
@@ -245,6 +252,7 @@ impl Checkpoint {
             ErrorKind::UnexpectedEof => ends_before(&shard.path, offset + out.len() as u64),
             _ => Error::io(&shard.path, "read")(e),
         })?;
+        shard.records.see(&shard.path, offset, out)?;
         if let Some(blocks) = self.hashes.as_ref().and_then(|hashes| hashes.get(tensor.shard)) {
             lock(blocks).add(offset, out);
         }
@@ -268,18 +276,30 @@ impl Checkpoint {
         go_on: &dyn Fn() -> Result<()>,
     ) -> impl Iterator<Item = Result<(&Path, u64, String)>> {
         self.shards.iter().zip(self.hashes.iter().flatten()).map(
-            move |(Shard { path, file, state }, blocks)| {
+            move |(Shard { path, file, state, .. }, blocks)| {
                 Ok((path.as_path(), state.0, lock(blocks).finish(path, file, go_on)?))
             },
         )
     }
 
-    /// Refuses files that were written to since they were opened: what was read may be of two versions.
+    /// Hashes every file of which a download cache knows the SHA-256, and refuses it when it has another. `go_on` is
+    /// asked all along.
     ///
     /// # Errors
-    /// When a file has another length or time of its last change than at first.
+    /// When a file is not what was to be downloaded or cannot be read, and as `go_on` does.
+    pub fn check_known_hashes(&self, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
+        self.files().try_for_each(|file| known::check(file, go_on))
+    }
+
+    /// Refuses files that were written to since they were opened: what was read may be of two versions. Records of
+    /// which only a part was used are read to their end, for the CRC that they have.
+    ///
+    /// # Errors
+    /// When a file has another length or time of its last change than at first, or a record other bytes than its CRC
+    /// is of.
     pub fn refuse_changed(&self) -> Result<()> {
-        for Shard { path, file, state } in &self.shards {
+        for Shard { path, file, state, records } in &self.shards {
+            records.finish(path, file)?;
             if Shard::state(path, file)? != *state {
                 return Err(changed(path, "it was changed while it was read"));
             }

@@ -28,6 +28,12 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     let progress = Progress::new(job.work().source_bytes(), &job.model.plan, &report, &stop);
     let filled = job.fill(outputs, options, &progress)?;
     progress.finish();
+    if let Some(doubt) = filled.doubt() {
+        if args.strict {
+            return Err(Error::input(&located.folder, "", format!("{doubt} (--strict)")));
+        }
+        report.warning(doubt);
+    }
     if args.verify {
         for (output, files) in job.outputs.iter().zip(filled.files()) {
             let (facts, ratio) = (!args.contents.changes_metadata(), args.model.rope_ratio_applies_to);

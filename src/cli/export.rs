@@ -37,8 +37,9 @@ pub(super) fn run(args: &ExportHf) -> Result<()> {
         report.warning(warning);
     }
     let progress = Progress::new(total, &export.plan, &report, &stop);
-    export.run(created, options, &progress)?;
+    let doubt = export.run(created, options, &progress)?;
     progress.finish();
+    doubt.iter().for_each(|doubt| report.warning(doubt));
     report.exported(&Exported::new(&export, started.elapsed()));
     Ok(())
 }

@@ -17,6 +17,8 @@ pub struct Outputs {
     modelfiles: Vec<Pending>,
     /// With what it says so far.
     receipt: Option<(Pending, Receipt)>,
+    /// What the weights themselves have to be warned of, once they were read.
+    doubt: Option<String>,
 }
 
 impl Job {
@@ -25,7 +27,7 @@ impl Job {
     /// # Errors
     /// When an output exists, cannot be written, or does not fit its disk.
     pub fn create_outputs(&self) -> Result<Outputs> {
-        let mut created = Outputs { writers: Vec::new(), modelfiles: Vec::new(), receipt: None };
+        let mut created = Outputs { writers: Vec::new(), modelfiles: Vec::new(), receipt: None, doubt: None };
         let force = self.request.force;
         if let Some(path) = &self.request.receipt {
             let receipt = Receipt::begin(&self.request, &self.model.checkpoint, self.model.lora.files())?;
@@ -57,15 +59,16 @@ impl Job {
         options: pipeline::Options,
         watch: &dyn pipeline::Watch,
     ) -> Result<Outputs> {
-        let Outputs { writers, modelfiles, mut receipt } = outputs;
-        let writers = pipeline::run(&self.work(), writers, options, watch)?;
+        let Outputs { writers, modelfiles, mut receipt, .. } = outputs;
+        let (writers, zero_rows) = pipeline::run(&self.work(), writers, options, watch)?;
         if let Some((file, receipt)) = &mut receipt {
             self.finish_receipt(receipt, &writers, watch)?;
             file.write_all(receipt.to_json().as_bytes())?;
         }
         self.model.checkpoint.refuse_changed()?;
         self.model.lora.refuse_changed()?;
-        Ok(Outputs { writers, modelfiles, receipt })
+        let doubt = zero_rows.warning(&self.model.plan);
+        Ok(Outputs { writers, modelfiles, receipt, doubt })
     }
 
     fn finish_receipt(
@@ -75,6 +78,7 @@ impl Job {
         watch: &dyn pipeline::Watch,
     ) -> Result<()> {
         let go_on = || if watch.stopped() { Err(Error::Interrupted) } else { Ok(()) };
+        self.model.checkpoint.check_known_hashes(&go_on)?;
         for shard in self.model.checkpoint.hashes(&go_on) {
             let (file, bytes, hash) = shard?;
             receipt.add_shard(file, bytes, hash);
@@ -90,6 +94,11 @@ impl Job {
 }
 
 impl Outputs {
+    /// What a user should know of the weights before trusting the files, and `--strict` refuses.
+    pub fn doubt(&self) -> Option<&str> {
+        self.doubt.as_deref()
+    }
+
     /// For each output, the names that its files will have, and where they are until then.
     pub fn files(&self) -> impl Iterator<Item = Vec<(&Path, &Path)>> {
         self.writers.iter().map(SplitWriter::files)

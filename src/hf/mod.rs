@@ -123,7 +123,8 @@ impl Export {
         Ok(Created { folder, writer })
     }
 
-    /// Fills the files and gives the folder its name; nothing is left of it on failure.
+    /// Fills the files and gives the folder its name; nothing is left of it on failure. Returns what the weights
+    /// have to be warned of.
     ///
     /// # Errors
     /// When a file cannot be written, a weight is damaged, or the user stops the run.
@@ -132,16 +133,17 @@ impl Export {
         created: Created,
         options: pipeline::Options,
         watch: &dyn pipeline::Watch,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
         let Created { folder, writer } = created;
-        let writers = pipeline::run(&self.work(), vec![writer], options, watch)?;
+        let (writers, zero_rows) = pipeline::run(&self.work(), vec![writer], options, watch)?;
         self.model.checkpoint.refuse_changed()?;
         self.model.lora.refuse_changed()?;
         writers.into_iter().try_for_each(Writer::finish)?;
         if watch.stopped() {
             return Err(Error::Interrupted);
         }
-        folder.publish()
+        folder.publish()?;
+        Ok(zero_rows.warning(&self.plan))
     }
 
     /// What the pipeline works on.

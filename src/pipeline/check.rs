@@ -147,7 +147,7 @@ mod tests {
             memory_bytes: 1 << 20,
             backend: Backend::detect(),
         };
-        run(&work, vec![output], options, &Nobody)
+        run(&work, vec![output], options, &Nobody).map(|(outputs, _)| outputs)
     }
 
     #[track_caller]

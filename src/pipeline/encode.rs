@@ -8,7 +8,7 @@ use quant::{Backend, Format};
 use super::Work;
 use super::chunk::Chunk;
 use crate::error::{Error, Result};
-use crate::remap::{Source, Target};
+use crate::remap::{Plan, Source, Target};
 use crate::sink::Shape;
 
 /// Weights that are decoded and quantized at a time: 256 kB as f32, which a core's own cache holds.
@@ -30,6 +30,10 @@ thread_local! {
 impl<'a> Encoder<'a> {
     pub(super) fn new(work: &'a Work<'a>, outputs: Vec<Vec<Shape>>, backend: Backend) -> Encoder<'a> {
         Encoder { work, backend, outputs }
+    }
+
+    pub(super) fn plan(&self) -> &'a Plan {
+        self.work.plan
     }
 
     /// How many times the bytes read the bytes written may be, over all outputs.
@@ -72,8 +76,8 @@ impl<'a> Encoder<'a> {
     }
 
     /// Quantizes a chunk, and the rows of padding behind a tensor's last, for every output: into `outputs`,
-    /// where nothing stands for the rows that pass.
-    pub(super) fn encode(&self, chunk: &Chunk, input: &[u8], outputs: &mut Vec<Vec<u8>>) -> Result<()> {
+    /// where nothing stands for the rows that pass. Returns how many of the chunk's rows are all zero.
+    pub(super) fn encode(&self, chunk: &Chunk, input: &[u8], outputs: &mut Vec<Vec<u8>>) -> Result<usize> {
         let target = &self.work.plan.tensors[chunk.tensor];
         let dtype = target.dtype();
         outputs.resize_with(self.outputs.len(), Vec::new);
@@ -81,8 +85,12 @@ impl<'a> Encoder<'a> {
         let encoded: Vec<usize> = (0..outputs.len()).filter(|&i| !self.passes(chunk.tensor, i)).collect();
         let merges = self.merges(target);
         let group_rows = (GROUP / target.columns).max(1);
+        let row_bytes = target.columns * dtype.bytes();
+        let mut zero_rows = 0;
         SCRATCH.with_borrow_mut(|[decoded, padded]| {
-            for (group, bytes) in input.chunks(group_rows * target.columns * dtype.bytes()).enumerate() {
+            for (group, bytes) in input.chunks(group_rows * row_bytes).enumerate() {
+                // A row with a weight in it is left at its first bytes.
+                zero_rows += bytes.chunks(row_bytes).filter(|row| row.iter().all(|&byte| byte == 0)).count();
                 let first_row = chunk.rows.start + group * group_rows;
                 let finite = dtype.all_finite(bytes);
                 if finite && encoded.is_empty() {
@@ -111,7 +119,7 @@ impl<'a> Encoder<'a> {
                     self.quantize(chunk.tensor, shape, padded, out)?;
                 }
             }
-            Ok(())
+            Ok(zero_rows)
         })
     }
 

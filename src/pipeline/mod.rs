@@ -8,6 +8,7 @@
 mod check;
 mod chunk;
 mod encode;
+mod zeros;
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -24,6 +25,7 @@ use crate::remap::Plan;
 use crate::sink::{Shape, Sink};
 use chunk::{Chunk, Chunks};
 use encode::Encoder;
+pub use zeros::ZeroRows;
 
 /// How to run; nothing in it changes a byte of the output.
 #[derive(Clone, Copy, Debug)]
@@ -67,11 +69,17 @@ impl Work<'_> {
     }
 }
 
-/// Fills the outputs, all from one reading of the checkpoint.
+/// Fills the outputs, all from one reading of the checkpoint; tells which of its rows are all zero, besides.
 ///
 /// # Errors
-/// When the parts of the work were not made for one another, a weight is not finite or cannot be read, an output cannot be written, or the user stops the run.
-pub fn run<S: Sink>(work: &Work, mut outputs: Vec<S>, options: Options, watch: &dyn Watch) -> Result<Vec<S>> {
+/// When the parts of the work were not made for one another, a weight is not finite or cannot be read, an output cannot
+/// be written, or the user stops the run.
+pub fn run<S: Sink>(
+    work: &Work,
+    mut outputs: Vec<S>,
+    options: Options,
+    watch: &dyn Watch,
+) -> Result<(Vec<S>, ZeroRows)> {
     let shapes: Vec<Vec<Shape>> = outputs.iter().map(Sink::shapes).collect();
     check::refuse_mixed(work, &shapes)?;
     let encoder = Encoder::new(work, shapes, options.backend);
@@ -88,7 +96,7 @@ pub fn run<S: Sink>(work: &Work, mut outputs: Vec<S>, options: Options, watch: &
     }
     let (done_sender, done) = channel();
     let failed = AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    let zero_rows = std::thread::scope(|scope| {
         let (encoder, failed) = (&encoder, &failed);
         let read = move || {
             pool.in_place_scope(|workers| {
@@ -113,7 +121,7 @@ pub fn run<S: Sink>(work: &Work, mut outputs: Vec<S>, options: Options, watch: &
         drop(free_sender);
         written
     })?;
-    Ok(outputs)
+    Ok((outputs, zero_rows))
 }
 
 /// The memory of one chunk's way through the pipeline.
@@ -128,7 +136,8 @@ struct Buffer {
 struct Done {
     number: usize,
     chunk: Chunk,
-    outcome: Result<()>,
+    /// How many of the rows are all zero.
+    outcome: Result<usize>,
     buffer: Buffer,
 }
 
@@ -138,7 +147,8 @@ fn write_in_order(
     encoder: &Encoder,
     outputs: &mut [impl Sink],
     watch: &dyn Watch,
-) -> Result<()> {
+) -> Result<ZeroRows> {
+    let mut zero_rows = ZeroRows::new(encoder.plan());
     let mut early = BTreeMap::new();
     let mut next = 0;
     let mut source_bytes = 0;
@@ -146,7 +156,7 @@ fn write_in_order(
     for finished in done {
         early.insert(finished.number, finished);
         while let Some(Done { chunk, outcome, buffer, .. }) = early.remove(&next) {
-            outcome?;
+            zero_rows.add(chunk.tensor, outcome?);
             if watch.stopped() {
                 return Err(Error::Interrupted);
             }
@@ -164,5 +174,5 @@ fn write_in_order(
             next += 1;
         }
     }
-    Ok(())
+    Ok(zero_rows)
 }

@@ -78,6 +78,7 @@ pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
         .collect();
     let chunks = chunks(pair, &usable, &mut weights.findings);
     let total: u64 = chunks.iter().map(Chunk::weights).sum();
+    pair.checkpoint.check_known_hashes(&|| watch.advanced("weights", 0, total))?;
     let done = AtomicU64::new(0);
     let tallies = chunks
         .par_iter()

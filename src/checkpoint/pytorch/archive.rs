@@ -18,6 +18,8 @@ const MAX_NAME: usize = 512;
 pub(super) struct Place {
     pub(super) offset: u64,
     pub(super) bytes: u64,
+    /// The CRC-32 of its bytes; 0 when there is none.
+    pub(super) crc32: u32,
 }
 
 /// Reads the archive's directory: the entries by name, without the folder that all of them are in.
@@ -70,7 +72,10 @@ pub(super) fn read(path: &Path, file: &File) -> Result<BTreeMap<String, Place>> 
             let found = format!("{length} bytes");
             return Err(Error::mismatch(path, name, found, format!("{end}: is the download complete?")));
         }
-        if places.insert(name.to_owned(), Place { offset, bytes: end - offset }).is_some() {
+        if places
+            .insert(name.to_owned(), Place { offset, bytes: end - offset, crc32: entry.crc32() })
+            .is_some()
+        {
             return Err(Error::mismatch(path, name, "it twice", "each entry once"));
         }
         if count > MAX_ENTRIES {

@@ -17,6 +17,7 @@ use std::path::Path;
 
 use super::Entry;
 use super::dtype::Dtype;
+use super::records::{self, Records};
 use crate::error::{Error, Result};
 use crate::input;
 use archive::Place;
@@ -29,7 +30,9 @@ const PICKLE: &str = "data.pkl";
 const LEGACY: [u8; 4] = [0x80, 2, 0x8a, 0x0a];
 
 /// Reads archive and pickle, and holds every tensor against the storage that it is in.
-pub(super) fn read_header(path: &Path, file: &File) -> Result<Vec<Entry>> {
+///
+/// The records of the tensors are returned too, to be checked when they are read.
+pub(super) fn read_header(path: &Path, file: &File) -> Result<(Vec<Entry>, Records)> {
     let mut start = [0; 4];
     let length = file.metadata().map_err(Error::io(path, "read"))?.len();
     if length >= 4 {
@@ -49,7 +52,15 @@ pub(super) fn read_header(path: &Path, file: &File) -> Result<Vec<Entry>> {
         let item = if item.is_empty() { PICKLE.to_owned() } else { item };
         Error::input(path, item, problem)
     })?;
-    tensors.into_iter().map(|(name, saved)| entry(path, &places, name, &saved)).collect()
+    let mut records = Records::default();
+    for (name, saved) in &tensors {
+        let record = format!("data/{}", saved.key);
+        if let Some(place) = places.get(&record) {
+            records.add(format!("{name} ({record})"), place.offset, place.bytes, place.crc32);
+        }
+    }
+    let entries = tensors.into_iter().map(|(name, saved)| entry(path, &places, name, &saved));
+    Ok((entries.collect::<Result<_>>()?, records))
 }
 
 /// PyTorch writes the machine's own byte order, and from 2.1 on says which.
@@ -81,6 +92,7 @@ fn read_entry(
     })?;
     let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, place.offset).map_err(Error::io(path, "read"))?;
+    records::check(path, name, &bytes, place.crc32)?;
     Ok(bytes)
 }
 

@@ -109,7 +109,7 @@ fn file(pickle: &Pickle) -> Vec<u8> {
 fn read(bytes: &[u8]) -> std::result::Result<Vec<Entry>, String> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
-    read_header(Path::new("m.bin"), &file).map_err(|error| error.to_string())
+    read_header(Path::new("m.bin"), &file).map(|(entries, _)| entries).map_err(|error| error.to_string())
 }
 
 #[track_caller]

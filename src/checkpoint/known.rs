@@ -1,0 +1,108 @@
+//! The SHA-256 that a download cache knows of a file: whoever reads all of it anyway can compare.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::hash::hex;
+use crate::input;
+
+/// Three short lines.
+const MAX_METADATA: u64 = 4096;
+
+/// Holds a file against what the Hugging Face cache that it lies in knows, if it lies in one. `go_on` is asked all
+/// along.
+pub(super) fn check(path: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
+    let Some((expected, source)) = hash_of(path) else { return Ok(()) };
+    let found = sha256(path, go_on)?;
+    if found.eq_ignore_ascii_case(&expected) {
+        return Ok(());
+    }
+    let expected = format!(
+        "{expected} by {}: the download is damaged, delete the file and download it again",
+        source.display()
+    );
+    Err(Error::mismatch(path, "", format!("SHA-256 {found}"), expected))
+}
+
+/// The hash, and the file that it is known from.
+fn hash_of(path: &Path) -> Option<(String, PathBuf)> {
+    let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    // In the cache itself, a large file's name is its hash, and the model's folder has a link to it.
+    let real = path.canonicalize().ok()?;
+    if real.parent().is_some_and(|folder| folder.ends_with("blobs"))
+        && let Some(name) = real.file_name().and_then(|name| name.to_str()).filter(|name| is_hash(name))
+    {
+        return Some((name.to_owned(), real.clone()));
+    }
+    // In a folder of the user's own, the client notes it in the second of three lines.
+    let name = path.file_name()?.to_str()?;
+    let metadata = path.with_file_name(".cache/huggingface/download").join(format!("{name}.metadata"));
+    let text = input::read_capped(&metadata, MAX_METADATA).ok()??;
+    let second = std::str::from_utf8(&text).ok()?.lines().nth(1)?.trim().to_owned();
+    is_hash(&second).then_some((second, metadata))
+}
+
+fn sha256(path: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<String> {
+    let mut file: BufReader<File> = BufReader::with_capacity(1 << 20, input::open(path)?);
+    let mut hash = Sha256::new();
+    loop {
+        go_on()?;
+        let bytes = file.fill_buf().map_err(Error::io(path, "read"))?;
+        if bytes.is_empty() {
+            return Ok(hex(&hash.finalize()));
+        }
+        hash.update(bytes);
+        let read = bytes.len();
+        file.consume(read);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{create_dir_all, write};
+
+    const WEIGHTS: &[u8] = b"weights";
+
+    fn outcome(path: &Path) -> String {
+        check(path, &|| Ok(())).map_or_else(|error| error.to_string(), |()| "right".to_owned())
+    }
+
+    #[test]
+    fn a_blob_has_the_hash_that_it_is_named_by() {
+        let folder = tempfile::tempdir().unwrap();
+        let (blobs, link) = (folder.path().join("blobs"), folder.path().join("model.safetensors"));
+        create_dir_all(&blobs).unwrap();
+        for (name, expected) in [
+            (crate::hash::sha256(WEIGHTS), "right".to_owned()),
+            ("0".repeat(40), "right".to_owned()), // a small file's, which is no SHA-256
+            ("ab".repeat(32), format!("expected {} by ", "ab".repeat(32))),
+        ] {
+            write(blobs.join(&name), WEIGHTS).unwrap();
+            std::os::unix::fs::symlink(blobs.join(&name), &link).unwrap();
+            assert!(outcome(&link).contains(&expected), "{}", outcome(&link));
+            std::fs::remove_file(&link).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_clients_own_note_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model.safetensors");
+        let notes = folder.path().join(".cache/huggingface/download");
+        create_dir_all(&notes).unwrap();
+        write(&file, WEIGHTS).unwrap();
+        assert_eq!(outcome(&file), "right");
+        let right = crate::hash::sha256(WEIGHTS);
+        for (second, good) in [(right.as_str(), true), ("short", true), (&"0".repeat(64), false)] {
+            let note = format!("e46a\n{second}\n1700000000.5\n");
+            write(notes.join("model.safetensors.metadata"), note).unwrap();
+            assert_eq!(outcome(&file) == "right", good, "{}", outcome(&file));
+        }
+        assert!(outcome(&file).contains(&right));
+    }
+}
