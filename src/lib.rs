@@ -9,8 +9,10 @@
 //!
 //! [`convert::Job`] is the whole of it; everything before [`convert::Job::fill`] reads no weights.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used))]
 
 pub mod checkpoint;
+#[allow(clippy::disallowed_methods)] // it prints
 pub mod cli;
 pub mod config;
 pub mod convert;
