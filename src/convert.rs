@@ -207,7 +207,7 @@ impl Output {
     }
 }
 
-/// None beside what has no name: that is refused when it is to be created.
+/// The Modelfile's name and text; nothing if the GGUF's path has no file name, which is refused when it is created.
 fn modelfile_beside(gguf: &Path, tokenizer: &Tokenizer) -> Result<Option<(PathBuf, String)>> {
     let Some(name) = gguf.file_name() else { return Ok(None) };
     let name = name.to_str().ok_or_else(|| {
