@@ -24,39 +24,18 @@ pub use outputs::Outputs;
 /// A conversion that has passed every check that needs no weights.
 ///
 /// ```
-/// use glm2llama::convert::Job;
-/// use glm2llama::gguf::GgufFile;
-/// use glm2llama::model;
-/// use glm2llama::pipeline::{DEFAULT_MEMORY_BYTES, Options, Watch};
-/// use glm2llama::request::Request;
-///
-/// struct Nobody;
-/// impl Watch for Nobody {
-///     fn advanced(&self, _tensor: usize, _bytes: u64) {}
-///     fn stopped(&self) -> bool {
-///         false
-///     }
-/// }
+/// use glm2llama::{GgufFile, Job, Options, Request};
 ///
 /// let folder = tempfile::tempdir().unwrap();
 /// let output = folder.path().join("tiny.gguf");
-/// let job = Job::prepare(&Request {
-///     model: model::Request { folder: "testdata/models/tiny-chatglm3".into(), ..Default::default() },
-///     types: vec!["Q4_K_M".parse()?],
-///     output: Some(output.clone()),
-///     ..Default::default()
-/// })?;
-/// let options = Options {
-///     threads: 1.try_into().unwrap(),
-///     memory_bytes: DEFAULT_MEMORY_BYTES,
-///     backend: quant::Backend::detect(),
-/// };
-/// job.fill(job.create_outputs()?, options, &Nobody)?.publish()?;
+/// let request = Request::new("testdata/models/tiny-chatglm3", "Q4_K_M".parse()?);
+/// let job = Job::prepare(&Request { output: Some(output.clone()), ..request })?;
+/// job.fill(job.create_outputs()?, Options::default(), &())?.publish()?;
 ///
 /// let file = GgufFile::open(&output)?;
 /// assert_eq!(file.total_bytes, job.outputs[0].split.total_bytes());
 /// assert!(file.metadata.contains_key("glm2llama.version"));
-/// # Ok::<(), glm2llama::error::Error>(())
+/// # Ok::<(), glm2llama::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Job {
@@ -232,7 +211,7 @@ impl Output {
     }
 }
 
-/// None beside what has no name: that is refused when it is to be created.
+/// The Modelfile's name and text; nothing if the GGUF's path has no file name, which is refused when it is created.
 fn modelfile_beside(gguf: &Path, tokenizer: &Tokenizer) -> Result<Option<(PathBuf, String)>> {
     let Some(name) = gguf.file_name() else { return Ok(None) };
     let name = name.to_str().ok_or_else(|| {

@@ -1,16 +1,34 @@
 //! Converts ChatGLM checkpoints into llama-architecture GGUF files, exactly.
 //!
+//! ```
+//! use glm2llama::{Job, Options, Request};
+//!
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let output = folder.path().join("tiny.gguf");
+//! let mut request = Request::new("testdata/models/tiny-chatglm3", "Q4_K_M".parse()?);
+//! request.output = Some(output); // or a name made of the model's
+//! let job = Job::prepare(&request)?; // checks everything, and reads no weights
+//! let outputs = job.create_outputs()?; // reserves the space, under temporary names
+//! job.fill(outputs, Options::default(), &())?.publish()?; // `()` watches nothing; see `Watch`
+//! # Ok::<(), glm2llama::Error>(())
+//! ```
+//!
 //! Data flows one way:
 //!
 //! ```text
-//! config.json, *.safetensors -> checkpoint -> remap -> pipeline (quant) -> gguf -> one .gguf file
-//! tokenizer.model ------------> tokenizer -> metadata ----------------------^
+//! config.json, *.safetensors -> checkpoint -> remap -> pipeline (quant) -> gguf -> output -> one .gguf file
+//! adapters -------------------> lora -----------------^                     ^
+//! tokenizer.model ------------> tokenizer -> metadata ----------------------+
 //! ```
 //!
-//! [`convert::Job`] is the whole of it; everything before [`convert::Job::fill`] reads no weights.
+//! [`Job`] is the conversion, [`Export`] writes safetensors for transformers instead, and a [`Pair`] of checkpoint and
+//! file says whether both are the same model. [`Model`] and [`GgufFile`] open the one and the other to look inside.
+//! [`quant`] makes the bytes of the block formats.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used))]
 
 pub mod checkpoint;
+#[allow(clippy::disallowed_methods)] // it prints
 pub mod cli;
 pub mod config;
 pub mod convert;
@@ -40,3 +58,15 @@ pub mod request;
 pub mod sink;
 pub mod tokenizer;
 pub mod verify;
+
+pub use ::quant;
+pub use checkpoint::Checkpoint;
+pub use convert::{Job, Outputs};
+pub use error::{Error, Result};
+pub use gguf::GgufFile;
+pub use hf::Export;
+pub use model::Model;
+pub use pipeline::{Options, Watch};
+pub use recipe::FileType;
+pub use request::Request;
+pub use verify::Pair;

@@ -1,5 +1,7 @@
 //! The command line: parse, run, print the error once.
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods)] // it prints the error
 
 use std::io::Write;
 use std::process::ExitCode;

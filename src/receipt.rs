@@ -51,7 +51,8 @@ pub struct Entry {
 }
 
 impl Receipt {
-    /// A receipt of what is read besides weights; `checkpoint` and `adapters`: whose weights.
+    /// Begins a receipt with every small file that is read. `checkpoint` and `adapters` (the files of their weights) tell
+    /// which they are; their weights are added when they have been read.
     ///
     /// # Errors
     /// When a file cannot be read.

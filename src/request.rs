@@ -34,6 +34,14 @@ pub struct Request {
     pub receipt: Option<PathBuf>,
 }
 
+impl Request {
+    /// A conversion of a folder to one file, named after the model.
+    pub fn new(folder: impl Into<PathBuf>, file_type: FileType) -> Request {
+        let model = model::Request { folder: folder.into(), ..model::Request::default() };
+        Request { model, types: vec![file_type], ..Request::default() }
+    }
+}
+
 /// What the user puts in the place of the model's own words.
 #[derive(Clone, Debug, Default)]
 pub struct Given {

@@ -75,9 +75,73 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// Without its tests, which may use anything.
-fn without_tests(text: &str) -> &str {
-    text.split("#[cfg(test)]").next().unwrap_or_default()
+/// Without what is compiled for tests only, which may use anything. Source is formatted, so an item ends on its first
+/// line with a `;`, or with the `}` that stands where it began.
+fn without_tests(text: &str) -> String {
+    let mut kept = String::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some(indent) = line.strip_suffix("#[cfg(test)]") else {
+            kept += line;
+            kept.push('\n');
+            continue;
+        };
+        let end = format!("{indent}}}");
+        let mut item = lines.by_ref().skip_while(|line| line.trim_start().starts_with("#["));
+        if item.next().is_some_and(|first| !first.ends_with(';')) {
+            item.find(|line| *line == end);
+        }
+    }
+    kept
+}
+
+/// The modules that a text names behind `crate::`, in a list or not: the first word of each path.
+fn modules_used(text: &str) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for after in text.split("crate::").skip(1) {
+        let mut depth = 0;
+        let mut starts = true; // a path may start here
+        for (at, c) in after.char_indices() {
+            let word = c.is_alphanumeric() || c == '_';
+            if word && starts {
+                let rest = &after[at..];
+                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+                used.insert(rest[..end].to_owned());
+            }
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if depth <= 0 {
+                break; // no list, or its end
+            }
+            starts = depth == 1 && (c == '{' || c == ',' || (starts && c.is_whitespace()));
+        }
+    }
+    used
+}
+
+#[test]
+fn the_scan_sees_nested_lists_and_what_stands_behind_test_items() {
+    let source = "\
+use crate::{a::{b, c}, d,
+    e::F};
+use crate::g::{self, h};
+#[cfg(test)]
+mod tests;
+fn f() -> crate::i::J {}
+    #[cfg(test)]
+    #[path = \"x.rs\"]
+    mod more {
+        use crate::k;
+    }
+pub(crate) use l;
+#[cfg(test)]
+use crate::m;
+";
+    let found: Vec<String> = modules_used(&without_tests(source)).into_iter().collect();
+    assert_eq!(found, ["a", "d", "e", "g", "i"]);
 }
 
 #[test]
@@ -88,23 +152,13 @@ fn modules_know_only_those_below_them() {
     for (path, text) in sources("src") {
         let first = path.iter().nth(1).expect("a name").to_str().expect("UTF-8");
         let module = first.strip_suffix(".rs").unwrap_or(first);
-        if ["lib", "main", "cli"].contains(&module)
-            || path.ends_with("tests.rs")
-            || first.ends_with("_tests.rs")
-        {
+        let file = path.file_stem().expect("a name").to_str().expect("UTF-8");
+        if ["lib", "main", "cli"].contains(&module) || file == "tests" || file.ends_with("_tests") {
             continue;
         }
-        for after in without_tests(&text).split("crate::").skip(1) {
-            let names = match after.strip_prefix('{') {
-                Some(list) => list.split('}').next().unwrap_or_default().split(',').collect(),
-                None => vec![after],
-            };
-            for name in names {
-                let name: String =
-                    name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                if !["error", "hash", "input", "jinja", module].contains(&name.as_str()) {
-                    used.insert((module.to_owned(), name));
-                }
+        for name in modules_used(&without_tests(&text)) {
+            if !["error", "hash", "input", "jinja", module].contains(&name.as_str()) {
+                used.insert((module.to_owned(), name));
             }
         }
     }

@@ -1,7 +1,5 @@
-//! GGUF block formats: quantize and dequantize rows of weights.
-//!
-//! The crate knows no files, no threads and no models. Its bytes are those of ggml's
-//! `ggml_quantize_chunk`, on every backend.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used))]
 
 #[allow(unsafe_code)] // vector instructions: the only place
 mod arch;

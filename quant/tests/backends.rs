@@ -52,7 +52,7 @@ fn for_all(seed: u64, mut check: impl FnMut(Format, usize, &[f32], Option<&[f32]
 fn every_backend_equals_the_reference() {
     for seed in 0..3 {
         for_all(seed, |format, columns, x, importance| {
-            let expected = quantized(Backend::Scalar, format, columns, x, importance);
+            let expected = quantized(Backend::SCALAR, format, columns, x, importance);
             for backend in Backend::available() {
                 let found = quantized(backend, format, columns, x, importance);
                 let context = format!(

@@ -139,7 +139,7 @@ fn normal_weights(count: usize) -> Vec<f32> {
 
 fn there_and_back(format: Format, rows: &[f32]) -> (Vec<u8>, Vec<f32>) {
     let mut blocks = vec![0; format.row_bytes(rows.len()).unwrap()];
-    quantize(Backend::Scalar, format, rows.len(), rows, None, &mut blocks).unwrap();
+    quantize(Backend::SCALAR, format, rows.len(), rows, None, &mut blocks).unwrap();
     let mut back = vec![0.0; rows.len()];
     dequantize(format, &blocks, &mut back).unwrap();
     (blocks, back)

@@ -6,7 +6,7 @@ fn quantize_error(columns: usize, rows: usize, importance: Option<usize>, out: u
     let importance = importance.map(|length| vec![1.0; length]);
     let rows = vec![0.5; rows];
     let mut out = vec![0; out];
-    let result = quantize(Backend::Scalar, Format::Q4_K, columns, &rows, importance.as_deref(), &mut out);
+    let result = quantize(Backend::SCALAR, Format::Q4_K, columns, &rows, importance.as_deref(), &mut out);
     assert!(out.iter().all(|&byte| byte == 0), "written in spite of the error");
     result.unwrap_err().to_string()
 }
@@ -44,7 +44,7 @@ fn the_output_has_the_rows_blocks() {
 #[test]
 fn no_rows_are_no_error() {
     for format in Format::ALL {
-        assert_eq!(quantize(Backend::Scalar, format, 256, &[], Some(&[1.0; 256]), &mut []), Ok(()));
+        assert_eq!(quantize(Backend::SCALAR, format, 256, &[], Some(&[1.0; 256]), &mut []), Ok(()));
         assert_eq!(dequantize(format, &[], &mut []), Ok(()));
     }
 }

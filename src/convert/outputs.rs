@@ -15,7 +15,7 @@ use crate::receipt::Receipt;
 pub struct Outputs {
     writers: Vec<SplitWriter>,
     modelfiles: Vec<Pending>,
-    /// With what it says so far.
+    /// The receipt's file, if one was asked for, and what the receipt says so far.
     receipt: Option<(Pending, Receipt)>,
     /// What the weights themselves have to be warned of, once they were read.
     doubt: Option<String>,

@@ -19,7 +19,7 @@ pub const ALIGNMENT: u64 = 32;
 /// Metadata, in any order: the file holds it sorted by key.
 pub type Metadata = Vec<(String, Value)>;
 
-/// A metadata value. The arrays that real files have come as vectors of their own; any other as [`Value::Array`].
+/// A metadata value. The kinds of arrays that real files have are vectors; any other is a [`Value::Array`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// `UINT8`

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 const MOST_FILES: u64 = 1000;
 
 impl GgufFile {
-    /// Opens a model: one file, or all of which this is one.
+    /// Opens a model from its only file, or from any of its split files.
     ///
     /// # Errors
     /// As for [`GgufFile::open`], and when a file is missing or of another model.
@@ -49,7 +49,7 @@ impl GgufFile {
         for (number, path) in (1..).zip(others) {
             let mut file = GgufFile::open_within(path, &mut { memory })?;
             file.expect_part(number, count)?;
-            // Its metadata goes again.
+            // Its metadata is dropped, so only its tensors count.
             memory = memory.saturating_sub(file.tensors.iter().map(StoredTensor::memory).sum());
             file.tensors.iter_mut().for_each(|tensor| tensor.part = model.parts.len());
             model.tensors.append(&mut file.tensors);
@@ -71,7 +71,7 @@ impl GgufFile {
         }
     }
 
-    /// This is the file with that number of so many.
+    /// Refuses a file that does not call itself number `number` of `count`.
     fn expect_part(&self, number: u64, count: u64) -> Result<()> {
         let shown = |found: Option<u64>| found.map_or("nothing".to_owned(), |found| found.to_string());
         let wrong = |key: &str, found, expected: String| {

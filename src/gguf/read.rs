@@ -24,10 +24,10 @@ const MAX_DIMENSIONS: u32 = 4;
 const MAX_NESTING: u32 = 2;
 /// ggml takes powers of two; more than this only wastes the file.
 const MAX_ALIGNMENT: u32 = 1 << 20;
-/// What a head may take in memory, where a value takes up to 32 times the bytes that it has in the file. The
+/// The most memory that a header may take: in memory a value has up to 32 times its bytes in the file. The
 /// largest vocabularies of all, 262,144 tokens and 514,906 merges, take 46 MB.
 pub(super) const MAX_MEMORY: u64 = 48 << 20;
-/// In memory, roughly: a short string's own allocation, a key or a tensor with all that belongs to it.
+/// These are rough sizes in memory: of a short string's own allocation, a key or a tensor with all that belongs to it.
 const LEAST_STRING: u64 = 32;
 const KEY_MEMORY: u64 = 128;
 pub(super) const TENSOR_MEMORY: u64 = 256;
@@ -53,10 +53,11 @@ impl GgufFile {
     /// # Errors
     /// When it is no GGUF file, or damaged, or shorter than its head says.
     pub fn open(path: &Path) -> Result<GgufFile> {
-        GgufFile::open_within(path, &mut { MAX_MEMORY })
+        let mut memory = MAX_MEMORY;
+        GgufFile::open_within(path, &mut memory)
     }
 
-    /// Of a head that takes at most `memory` bytes in memory; takes from it what this one takes.
+    /// Opens a file whose header may use at most `memory` bytes of memory, and subtracts what it used.
     pub(super) fn open_within(path: &Path, memory: &mut u64) -> Result<GgufFile> {
         let file = input::open(path)?;
         let total_bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
@@ -169,12 +170,12 @@ fn place(
     Ok(tensors)
 }
 
-/// What is left of the head; every read is taken from it.
+/// The part of the header that is not read yet; every read takes its bytes from it.
 struct Head<'a> {
     path: &'a Path,
     reader: BufReader<&'a File>,
     left: u64,
-    /// What may still be taken in memory.
+    /// The bytes of memory that the header may still take.
     memory: u64,
     /// The key or tensor that is being read, for messages.
     item: String,
@@ -310,7 +311,7 @@ impl Head<'_> {
         }
     }
 
-    /// Allocated at once, as the count has been charged: growing would take up to twice as much.
+    /// The vector is allocated at once, as its count has been charged: growing it would take up to twice as much.
     fn values<T>(&mut self, count: u64, mut read: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
         let mut values = Vec::with_capacity(count as usize); // MAX_MEMORY at most
         for _ in 0..count {
@@ -328,7 +329,7 @@ impl Head<'_> {
         }
     }
 
-    /// `offset` is still counted from the first tensor.
+    /// Reads a row of the tensor table. Its `offset` is still counted from the first tensor.
     fn tensor_info(&mut self) -> Result<StoredTensor> {
         let name = self.string()?;
         self.item.clone_from(&name);
@@ -347,7 +348,7 @@ impl Head<'_> {
     }
 }
 
-/// Bytes of a tensor, innermost dimension first; `None` when it cannot be.
+/// The bytes of a tensor whose dimensions are given innermost first; `None` when there is no such tensor.
 fn stored_bytes(dimensions: &[u64], ggml_type: u32) -> Option<u64> {
     let (block_len, block_bytes) = match Format::from_ggml_type(ggml_type) {
         Some(format) => (format.block_len() as u64, format.block_bytes() as u64),

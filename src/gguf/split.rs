@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::output::Pending;
 use crate::sink::{Shape, Sink};
 
-/// All are open at a time, and a system allows a process about a thousand files.
+/// All files of a split are open at the same time, and a system allows a process about a thousand.
 const MOST_FILES: usize = 500;
 
 /// The files that hold one model. All metadata is in the first.
@@ -171,7 +171,7 @@ impl SplitWriter {
     }
 }
 
-/// This process has as many files open as it may, or the system has.
+/// Whether the error says that this process, or the whole system, has as many files open as it may.
 fn too_many_open(error: &std::io::Error) -> bool {
     let code = error.raw_os_error();
     [Errno::MFILE, Errno::NFILE].iter().any(|errno| code == Some(errno.raw_os_error()))

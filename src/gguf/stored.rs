@@ -28,7 +28,7 @@ impl StoredTensor {
         Format::from_ggml_type(self.ggml_type)
     }
 
-    /// What it takes in memory, of what its head may; never more than was charged for it.
+    /// The memory that it counts for, of what a header may take; never more than was charged when it was read.
     pub(super) fn memory(&self) -> u64 {
         TENSOR_MEMORY + self.name.len() as u64
     }

@@ -39,7 +39,7 @@ const SOURCES: [(&[&str], &str); 2] = [
     (&["datasets", "dataset", "dataset_sources"], "general.dataset"),
 ];
 
-/// What a card came to.
+/// What was taken from a model card, and what could not be read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Card {
     /// Keys for the GGUF.

@@ -23,7 +23,7 @@ pub struct Pending {
     target: PathBuf,
     temporary: Temporary,
     replace: bool,
-    /// Of the bytes so far, where it is asked for.
+    /// The hash of the bytes so far, if somebody asked for it.
     hash: Option<Sha256>,
 }
 
@@ -107,7 +107,7 @@ impl Pending {
         publish(vec![self])
     }
 
-    /// Gives it its name.
+    /// Gives the file its name.
     fn name(&mut self) -> Result<()> {
         check_kind(&self.target)?; // it may have changed since
         self.temporary.rename(&self.target, self.replace).map_err(|e| match e.kind() {
@@ -116,12 +116,12 @@ impl Pending {
         })
     }
 
-    /// Takes the name from it that it was given last.
+    /// Undoes [`Pending::name`]: the file has its temporary name again.
     fn take_back(&mut self) {
         self.temporary.take_back(&self.target);
     }
 
-    /// Where a limit stands in the way of `room`, it is named.
+    /// The error of a write or a reservation; where a limit is the reason, it names the limit.
     fn no_room(&self, error: io::Error, room: &str) -> Error {
         let (found, remedy) = match error.kind() {
             io::ErrorKind::FileTooLarge => (

@@ -94,8 +94,8 @@ impl Temporary {
         }
         match renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE) {
             Ok(()) => {}
-            // A file system that cannot do it at once: a second name, which must be new, and the first away; and one
-            // that has no second names.
+            // This file system has no rename that refuses an existing name. A hard link refuses one too, after which the
+            // first name is removed. Where there are no hard links either, a plain rename is all that is left.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::hard_link(&self.path, target) {
                 Ok(()) => fs::remove_file(&self.path)?,
                 Err(_) if target.symlink_metadata().is_ok() => {
@@ -124,7 +124,7 @@ impl Temporary {
             State::Exchanged(_) => renameat_with(CWD, &self.path, CWD, target, RenameFlags::EXCHANGE),
             State::Unnamed | State::Done => return,
         };
-        // What cannot be put back is at least kept.
+        // A file that cannot be put back is kept under the name that it has.
         self.state = if undone.is_ok() { State::Unnamed } else { State::Done };
     }
 }
@@ -145,7 +145,7 @@ impl Drop for Temporary {
 impl Kind {
     fn make(self, path: &Path) -> io::Result<File> {
         match self {
-            // Less the umask, as for any new file or folder.
+            // The system takes the umask off these modes, as for any new file or folder.
             Kind::File => OpenOptions::new().write(true).create_new(true).mode(0o666).open(path),
             Kind::Folder => {
                 DirBuilder::new().mode(0o777).create(path)?;

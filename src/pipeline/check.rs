@@ -92,25 +92,13 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use quant::Backend;
-
     use super::*;
     use crate::model::{Model, Request};
-    use crate::pipeline::{Options, Watch, run};
+    use crate::pipeline::{Options, run};
     use crate::sink::Sink;
 
     const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/models/tiny-chatglm3");
     const OTHER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/models/tiny-chatglm3-32k");
-
-    struct Nobody;
-
-    impl Watch for Nobody {
-        fn advanced(&self, _tensor: usize, _bytes: u64) {}
-
-        fn stopped(&self) -> bool {
-            false
-        }
-    }
 
     /// Keeps each tensor's bytes, as the checkpoint stores them.
     struct Kept(Vec<Shape>, Vec<Vec<u8>>);
@@ -142,12 +130,7 @@ mod tests {
     fn run_with(model: &Model, checkpoint: &Checkpoint, output: Kept) -> Result<Vec<Kept>> {
         let importance = vec![None; model.plan.tensors.len()];
         let work = Work { plan: &model.plan, checkpoint, importance: &importance, lora: &model.lora };
-        let options = Options {
-            threads: std::num::NonZero::<usize>::MIN,
-            memory_bytes: 1 << 20,
-            backend: Backend::detect(),
-        };
-        run(&work, vec![output], options, &Nobody).map(|(outputs, _)| outputs)
+        run(&work, vec![output], Options::default(), &()).map(|(outputs, _)| outputs)
     }
 
     #[track_caller]

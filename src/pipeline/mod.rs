@@ -41,12 +41,32 @@ pub struct Options {
 /// Memory for the buffers: enough to keep two cores busy over a slow disk's pauses, small beside any model.
 pub const DEFAULT_MEMORY_BYTES: usize = 96 << 20;
 
+impl Default for Options {
+    /// A worker for each core, and the machine's fastest instructions.
+    fn default() -> Options {
+        Options {
+            threads: std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),
+            memory_bytes: DEFAULT_MEMORY_BYTES,
+            backend: Backend::detect(),
+        }
+    }
+}
+
 /// What the run tells whoever watches it.
 pub trait Watch: Sync {
     /// Rows of the tensor with this number in the plan were written; `bytes` of the checkpoint are done.
     fn advanced(&self, tensor: usize, bytes: u64);
     /// The user wants the run to stop.
     fn stopped(&self) -> bool;
+}
+
+/// Watches nothing, and lets the run go on.
+impl Watch for () {
+    fn advanced(&self, _tensor: usize, _bytes: u64) {}
+
+    fn stopped(&self) -> bool {
+        false
+    }
 }
 
 /// What to work on.

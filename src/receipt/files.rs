@@ -51,16 +51,16 @@ pub(super) fn files_read(folder: &Path, checkpoint: &Checkpoint) -> Vec<PathBuf>
     read.map(|name| folder.join(name)).collect()
 }
 
-/// What the files that a conversion reads besides weights are like, before it reads them: their hashes are taken
-/// later.
+/// The state of every small file before a conversion reads it. The hashes are taken later, and must be of the same
+/// versions.
 #[derive(Debug)]
 pub struct Before(Vec<(PathBuf, State)>);
 
-/// Length, time of the last change, and inode; none where there is no file.
+/// A file's length, time of the last change, and inode; `None` where there is no file.
 type State = Option<(u64, SystemTime, u64)>;
 
 impl Before {
-    /// Of all files that the request may have read.
+    /// Notes the state of all files that the request may have read.
     pub fn reading(request: &Request) -> Before {
         let files = may_read(request).into_iter();
         Before(files.map(|file| (file.clone(), state(&file))).collect())

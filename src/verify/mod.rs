@@ -57,7 +57,7 @@ impl Finding {
     }
 }
 
-/// Told how far the work is; may stop it.
+/// Is told how far the work is, and may stop it.
 pub trait Watch: Sync {
     /// `done` of `total` of a part are done.
     ///
@@ -108,7 +108,7 @@ enum Vocabulary {
     Pieces(Pieces),
     /// GLM-4.
     Ranks(Ranks),
-    /// There is no file of it.
+    /// The folder has no file of it.
     None,
 }
 
@@ -121,7 +121,7 @@ impl Pair {
         Pair::of(folder, GgufFile::open_model(file)?, scale)
     }
 
-    /// Of a file, or several, opened already.
+    /// Opens the checkpoint beside a file, or the files of a split model, opened already.
     ///
     /// # Errors
     /// As for [`Pair::open`].

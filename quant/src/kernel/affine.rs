@@ -1,4 +1,16 @@
-//! The search for a scale and a min, one group of weights a lane: `reference::search::AffineSearch`.
+//! The search for a scale and a min of a group of weights: `reference::search::AffineSearch`, which is ggml's
+//! `make_qkx2_quants`, and `make_qkx3_quants` where there are importance weights.
+//!
+//! A weight x is stored as a level l, a whole number from 0 to 15 for instance, and read as `scale * l + min`. Wanted
+//! are the scale and the min with the least `sum(w * (scale * l + min - x)^2)`, w being how much a weight matters.
+//! For given levels that is a linear regression, solved exactly by two lines of sums. The levels are the hard part:
+//! they depend on the scale in turn. So 16 to 37 scales around the obvious one, range divided by `max_level`, are
+//! tried: each rounds the weights to levels, the regression gives the best scale and min for these, and the guess with
+//! the least error is kept. A min above zero cannot be stored, so it is 0 then and the scale fitted alone.
+//!
+//! Each lane holds a group of its own, its weights in as many vectors, and runs the scalar program on it, sum for sum in the
+//! scalar order. To spread one sum over the lanes would be as fast and would round otherwise. Levels stay floats, and
+//! are limited to 0..=`max_level` only for guesses whose extremes leave that range.
 
 use super::level::{limited, nearest, out_of_range};
 use crate::lanes::{Lanes, Mask, Vector};

@@ -1,4 +1,14 @@
-//! IQ4_NL and IQ4_XS: levels of 4 bits that look a value up.
+//! IQ4_NL and IQ4_XS: levels of 4 bits that look a value up. ggml's `quantize_row_iq4_nl_impl`.
+//!
+//! A weight is read as `scale * VALUES[l]`: sixteen values that stand closer together near zero, as weights do. The
+//! least `sum(w * (scale * value - x)^2)` is wanted. As in `signed.rs`, the best scale for given values q is
+//! `sum(w x q) / sum(w q q)`, and the gain over zeros tells which choice is better; 16 scales are tried, which put the
+//! largest weight on one of the numbers around the outermost value. IQ4_XS stores the scales of its eight blocks as
+//! numbers of 6 bits times one half-float, the largest of which gets the largest number.
+//!
+//! Each lane searches for a block of its own. The nearest value is found by comparing with the 15 middles between
+//! values, which is exact. Writing the levels takes the lanes
+//! the other way, along one block, as no sums are left in it.
 
 use super::batch::{BATCH, Buffer, SUPER, search_weights, spread, sums_of_squares};
 use super::blocks::{BLOCK, columns, importance_columns};

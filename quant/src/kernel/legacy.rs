@@ -1,4 +1,8 @@
-//! Q4_0, Q4_1, Q5_0 and Q5_1: blocks of 32 with a scale, and a min in the `_1` formats.
+//! Q4_0, Q4_1, Q5_0 and Q5_1: blocks of 32 with a scale, and a min in the `_1` formats. ggml's `quantize_row_q4_0_ref`
+//! and its kin; with importance weights `quantize_row_q4_0_impl`.
+//!
+//! Without importance weights nothing is searched for: the largest weight, or the range, decides. With them the searches
+//! are those of `signed.rs` and `affine.rs`, one block a lane.
 
 use super::batch::search_weights;
 use super::blocks::{BLOCK, columns, importance_columns};

@@ -1,4 +1,15 @@
-//! Scales and mins of super-blocks, one super-block a lane: `reference::search::fit_positive`.
+//! The scales of a super-block's sub-blocks, stored as small numbers in turn, and so its mins:
+//! `reference::search::fit_positive`, which is ggml's `make_qp_quants`. Only importance weights ask for this search.
+//!
+//! Values x >= 0 are stored as levels l from 0 to `max_level` and one scale; the least `sum(w * (scale * l - x)^2)` is
+//! wanted. Nine scales around `largest / max_level` are tried, and the one with the least error rounds the values to
+//! levels. Then single levels are exchanged: without value i, the others have a best scale of their own,
+//! `sum(w x l) / sum(w l l)`; x divided by it names the level that i should have, which is taken if the whole gains by
+//! it. With the best scale for its levels, a choice of levels gains `sum(w x l)^2 / sum(w l l)` over zeros, so two of
+//! them are compared by products, without a division. At most five passes do this, or until one changes nothing.
+//!
+//! Each lane holds a super-block, and its 8 or 16 values lie in as many vectors, so that all sums run in the scalar
+//! order. Lanes that are done go on beside the others, where nothing changes in them any more.
 
 use super::level::{nearest, out_of_range};
 use crate::lanes::{Lanes, Mask, Vector};

@@ -1,5 +1,15 @@
-//! The searches for a scale, one group of weights a lane: `reference::search::fit_signed` and
-//! `fit_signed_by_exchange`.
+//! The searches for a scale alone: `reference::search::fit_signed`, which is ggml's `make_qx_quants`, and
+//! `fit_signed_by_exchange`, its `make_q3_quants`.
+//!
+//! A weight x is stored as a level l from `-limit` to `limit - 1` and read as `scale * l`; the least
+//! `sum(w * (scale * l - x)^2)` is wanted. For given levels the best scale is `sum(w x l) / sum(w l l)`, and it takes
+//! `sum(w x l)^2 / sum(w l l)` off the error of all zeros: the more, the better. There is one level more below zero
+//! than above it, so the scale has the sign that puts the largest weight on `-limit`. The first search tries 19 scales
+//! around this one. The second takes this one alone, and then exchanges single levels as `positive.rs` does; without
+//! importance weights Q3_K counts each weight by its square.
+//!
+//! Each lane holds a group of its own and runs the scalar program, every sum in the scalar order. Products that all
+//! guesses need, w x for instance, are made once, where that rounds as the scalar program does.
 
 use super::level::{nearest, out_of_range};
 use crate::lanes::{Lanes, Mask, Vector};

@@ -1,4 +1,8 @@
-//! What Q3_K and Q6_K share: 16 sub-blocks of 16 weights, each with a scale and no min.
+//! What Q3_K and Q6_K share: 16 sub-blocks of 16 weights, each with a scale and no min. ggml's `quantize_row_q3_K_ref`
+//! and `quantize_row_q6_K_ref`, or `_impl` with importance weights.
+//!
+//! Every sub-block gets its best scale (`signed.rs`, one sub-block a lane); the scales are stored as numbers times one
+//! half-float; and the levels are made once more, for the scales as they will be read.
 
 use std::marker::PhantomData;
 

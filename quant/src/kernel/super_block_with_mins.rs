@@ -1,4 +1,15 @@
-//! What Q2_K, Q4_K and Q5_K share: `COUNT` sub-blocks of `LEN` weights, each with a scale and a min.
+//! What Q2_K, Q4_K and Q5_K share: `COUNT` sub-blocks of `LEN` weights, each with a scale and a min. ggml's
+//! `quantize_row_q4_K_ref` and, with importance weights, `quantize_row_q4_K_impl`, and their kin for the other two.
+//!
+//! It goes in three steps. First, every sub-block gets the scale and the min that fit its weights best (`affine.rs`,
+//! one sub-block a lane). Second, the super-block's scales are themselves stored as numbers of 4 or 6 bits times one
+//! half-float, and so are its mins: without importance weights the largest decides, with them there is a search
+//! (`positive.rs`, one super-block a lane). Third, what is stored differs a little from what was found, so the levels
+//! of all weights are made once more, for the scales and mins as they will be read.
+//!
+//! Rows run together in batches of as many super-blocks as the widest group has lanes, so that the second step too
+//! fills its lanes. Whatever a kernel cannot do as the scalar program does it (a scale of 0, numbers that leave the
+//! range of its rounding) it leaves to the reference, for the whole super-block.
 
 use std::marker::PhantomData;
 

@@ -1,7 +1,7 @@
 //! The publishers' own files, which may not be published again: the developers keep them beside the project.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::workspace;
 
@@ -10,7 +10,7 @@ use crate::workspace;
 const REQUIRED: &str = "GLM2LLAMA_REQUIRE_SHARED";
 
 /// Something in `../shared`, there or not.
-pub fn shared_path(name: impl AsRef<Path>) -> PathBuf {
+pub fn shared_path(name: &str) -> PathBuf {
     workspace().with_file_name("shared").join(name)
 }
 
@@ -18,7 +18,7 @@ pub fn shared_path(name: impl AsRef<Path>) -> PathBuf {
 ///
 /// # Panics
 /// When it is absent and `GLM2LLAMA_REQUIRE_SHARED` is set.
-pub fn shared(name: impl AsRef<Path>) -> Option<PathBuf> {
+pub fn shared(name: &str) -> Option<PathBuf> {
     let path = shared_path(name);
     if path.exists() {
         return Some(path);

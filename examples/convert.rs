@@ -1,0 +1,44 @@
+//! The library in one page: converts a folder, shows how far it is, and checks the file against the checkpoint.
+//!
+//!     cargo run --release --example convert -- MODEL_DIR TYPE OUT.gguf
+
+use std::error::Error;
+use std::path::Path;
+
+use glm2llama::verify::Unwatched;
+use glm2llama::{Job, Options, Pair, Request, Watch};
+
+/// Prints how much of the checkpoint is done.
+struct Percent(u64);
+
+impl Watch for Percent {
+    fn advanced(&self, _tensor: usize, bytes: u64) {
+        print!("\r{:3} %", bytes * 100 / self.0.max(1));
+    }
+
+    fn stopped(&self) -> bool {
+        false // true ends the run, and nothing is left of it
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, file_type, output] = arguments.as_slice() else {
+        return Err("usage: convert MODEL_DIR TYPE OUT.gguf".into());
+    };
+    let mut request = Request::new(folder, file_type.parse()?);
+    request.output = Some(output.into());
+
+    let job = Job::prepare(&request)?;
+    for warning in job.warnings() {
+        println!("warning: {warning}");
+    }
+    let watch = Percent(job.work().source_bytes());
+    job.fill(job.create_outputs()?, Options::default(), &watch)?.publish()?;
+
+    let pair = Pair::open(Path::new(folder), Path::new(output), None)?;
+    let facts = pair.facts()?;
+    let same = facts.findings.is_empty() && pair.weights(&Unwatched)?.findings.is_empty();
+    println!("\r{output}: {} the model in {folder}", if same { "is" } else { "is not" });
+    Ok(())
+}
