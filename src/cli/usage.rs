@@ -21,13 +21,17 @@ pub fn parse() -> Result<Args> {
 }
 
 /// Options of other programs, and what stands for them here.
-const HABITS: [(&[&str], &str); 4] = [
+const HABITS: [(&[&str], &str); 5] = [
     (
         &["-m", "--model", "--model-dir", "--model_dir", "--model-path", "--model_path", "-i", "--input"],
         "the model is given without an option: glm2llama convert MODEL_DIR",
     ),
     (&["--quant", "--quantize", "--quantization", "--ftype", "--qtype", "--format"], "give --type NAME"),
     (&["--out", "--outdir", "--out-file", "--output-file", "--output-dir"], "give --output FILE"),
+    (
+        &["-o", "--output", "--outfile"],
+        "convert and plan alone take it; glm2llama export-hf MODEL_DIR OUT_DIR names its folder without an option",
+    ),
     (&["--remote", "--hf-repo", "--repo-id"], "nothing is fetched: download the model first (docs/guide.md)"),
 ];
 
@@ -83,6 +87,10 @@ mod tests {
             (
                 &["convert", "m", "--quantize", "Q8_0"],
                 "unexpected argument '--quantize' found: give --type NAME",
+            ),
+            (
+                &["export-hf", "m", "--output", "x"],
+                "unexpected argument '--output' found: convert and plan alone",
             ),
             (&["convert", "m", "q8_0"], "unexpected argument 'q8_0' found: give --type q8_0;"),
             (&["convert", "m", "o.gguf"], "unexpected argument 'o.gguf' found: give --output o.gguf;"),

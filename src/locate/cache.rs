@@ -194,7 +194,7 @@ fn expand(path: &Path, home: Option<&Path>) -> Option<PathBuf> {
     Some(home?.join(path.strip_prefix("~").ok()?))
 }
 
-/// The entry of a cache that a folder is, or whose `snapshots` it is; a model's own folder is none.
+/// The entry of a cache that a folder is, or that it is a part of; a model's own folder is none.
 pub(super) fn repository(folder: &Path) -> Option<PathBuf> {
     if folder.join("config.json").exists() {
         return None;
@@ -208,12 +208,12 @@ pub(super) fn repository(folder: &Path) -> Option<PathBuf> {
     }
     // What is written as `.` has a name too.
     let whole = folder.canonicalize().ok()?;
-    if whole.file_name()? != "snapshots" {
-        return None;
-    }
-    let above =
-        folder.parent().filter(|above| folder.ends_with("snapshots") && !above.as_os_str().is_empty());
-    above.or_else(|| whole.parent()).map(Path::to_owned)
+    let is_part =
+        ["snapshots", "blobs", "refs"].iter().any(|part| whole.file_name().is_some_and(|name| name == *part));
+    let above = folder
+        .parent()
+        .filter(|above| folder.file_name() == whole.file_name() && !above.as_os_str().is_empty());
+    above.or_else(|| whole.parent()).filter(|above| is_part && is_entry(above)).map(Path::to_owned)
 }
 
 /// The folder of a revision in an entry of a cache, and what named it; none when the entry has no such revision.

@@ -156,7 +156,7 @@ fn the_entry_of_a_cache_stands_for_what_its_main_reference_names() {
     home.snapshot("copied", OLDER);
     let expected = home.snapshot("copied", COMMIT);
     home.refer("copied", "main", &format!("{COMMIT}\n"));
-    for folder in ["copied", "copied/snapshots"] {
+    for folder in ["copied", "copied/snapshots", "copied/blobs", "copied/refs"] {
         let how = home.finds(home.path(folder).to_str().unwrap(), &expected);
         assert!(how.ends_with(", by refs/main of the download cache"), "{how}");
     }
