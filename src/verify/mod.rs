@@ -4,6 +4,7 @@
 //! second time, from ChatGLM's rules. Nothing of `remap`, `recipe`, `metadata`, `pipeline` or of what the
 //! tokenizer module decides is used. `docs/verify.md` says what a verdict means, and what it does not.
 
+mod added;
 mod bounds;
 mod compare;
 mod decoder;
@@ -226,7 +227,7 @@ impl Pair {
             Vocabulary::Pieces(pieces) => (encode::encode(pieces, text, most), encode::PREFIX_LEN),
             Vocabulary::Ranks(ranks) => {
                 let specials = rank_vocabulary::specials(&self.folder, ranks)?;
-                let named = |name: &str| specials.iter().find(|(_, text)| *text == name);
+                let named = |name: &str| specials.iter().find(|(_, token)| token.text == name);
                 let prefix =
                     ["[gMASK]", "<sop>"].iter().filter_map(|name| u32::try_from(*named(name)?.0).ok());
                 let mut tokens: Vec<u32> = prefix.collect();

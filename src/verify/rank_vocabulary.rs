@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use super::added::{Added, added_tokens, check_added, check_ends};
 use super::ranks::Ranks;
-use super::vocabulary::{
-    CONTROL, KEY, UNUSED, USER_DEFINED, added_tokens, check_id, expect_text, template_of,
-};
+use super::vocabulary::{KEY, UNUSED, expect_text, template_of};
 use super::{Finding, Pair, template};
 use crate::error::Result;
 use crate::gguf::Value;
@@ -29,11 +28,43 @@ const SPECIALS: [&str; 14] = [
     "<|end_of_video|>",
 ];
 
-/// The special tokens of the folder's model, by id.
-pub(super) fn specials(folder: &Path, ranks: &Ranks) -> Result<BTreeMap<usize, String>> {
-    let added = added_tokens(folder)?;
+/// Those whose place no other token may take.
+const FIXED: [&str; 7] =
+    ["<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"];
+
+/// The special tokens of the folder's model, by id: the authors' where the files leave their places open, unless the
+/// files have them in an order of their own.
+pub(super) fn specials(folder: &Path, ranks: &Ranks) -> Result<BTreeMap<usize, Added>> {
     let first = ranks.tokens.len();
-    Ok(if added.is_empty() { (first..).zip(SPECIALS.map(str::to_owned)).collect() } else { added })
+    let mut all = added_tokens(folder)?.split_off(&first);
+    let moved = |(id, token): (&usize, &Added)| {
+        SPECIALS.iter().position(|name| *name == token.text).is_some_and(|place| first + place != *id)
+    };
+    if !all.iter().any(moved) {
+        for (id, name) in (first..).zip(SPECIALS) {
+            all.entry(id).or_insert_with(|| Added::control(name));
+        }
+    }
+    Ok(all)
+}
+
+/// The added tokens that take the id of another.
+fn misplaced(
+    folder: &Path,
+    ranks: &Ranks,
+    specials: &BTreeMap<usize, Added>,
+) -> Result<Option<(usize, String)>> {
+    let first = ranks.tokens.len();
+    let of_ranks = added_tokens(folder)?.into_iter().find_map(|(id, added)| {
+        let rank = ranks.tokens.get(id)?;
+        (added.text.as_bytes() != rank.as_slice()).then_some((id, added.text))
+    });
+    let absent = FIXED.iter().find(|name| !specials.values().any(|token| token.text == **name));
+    let of_roles = absent.map(|name| {
+        let id = first + SPECIALS.iter().position(|other| other == name).unwrap_or_default();
+        (id, specials.get(&id).map_or_else(String::new, |token| token.text.clone()))
+    });
+    Ok(of_ranks.or(of_roles))
 }
 
 pub(super) fn check(pair: &Pair, folder: &Path, ranks: &Ranks, findings: &mut Vec<Finding>) -> Result<()> {
@@ -55,14 +86,27 @@ pub(super) fn check(pair: &Pair, folder: &Path, ranks: &Ranks, findings: &mut Ve
         findings.push(Finding::new(format!("{KEY}.tokens"), problem));
         return Ok(());
     }
-    let specials = specials(folder, ranks)?;
+    let (added, specials) = (added_tokens(folder)?, specials(folder, ranks)?);
+    check_added(file, &added, findings);
+    if let Some((id, text)) = misplaced(folder, ranks, &specials)? {
+        let problem = format!(
+            "has {:?} as token {id}, where the checkpoint's added tokens have {text:?}",
+            tokens.get(id)
+        );
+        findings.push(Finding::new(format!("{KEY}.tokens"), problem));
+    }
     let wrong = (0..count).find_map(|id| {
-        let (text, kinds): (String, &[i32]) = match (ranks.tokens.get(id), specials.get(&id)) {
-            (Some(token), _) => (Ranks::spelling(token), &[1]),
-            (None, Some(name)) => (name.clone(), &[CONTROL, USER_DEFINED]),
-            (None, None) => (tokens[id].clone(), &[UNUSED]),
+        let (text, kind) = match (ranks.tokens.get(id), specials.get(&id)) {
+            (Some(token), _) => {
+                let text = Ranks::spelling(token);
+                // A token that was added once more is looked for before all else.
+                let again = added.get(&id).filter(|added| added.text == text);
+                (text, again.map_or(1, Added::kind))
+            }
+            (None, Some(special)) => (special.text.clone(), special.kind()),
+            (None, None) => (tokens[id].clone(), UNUSED),
         };
-        (tokens[id] != text || !kinds.contains(&types[id])).then_some((id, text))
+        (tokens[id] != text || types[id] != kind).then_some((id, text))
     });
     if let Some((id, text)) = wrong {
         let problem = format!("has {:?} of type {} as token {id}, expected {text:?}", tokens[id], types[id]);
@@ -71,11 +115,11 @@ pub(super) fn check(pair: &Pair, folder: &Path, ranks: &Ranks, findings: &mut Ve
     findings
         .extend(merges_problem(ranks, merges).map(|problem| Finding::new(format!("{KEY}.merges"), problem)));
     let id = |name: &str| {
-        specials.iter().find(|(_, text)| *text == name).and_then(|(&id, _)| u32::try_from(id).ok())
+        let named = specials.iter().find(|(_, token)| token.text == name);
+        named.and_then(|(&id, _)| u32::try_from(id).ok())
     };
-    for (key, name) in [("eos", "<|endoftext|>"), ("eot", "<|user|>"), ("eom", "<|observation|>")] {
-        check_id(file, key, id(name), findings);
-    }
+    let usual = ["<|endoftext|>", "<|user|>", "<|observation|>"].map(id);
+    check_ends(file, folder, usual, types, findings)?;
     template::check_own(pair, template_of(folder)?.as_deref(), findings);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::added::{Added, MAX_JSON_BYTES, added_tokens, check_added, check_ends, tokenizer_config};
 use super::evidence::Evidence;
 use super::pieces::Pieces;
 use super::{Finding, Pair};
@@ -14,8 +15,8 @@ pub(super) const KEY: &str = "tokenizer.ggml";
 pub(super) const CONTROL: i32 = 3;
 pub(super) const USER_DEFINED: i32 = 4;
 pub(super) const UNUSED: i32 = 5;
-/// A real tokenizer_config.json has 6 kB.
-const MAX_JSON_BYTES: u64 = 1 << 20;
+/// Real templates have a few kB.
+const MAX_TEMPLATE_BYTES: usize = 1 << 20;
 /// What the authors' tokenizer puts after the pieces, in the order of the ids.
 const MASKS: [&str; 5] = ["[MASK]", "[gMASK]", "[sMASK]", "sop", "eop"];
 const ROLES: [&str; 4] = ["<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"];
@@ -53,28 +54,43 @@ pub(super) fn check(
             return Ok(evidence.roles.unwrap_or(true));
         }
     }
-    let entries = Entries { tokens, scores, types };
+    let added = added_tokens(folder)?;
+    let entries = Entries { tokens, scores, types, added: &added };
     entries.check_pieces(pieces, findings);
     let roles = entries.check_specials(pieces, evidence, findings);
-    entries.check_rest(pieces.special(MASKS.len() + if roles { 4 } else { 0 }), folder, findings)?;
-    check_ids(file, pieces, roles, findings);
+    entries.check_rest(pieces.special(MASKS.len() + if roles { 4 } else { 0 }), findings);
+    check_added(file, &added, findings);
+    check_ids(file, pieces, findings);
+    let role = |name: &str| {
+        let number = ROLES.iter().position(|&role| role == name)?;
+        roles.then(|| pieces.special(MASKS.len() + number))
+    };
+    let usual = [pieces.id("</s>"), role("<|user|>"), role("<|observation|>")];
+    check_ends(file, folder, usual, types, findings)?;
     Ok(roles)
 }
 
-/// The file's three arrays, of equal length.
+/// The file's three arrays, of equal length, and what the checkpoint's small files add.
 struct Entries<'a> {
     tokens: &'a [String],
     scores: &'a [f32],
     types: &'a [i32],
+    added: &'a BTreeMap<usize, Added>,
 }
 
 impl Entries<'_> {
     fn check_pieces(&self, pieces: &Pieces, findings: &mut Vec<Finding>) {
         let mut wrong = Vec::new();
         for (id, piece) in pieces.pieces.iter().enumerate() {
+            // A piece that was added once more is looked for before all else.
+            let again = self.added.get(&id).filter(|added| added.text == piece.text);
+            let kind = match (piece.type_number(), again) {
+                (1, Some(added)) => added.kind(),
+                (kind, _) => kind,
+            };
             let same = self.tokens.get(id) == Some(&piece.text)
                 && self.scores.get(id).map(|score| score.to_bits()) == Some(piece.score.to_bits())
-                && self.types.get(id) == Some(&piece.type_number());
+                && self.types.get(id) == Some(&kind);
             if !same {
                 wrong.push(id);
             }
@@ -89,6 +105,21 @@ impl Entries<'_> {
             );
             findings.push(Finding::new(format!("{KEY}.tokens"), problem));
         }
+        let count = pieces.pieces.len();
+        let other = self.added.range(..count).find(|(id, added)| {
+            pieces.pieces.get(**id).is_none_or(|piece| piece.text != added.text.replace(' ', "▁"))
+        });
+        if let Some((&id, added)) = other {
+            findings.push(self.renamed(id, added));
+        }
+    }
+
+    /// A token's id is another's in the checkpoint's small files.
+    fn renamed(&self, id: usize, added: &Added) -> Finding {
+        let found = self.tokens.get(id).map_or("nothing", String::as_str);
+        let problem =
+            format!("has {found:?} as token {id}, where the checkpoint's added tokens have {:?}", added.text);
+        Finding::new(format!("{KEY}.tokens"), problem)
     }
 
     /// The special tokens follow the pieces; returns whether roles are among them.
@@ -111,6 +142,9 @@ impl Entries<'_> {
                 findings.push(Finding::new(format!("{KEY}.tokens"), problem));
                 return expected;
             }
+            if let Some(added) = self.added.get(&id).filter(|added| added.text != name) {
+                findings.push(self.renamed(id, added));
+            }
             if self.types[id] != CONTROL {
                 let problem = format!("is {} for token {id}, {name:?}, expected {CONTROL}", self.types[id]);
                 findings.push(Finding::new(format!("{KEY}.token_type"), problem));
@@ -131,23 +165,23 @@ impl Entries<'_> {
     }
 
     /// What is left fills the embedding's rows: nothing that text could turn into.
-    fn check_rest(&self, from: u32, folder: &Path, findings: &mut Vec<Finding>) -> Result<()> {
-        let added = added_tokens(folder)?;
+    fn check_rest(&self, from: u32, findings: &mut Vec<Finding>) {
         for id in from as usize..self.tokens.len() {
             let (token, kind) = (&self.tokens[id], self.types[id]);
-            let fits = match added.get(&id) {
-                Some(name) => token == name && (kind == CONTROL || kind == USER_DEFINED),
+            let added = self.added.get(&id);
+            let fits = match added {
+                Some(added) => *token == added.text && kind == added.kind(),
                 None => kind == UNUSED,
             };
             if !fits {
-                let expected =
-                    added.get(&id).map_or("an unused token".to_owned(), |name| format!("{name:?}"));
+                let expected = added.map_or("an unused token".to_owned(), |added| {
+                    format!("{:?} of type {}", added.text, added.kind())
+                });
                 let problem = format!("has {token:?} of type {kind} as token {id}, expected {expected}");
                 findings.push(Finding::new(format!("{KEY}.tokens"), problem));
                 break;
             }
         }
-        Ok(())
     }
 }
 
@@ -162,38 +196,16 @@ fn spells(found: &str, name: &str) -> bool {
     }
 }
 
-/// The tokens that fine-tuning added, by id.
-pub(super) fn added_tokens(folder: &Path) -> Result<BTreeMap<usize, String>> {
-    let json = tokenizer_config(folder)?;
-    let entries = json.get("added_tokens_decoder").and_then(serde_json::Value::as_object);
-    let named = entries
-        .into_iter()
-        .flatten()
-        .filter_map(|(id, entry)| Some((id.parse().ok()?, entry.get("content")?.as_str()?.to_owned())));
-    Ok(named.collect())
-}
-
-fn check_ids(file: &GgufFile, pieces: &Pieces, roles: bool, findings: &mut Vec<Finding>) {
-    let role = |name: &str| {
-        let number = ROLES.iter().position(|&role| role == name)?;
-        roles.then(|| pieces.special(MASKS.len() + number))
-    };
+fn check_ids(file: &GgufFile, pieces: &Pieces, findings: &mut Vec<Finding>) {
     let unknown =
         pieces.pieces.iter().position(|piece| piece.type_number() == 2).and_then(|id| u32::try_from(id).ok());
-    let expected = [
-        ("bos", pieces.id("<s>")),
-        ("eos", pieces.id("</s>")),
-        ("unknown", unknown),
-        ("eot", role("<|user|>")),
-        ("eom", role("<|observation|>")),
-    ];
-    for (name, expected) in expected {
+    for (name, expected) in [("bos", pieces.id("<s>")), ("unknown", unknown)] {
         check_id(file, name, expected, findings);
     }
 }
 
 /// One of the special ids, which must be absent when none is expected.
-pub(super) fn check_id(file: &GgufFile, name: &str, expected: Option<u32>, findings: &mut Vec<Finding>) {
+fn check_id(file: &GgufFile, name: &str, expected: Option<u32>, findings: &mut Vec<Finding>) {
     let key = format!("{KEY}.{name}_token_id");
     let (found, expected) = (file.unsigned(&key), expected.map(u64::from));
     if found != expected {
@@ -207,14 +219,14 @@ pub(super) fn template_of(folder: &Path) -> Result<Option<String>> {
     if let Some(bytes) = read_capped(&folder.join("chat_template.jinja"), MAX_JSON_BYTES)? {
         return Ok(String::from_utf8(bytes).ok());
     }
-    let template = tokenizer_config(folder)?.get("chat_template").cloned().unwrap_or_default();
+    let template: serde_json::Value = match tokenizer_config(folder)?.get("chat_template") {
+        Some(raw) if raw.get().len() <= MAX_TEMPLATE_BYTES => {
+            serde_json::from_str(raw.get()).unwrap_or_default()
+        }
+        _ => return Ok(None),
+    };
     let default = template.as_array().and_then(|list| list.iter().find(|entry| entry["name"] == "default"));
     Ok(default.map_or(&template, |entry| &entry["template"]).as_str().map(str::to_owned))
-}
-
-fn tokenizer_config(folder: &Path) -> Result<serde_json::Value> {
-    let bytes = read_capped(&folder.join("tokenizer_config.json"), MAX_JSON_BYTES)?.unwrap_or_default();
-    Ok(serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
 /// One of some texts.
