@@ -147,10 +147,16 @@ impl Job {
             metadata::set(&mut keys, card.keys.clone());
             metadata::set(&mut keys, given.clone());
             request.given.override_kv.iter().try_for_each(|text| metadata::override_kv(&mut keys, text))?;
+            // The keys may have been given another than the tokenizer's.
+            let jinja = keys.iter().find_map(|(key, value)| match value {
+                Value::String(text) if key == "tokenizer.chat_template" => Some(text.clone()),
+                _ => None,
+            });
             let split = Split::new(keys, shapes(plan, &recipe), request.split_max_bytes)?;
             let mut output = Output { path, recipe, split, modelfile: None };
             if request.modelfile && !request.vocab_only && output.split.files.len() == 1 {
-                let (modelfile, warning) = modelfile_beside(&output.path, tokenizer, config)?;
+                let (modelfile, warning) =
+                    modelfile_beside(&output.path, jinja.as_deref(), tokenizer, config)?;
                 output.modelfile = modelfile;
                 notes.extend(warning.filter(|warning| !notes.contains(warning)));
             }
@@ -232,12 +238,17 @@ impl Output {
 }
 
 /// None beside what has no name: that is refused when it is to be created. With what is to be warned of.
-fn modelfile_beside(gguf: &Path, tokenizer: &Tokenizer, config: &GlmConfig) -> Result<Beside> {
+fn modelfile_beside(
+    gguf: &Path,
+    jinja: Option<&str>,
+    tokenizer: &Tokenizer,
+    config: &GlmConfig,
+) -> Result<Beside> {
     let Some(name) = gguf.file_name() else { return Ok((None, None)) };
     let name = name.to_str().ok_or_else(|| {
         Error::Usage(format!("{}: its name does not fit a Modelfile: give --no-modelfile", gguf.display()))
     })?;
-    let modelfile = ollama::modelfile(name, tokenizer, config)?;
+    let modelfile = ollama::modelfile(name, jinja, tokenizer, config)?;
     Ok((Some((gguf.with_extension("Modelfile"), modelfile.text)), modelfile.warning))
 }
 

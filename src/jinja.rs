@@ -176,7 +176,7 @@ mod tests {
             lists,
             sums,
             format!("{{% set x = 'x' %}}{}{{{{ x }}}}", "{% set x = 'x' + x + x %}".repeat(40)),
-            format!("{}{{{{ x }}}}", "{% set x = bos_token + x ~ x | trim %}".repeat(40)),
+            format!("{{% set x = 'x' %}}{}{{{{ x }}}}", "{% set x = 'x' + x ~ x | trim %}".repeat(40)),
             format!(
                 "{{% set bos_token = messages %}}{}",
                 "{% set bos_token = bos_token + bos_token %}".repeat(60)

@@ -39,7 +39,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("model", &["checkpoint", "config", "lora", "modelling", "naming", "remap", "tokenizer"]),
     ("modelling", &["config", "remap", "tokenizer"]),
     ("naming", &["config", "tokenizer"]),
-    ("ollama", &["config", "jinja", "tokenizer"]),
+    ("ollama", &["config", "tokenizer"]),
     ("output", &[]),
     ("pipeline", &["checkpoint", "lora", "remap", "sink"]),
     ("provenance", &["gguf", "recipe", "remap", "request"]),

@@ -79,25 +79,24 @@ impl Shape {
     /// The templates that write a content without white space at its ends, or what precedes it and then that.
     fn cutters(&self) -> String {
         let mut text = String::new();
-        for (kind, turn) in &self.turns {
-            if turn.left {
-                let name = format!("{kind:?}").to_lowercase();
-                let lead = match &turn.empty {
-                    Empty::Without(lead) => literal(lead),
-                    _ => String::new(),
-                };
-                let rest = if turn.right { "{{ template \"cut\" . }}" } else { "{{ . }}" };
-                text += &format!(
-                    "{{{{ define \"{name}\" }}}}{{{{ if . }}}}{{{{ if eq (slice . 0 1) {SPACE} }}}}\
-                    {{{{ template \"{name}\" (slice . 1) }}}}{{{{ else }}}}{lead}{rest}\
-                    {{{{ end }}}}{{{{ end }}}}{{{{ end }}}}"
-                );
+        let mut names: Vec<String> = Vec::new();
+        for (kind, turn) in self.turns.iter().filter(|(_, turn)| turn.left) {
+            let (name, lead) = cutter(turn, *kind);
+            if names.contains(&name) {
+                continue;
             }
+            let rest = if turn.right { "{{ template \"end\" . }}" } else { "{{ . }}" };
+            text += &format!(
+                "{{{{ define \"{name}\" }}}}{{{{ if . }}}}{{{{ if eq (slice . 0 1) {SPACE} }}}}\
+                {{{{ template \"{name}\" (slice . 1) }}}}{{{{ else }}}}{lead}{rest}\
+                {{{{ end }}}}{{{{ end }}}}{{{{ end }}}}"
+            );
+            names.push(name);
         }
         if self.turns.values().any(|turn| turn.right) {
             text += &format!(
-                "{{{{ define \"cut\" }}}}{{{{ if . }}}}{{{{ $last := len (slice . 1) }}}}\
-                {{{{ if eq (slice . $last) {SPACE} }}}}{{{{ template \"cut\" (slice . 0 $last) }}}}\
+                "{{{{ define \"end\" }}}}{{{{ if . }}}}{{{{ $last := len (slice . 1) }}}}\
+                {{{{ if eq (slice . $last) {SPACE} }}}}{{{{ template \"end\" (slice . 0 $last) }}}}\
                 {{{{ else }}}}{{{{ . }}}}{{{{ end }}}}{{{{ end }}}}{{{{ end }}}}"
             );
         }
@@ -105,12 +104,20 @@ impl Shape {
     }
 }
 
+/// The name of the template that writes the content of such a message, and what that writes before it.
+fn cutter(turn: &Turn, kind: Kind) -> (String, String) {
+    match &turn.empty {
+        Empty::Without(lead) if !lead.is_empty() => (format!("{kind:?}").to_lowercase(), literal(lead)),
+        _ => (if turn.right { "trim" } else { "begin" }.to_owned(), String::new()),
+    }
+}
+
 /// One message: what precedes it, its content, what follows it.
 fn message(turn: &Turn, kind: Kind, prefix: &str) -> String {
     let content = match (turn.left, turn.right) {
         (false, false) => "{{ .Content }}".to_owned(),
-        (true, _) => format!("{{{{ template \"{}\" .Content }}}}", format!("{kind:?}").to_lowercase()),
-        (false, true) => "{{ template \"cut\" .Content }}".to_owned(),
+        (true, _) => format!("{{{{ template \"{}\" .Content }}}}", cutter(turn, kind).0),
+        (false, true) => "{{ template \"end\" .Content }}".to_owned(),
     };
     // An assistant's last message is to be continued.
     let after = match kind {
@@ -121,7 +128,14 @@ fn message(turn: &Turn, kind: Kind, prefix: &str) -> String {
     };
     match &turn.empty {
         Empty::Same => begins(&turn.first, &turn.before, prefix, "") + &content + &after,
-        Empty::Without(lead) => begins(&turn.first, &turn.before, prefix, lead) + &content + &after,
+        Empty::Without(lead) => {
+            // Where content is cut, the template that cuts it writes the rest of what stands before it.
+            let content = match turn.left {
+                true => content,
+                false => format!("{{{{ if .Content }}}}{}{content}{{{{ end }}}}", literal(lead)),
+            };
+            begins(&turn.first, &turn.before, prefix, lead) + &content + &after
+        }
         Empty::Text { first, other } => {
             let full = begins(&turn.first, &turn.before, prefix, "") + &content + &after;
             let empty = begins(first, other, prefix, "");
@@ -183,4 +197,24 @@ fn literal(text: &str) -> String {
         written += number;
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::literal;
+
+    #[test]
+    fn texts_that_go_or_a_modelfile_would_misread_are_quoted() {
+        for (text, written) in [
+            ("<|user|>\n", "<|user|>\n"),
+            ("it's \\ and {one}", "it's \\ and {one}"),
+            ("{", "{{ \"{\" }}"),
+            ("a {{ b }}", "{{ \"a {{ b }}\" }}"),
+            ("say \"no\"\n", "{{ \"say \\\"no\\\"\\n\" }}"),
+            ("\u{3000}\t\r", "{{ \"\\U00003000\\U00000009\\U0000000d\" }}"),
+            ("[Round \u{e000}]", "[Round {{ len $round }}]"),
+        ] {
+            assert_eq!(literal(text), written);
+        }
+    }
 }

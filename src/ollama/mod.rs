@@ -17,8 +17,11 @@ use crate::error::{Error, Result};
 use crate::tokenizer::{TokenType, Tokenizer, Vocabulary};
 pub use shape::Shape;
 
-/// A base model continues a text.
-const COMPLETION: &str = "[gMASK]<sop>{{ .Prompt }}";
+/// A base model continues a text, which GLM-4 begins with these tokens.
+const OPENING: [&str; 2] = ["[gMASK]", "<sop>"];
+
+/// In characters; a template from a stranger may have long messages of its own.
+const LONGEST_REASON: usize = 240;
 
 /// Keys and values of the context may take this much memory, as `num_ctx` counts it.
 const CONTEXT_BYTES: usize = 1 << 30;
@@ -43,32 +46,38 @@ pub fn shape(jinja: &str, bos: &str, eos: &str) -> std::result::Result<Shape, St
     probe::shape(&probe::Template { jinja, bos, eos })
 }
 
-/// The Modelfile to stand beside the file `gguf_name`.
-pub fn modelfile(gguf_name: &str, tokenizer: &Tokenizer, config: &GlmConfig) -> Result<Modelfile> {
+/// The Modelfile to stand beside the file `gguf_name`, whose chat template is `jinja`.
+///
+/// # Errors
+/// When a Modelfile cannot name the file.
+pub fn modelfile(
+    gguf_name: &str,
+    jinja: Option<&str>,
+    tokenizer: &Tokenizer,
+    config: &GlmConfig,
+) -> Result<Modelfile> {
     let vocabulary = &tokenizer.vocabulary;
     let text_of = |id: Option<u32>| id.map_or("", |id| token(vocabulary, id));
-    let shape = vocabulary
-        .chat_template
-        .as_ref()
-        .map(|jinja| shape(jinja, text_of(vocabulary.bos), text_of(vocabulary.eos)));
-    let (template, shape, warning) = match shape {
-        None => (Some(COMPLETION.to_owned()), None, None),
-        Some(Ok(shape)) => (Some(shape.to_go()), Some(shape), None),
-        Some(Err(why)) => {
-            let warning = format!(
-                "the Modelfile has no TEMPLATE, for the chat template has no form in Ollama's language: {why}; \
-                Ollama up to 0.24 would send bare text: write one by hand for it"
-            );
-            (None, None, Some(warning))
-        }
-    };
+    let shape = jinja.map(|jinja| shape(jinja, text_of(vocabulary.bos), text_of(vocabulary.eos)));
     let mut text = format!("FROM {}\n", from(gguf_name)?);
-    if let Some(template) = template {
-        text += &format!("TEMPLATE \"\"\"{template}\"\"\"\n");
+    let mut warning = None;
+    match &shape {
+        None => {
+            let opening = OPENING.iter().filter(|token| vocabulary.tokens.iter().any(|text| text == *token));
+            let opening: String = opening.copied().collect();
+            text += &format!("TEMPLATE \"\"\"{opening}{{{{ .Prompt }}}}\"\"\"\n");
+        }
+        Some(Ok(shape)) => text += &format!("TEMPLATE \"\"\"{}\"\"\"\n", shape.to_go()),
+        Some(Err(why)) => {
+            let why: String = why.replace(char::is_control, " ").chars().take(LONGEST_REASON).collect();
+            text += &format!("# No TEMPLATE, for Ollama's language has none for this model's: {why}.\n");
+            warning = Some(format!(
+                "the Modelfile has no TEMPLATE: {why}; write one by hand for Ollama up to 0.24, which would send the \
+                bare text"
+            ));
+        }
     }
-    if let Some(why) = &warning {
-        text += &format!("# No TEMPLATE: {}\n", why.replace(char::is_control, " "));
-    }
+    let shape = shape.and_then(|shape| shape.ok());
     for stop in stops(vocabulary, shape.as_ref()) {
         text += &format!("PARAMETER stop \"{stop}\"\n");
     }
@@ -89,11 +98,16 @@ fn context(config: &GlmConfig) -> String {
     let tokens = fits.min(config.seq_length);
     let memory = tokens.saturating_mul(bytes) as f64 / CONTEXT_BYTES as f64;
     let each = bytes as f64 / 1024.0;
-    let why = if tokens == config.seq_length { "all that the model reads" } else { "what about 1 GiB holds" };
+    let which = match config.seq_length {
+        all if all == tokens => format!("{tokens} tokens are all that the model reads"),
+        all => {
+            let why =
+                if tokens == LEAST_CONTEXT { "Ollama's own default" } else { "which about 1 GiB holds" };
+            format!("{tokens} of the {all} tokens that the model reads, {why}")
+        }
+    };
     format!(
-        "# {tokens} tokens are {why}, of {}: at {each} KiB each, {memory:.2} GiB beside the weights.\n\
-        PARAMETER num_ctx {tokens}\n",
-        config.seq_length
+        "# {which}: at {each} KiB each, {memory:.2} GiB beside the weights.\nPARAMETER num_ctx {tokens}\n"
     )
 }
 

@@ -14,10 +14,12 @@ use crate::jinja;
 
 /// Roles of the conversations that are taken apart; the first two must work, the others are what a template may
 /// refuse.
-const CHATS: [&str; 16] = [
+const CHATS: [&str; 18] = [
     "u", "uau", "uauau", "su", "suau", "s", "uasu", "sau", "au", "uat", "uatau", "uattau", "uatatau", "uatu",
-    "suatau", "uas",
+    "suatau", "uas", "tau", "atau",
 ];
+
+const EMPTY: &str = "it treats empty messages in a way that Ollama's templates cannot";
 
 /// A template with the texts that it may ask for.
 pub(super) struct Template<'a> {
@@ -155,9 +157,11 @@ impl<'a> Probe<'a> {
                 turns.insert(kind, turn);
             }
         }
-        let assistant = turns.get(&Kind::Assistant).and_then(|turn: &Turn| turn.first.clone());
-        if let Some(call) = turns.get_mut(&Kind::Call) {
-            call.first = call.first.take().or(assistant); // not tried: a tool's message may not come second
+        // Ollama leaves out the oldest messages of a long conversation, so that any can come first.
+        let opening = opening(&turns);
+        for (_, turn) in turns.iter_mut().filter(|(kind, _)| **kind != Kind::System) {
+            let before = turn.before.as_deref().unwrap_or_default();
+            turn.first.get_or_insert_with(|| format!("{opening}{before}"));
         }
         let mut generation = self.before.get(&Next::End).cloned().unwrap_or_default();
         // The line break goes into the prompt, for Ollama hands a reply on as it comes; a space behind it stays with
@@ -175,8 +179,8 @@ impl<'a> Probe<'a> {
             Kind::System => ("su", &[("uasu", 2), ("su", 0)]),
             Kind::User => ("uau", &[("uauau", 2)]),
             Kind::Assistant => ("au", &[("uauau", 1)]),
-            Kind::Call => ("", &[("uatau", 1)]),
-            Kind::Tool => ("", &[("uatau", 2)]),
+            Kind::Call => ("atau", &[("uatau", 1)]),
+            Kind::Tool => ("tau", &[("uatau", 2)]),
         };
         let first = self.first.get(&kind).cloned();
         let before = self.before.get(&Next::Kind(kind)).cloned();
@@ -188,7 +192,7 @@ impl<'a> Probe<'a> {
         }
         let mut turn = Turn { first, before, after, left: false, right: false, empty: Empty::Same };
         (turn.left, turn.right) = self.trimming(roles, at)?;
-        let forced = kind == Kind::Assistant && !self.written.is_empty();
+        let forced = matches!(kind, Kind::Assistant | Kind::Call) && !self.written.is_empty();
         turn.left |= forced;
         turn.empty = self.empty(&turn, leading, (roles, at), forced)?;
         Ok(Some(turn))
@@ -243,30 +247,38 @@ impl<'a> Probe<'a> {
         if same {
             return Ok(Empty::Same);
         }
-        let failed = || "it treats empty messages in a way that Ollama's templates cannot".to_owned();
+        let failed = || EMPTY.to_owned();
         if turn.before.iter().chain(&turn.first).any(|text| text.contains([ROUND, ROUND_FROM_ZERO])) {
             return Err(failed());
         }
-        if turn.left {
-            // White space alone: is it nothing too?
-            let blank = match (&other, &first) {
-                _ if forced => None,
-                (Some((before, _)), _) => Some((self.alone(roles, at, " \n ")?, whole(before))),
-                (None, Some((before, _))) => Some((self.alone(leading, 0, " \n ")?, whole_first(before))),
-                (None, None) => None,
-            };
-            if blank.is_none_or(|(text, whole)| text != whole) {
-                let (before, text) = other.as_ref().or(first.as_ref()).ok_or_else(failed)?;
-                let head = text.strip_suffix(turn.after.as_str()).ok_or_else(failed)?;
-                return Ok(Empty::Without(before.strip_prefix(head).ok_or_else(failed)?.to_owned()));
-            }
+        // Is white space alone nothing too? That of a reply which the model itself began with is.
+        let blank = match (&other, &first) {
+            _ if !turn.left => None,
+            _ if forced => None,
+            (Some((before, _)), _) => Some((self.alone(roles, at, " \n ")?, whole(before))),
+            (None, Some((before, _))) => Some((self.alone(leading, 0, " \n ")?, whole_first(before))),
+            (None, None) => None,
+        };
+        let by_rest = blank.is_none_or(|(text, whole)| text != whole);
+        let lead = |(before, text): &(&String, String)| {
+            Some(before.strip_prefix(text.strip_suffix(turn.after.as_str())?)?.to_owned())
+        };
+        let leads: Vec<_> = other.iter().chain(&first).map(lead).collect();
+        // Cut at its end alone, a content is asked for as it came.
+        if let (true, [Some(lead), rest @ ..]) = (by_rest && (turn.left || !turn.right), leads.as_slice())
+            && rest.iter().all(|other| other.as_ref() == Some(lead))
+        {
+            return Ok(Empty::Without(lead.clone()));
+        }
+        if turn.left && by_rest {
+            return Err(failed());
         }
         Ok(Empty::Text { first: first.map(|(_, text)| text), other: other.map(|(_, text)| text) })
     }
 
     /// All that the message at `at` comes to with another content, without what its neighbours come to.
     fn alone(&self, roles: &str, at: usize, content: &str) -> Result<String, String> {
-        let failed = || "it treats empty messages in a way that Ollama's templates cannot".to_owned();
+        let failed = || EMPTY.to_owned();
         let mut messages = chat(roles);
         let next = kind(&messages, at + 1).map_or(Next::End, Next::Kind);
         let previous = at.checked_sub(1).and_then(|i| kind(&messages, i));
@@ -281,6 +293,13 @@ impl<'a> Probe<'a> {
         let before = numbered(self.before.get(&next).ok_or_else(failed)?, round);
         text.strip_suffix(before.as_str()).map(str::to_owned).ok_or_else(failed)
     }
+}
+
+/// What a conversation begins with before its first question's own text.
+fn opening(turns: &BTreeMap<Kind, Turn>) -> String {
+    let user = turns.get(&Kind::User);
+    let opening = user.and_then(|turn| turn.first.as_deref()?.strip_suffix(turn.before.as_deref()?));
+    opening.unwrap_or_default().to_owned()
 }
 
 /// The number of the user's message that is or precedes the message at `at`.
@@ -344,13 +363,20 @@ impl Probe<'_> {
                     .collect();
                 // A conversation that the template refuses has no text to compare.
                 let Ok(expected) = self.template.render(&expected, true) else { continue };
-                if expected + ends != found {
+                if let Some((gives, roles)) = first_difference(&(expected + ends), &found) {
                     return Err(format!(
-                        "Ollama's templates cannot give its text for messages like {messages:?}"
+                        "it gives {gives:?} where the messages' roles alone would give {roles:?}"
                     ));
                 }
             }
         }
         Ok(())
     }
+}
+
+/// The beginnings of what differs, if anything does.
+fn first_difference(a: &str, b: &str) -> Option<(String, String)> {
+    let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
+    let rest = |text: &str| text.chars().skip(same).take(24).collect::<String>();
+    (a != b).then(|| (rest(a), rest(b)))
 }

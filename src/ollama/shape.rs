@@ -122,13 +122,7 @@ pub(super) fn numbered(text: &str, round: usize) -> String {
 impl Shape {
     /// The texts that others' messages begin with and that end the model's own; and those that begin its own.
     pub(super) fn markers(&self) -> (Vec<&str>, Vec<&str>) {
-        let opening = self.opening();
-        let before = |kind: &Kind| {
-            let turn = self.turns.get(kind)?;
-            turn.before
-                .as_deref()
-                .or(turn.first.as_deref().map(|first| first.strip_prefix(opening).unwrap_or(first)))
-        };
+        let before = |kind: &Kind| self.turns.get(kind)?.before.as_deref();
         let others = [Kind::User, Kind::Tool, Kind::System].iter().filter_map(before);
         let ends = self.turns.get(&Kind::Assistant).map(|turn| turn.after.as_str());
         let own =
@@ -136,18 +130,12 @@ impl Shape {
         (others.chain(ends).collect(), own.collect())
     }
 
-    /// What the prompt begins with, before the first question's own text.
-    fn opening(&self) -> &str {
-        let user = self.turns.get(&Kind::User);
-        let opening = user.and_then(|turn| turn.first.as_deref()?.strip_suffix(turn.before.as_deref()?));
-        opening.unwrap_or_default()
-    }
-
-    /// The first line of what stands between a reply and the next question, up to a number in it.
+    /// What ends a reply where no token does: what follows it, or the line that the next question begins with, up to
+    /// a number in it.
     pub(super) fn next_question(&self) -> Option<String> {
-        let after = &self.turns.get(&Kind::Assistant)?.after;
-        let between = format!("{after}{}", self.turns.get(&Kind::User)?.before.as_deref()?);
-        let line = between.trim_start_matches(SPACES).lines().next()?;
+        let after = self.turns.get(&Kind::Assistant)?.after.trim_matches(SPACES);
+        let before = self.turns.get(&Kind::User)?.before.as_deref()?.trim_start_matches(SPACES);
+        let line = if after.is_empty() { before } else { after }.lines().next()?;
         let marker = line.split([ROUND, ROUND_FROM_ZERO]).next()?;
         (!marker.trim().is_empty()).then(|| marker.to_owned())
     }

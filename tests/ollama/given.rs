@@ -109,7 +109,7 @@ pub const REFUSED: [(&str, &str, &str); 6] = [
         "thoughts are cut off",
         "{% for m in messages %}<|{{ m.role }}|>\n{% if '</think>' in m.content %}\
             {{ m.content.split('</think>')[-1] }}{% else %}{{ m.content }}{% endif %}{% endfor %}<|assistant|>\n",
-        "cannot give its text",
+        "the messages' roles alone would give",
     ),
     (
         "the last question is framed",

@@ -32,13 +32,12 @@ fn config() -> GlmConfig {
     }
 }
 
-/// A tokenizer with a chat template and tokens that control, of which the first ends a text.
-fn tokenizer(jinja: Option<&str>, control: &[&str]) -> Tokenizer {
+/// A tokenizer with tokens that control, of which the first ends a text.
+fn tokenizer(control: &[&str]) -> Tokenizer {
     let vocabulary = Vocabulary {
         tokens: control.iter().map(|text| (*text).to_owned()).collect(),
         types: vec![TokenType::Control; control.len()],
         eos: Some(0),
-        chat_template: jinja.map(str::to_owned),
         ..Vocabulary::default()
     };
     Tokenizer {
@@ -62,7 +61,7 @@ const TOKENS: [&str; 8] = [
 ];
 
 fn written(jinja: &str) -> Modelfile {
-    modelfile("m.gguf", &tokenizer(Some(jinja), &TOKENS), &config()).unwrap()
+    modelfile("m.gguf", Some(jinja), &tokenizer(&TOKENS), &config()).unwrap()
 }
 
 fn shape_of(jinja: &str) -> Result<Shape, String> {
@@ -77,10 +76,4 @@ fn families() -> Vec<(&'static str, String, &'static str)> {
         ("ChatGLM2", joined(include_str!("../../src/tokenizer/chat/chatglm2.jinja")), ""),
         ("GLM-4", joined(include_str!("../../src/tokenizer/chat/glm4.jinja")), "\n"),
     ]
-}
-
-#[test]
-fn show() {
-    for g in &given::GIVEN { println!("=== {}\n{}", g.name, written(g.jinja).text); }
-    for g in families() { println!("=== {}\n{}", g.0, written(&g.1).text); }
 }
