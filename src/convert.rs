@@ -5,6 +5,7 @@ mod targets;
 
 use std::path::{Path, PathBuf};
 
+use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{Metadata, Split, Value};
 use crate::imatrix::ImportanceMatrix;
@@ -128,10 +129,18 @@ impl Job {
                 notes.extend(metadata::typos(&keys, &request.given.override_kv));
             }
             request.given.override_kv.iter().try_for_each(|text| metadata::override_kv(&mut keys, text))?;
+            // The keys may have been given another than the tokenizer's.
+            let jinja = keys.iter().find_map(|(key, value)| match value {
+                Value::String(text) if key == "tokenizer.chat_template" => Some(text.clone()),
+                _ => None,
+            });
             let split = Split::new(keys, shapes(plan, &recipe), request.split_max_bytes)?;
             let mut output = Output { path, recipe, split, modelfile: None };
             if request.modelfile && !request.vocab_only && output.split.files.len() == 1 {
-                output.modelfile = modelfile_beside(&output.path, tokenizer)?;
+                let (modelfile, warning) =
+                    modelfile_beside(&output.path, jinja.as_deref(), tokenizer, config)?;
+                output.modelfile = modelfile;
+                notes.extend(warning.filter(|warning| !notes.contains(warning)));
             }
             outputs.push(output);
         }
@@ -211,14 +220,23 @@ impl Output {
     }
 }
 
-/// The Modelfile's name and text; nothing if the GGUF's path has no file name, which is refused when it is created.
-fn modelfile_beside(gguf: &Path, tokenizer: &Tokenizer) -> Result<Option<(PathBuf, String)>> {
-    let Some(name) = gguf.file_name() else { return Ok(None) };
+/// None beside what has no name: that is refused when it is to be created. With what is to be warned of.
+fn modelfile_beside(
+    gguf: &Path,
+    jinja: Option<&str>,
+    tokenizer: &Tokenizer,
+    config: &GlmConfig,
+) -> Result<Beside> {
+    let Some(name) = gguf.file_name() else { return Ok((None, None)) };
     let name = name.to_str().ok_or_else(|| {
         Error::Usage(format!("{}: its name does not fit a Modelfile: give --no-modelfile", gguf.display()))
     })?;
-    Ok(Some((gguf.with_extension("Modelfile"), ollama::modelfile(name, tokenizer)?)))
+    let modelfile = ollama::modelfile(name, jinja, tokenizer, config)?;
+    Ok((Some((gguf.with_extension("Modelfile"), modelfile.text)), modelfile.warning))
 }
+
+/// A Modelfile with its path, and a warning.
+type Beside = (Option<(PathBuf, String)>, Option<String>);
 
 fn shapes(plan: &Plan, recipe: &Recipe) -> Vec<(String, Vec<usize>, quant::Format)> {
     let targets = plan.tensors.iter().zip(&recipe.choices);

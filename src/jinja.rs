@@ -110,8 +110,13 @@ impl serde_json::ser::Formatter for Spaced {
 fn unbounded(template: &str) -> Option<&str> {
     static KNOWN: LazyLock<Option<Regex>> = LazyLock::new(|| {
         const PATH: &str = r#"[\w.]+(\[[\w:'"-]*\])*"#;
+        const TEXT: &str = r#"('[^']*'|"[^"]*"|[be]os_token)"#;
+        // A value as it is, trimmed, or a part of it; and texts put together, of which one of the first two is
+        // known to be a text, so that no list can be added to a list.
+        let value = format!(r#"({TEXT}|{PATH}(\({TEXT}?\)(\[-?\d+\])?)?(\s*\|\s*trim)?)"#);
+        let texts = format!(r#"({TEXT}\s*[+~]\s*{value}|{value}\s*[+~]\s*{TEXT})(\s*[+~]\s*{value})*"#);
         Regex::new(&format!(
-            r#"(?s)^(if\s.*|elif\s.*|else|endif|endfor|generation|endgeneration|for\s+[\w, ]+\s+in\s+{PATH}(\s*\|\s*items)?|set\s+[\w.]+\s*=\s*({PATH}(\s*[+-]\s*\d+)?|'[^']*'|"[^"]*"|namespace\([\w\s=,'"-]*\)))$"#
+            r#"(?s)^(if\s.*|elif\s.*|else|endif|endfor|generation|endgeneration|for\s+[\w, ]+\s+in\s+{PATH}(\s*\|\s*items)?|set\s+[\w.]+\s*=\s*({PATH}(\s*[+-]\s*\d+)?|{value}|{texts}|namespace\([\w\s=,'"-]*\)))$"#
         ))
         .ok()
     });
@@ -123,7 +128,11 @@ fn unbounded(template: &str) -> Option<&str> {
         // A string may hold the end of a tag, or its beginning: what is cut short by either is known just as little.
         let tag = rest.split("%}").next().unwrap_or_default();
         let trimmed = tag.trim_matches(['-', '+']).trim();
-        let fits = known.is_some_and(|known| known.is_match(trimmed));
+        // That `bos_token` is a text holds as long as no tag gives the name to something else.
+        let target = trimmed.split(" in ").next().and_then(|text| text.split('=').next()).unwrap_or_default();
+        let binds = trimmed.starts_with("set") || trimmed.starts_with("for");
+        let rebinds = binds && (target.contains("bos_token") || target.contains("eos_token"));
+        let fits = !rebinds && known.is_some_and(|known| known.is_match(trimmed));
         (!fits).then(|| trimmed.get(..40).unwrap_or(trimmed))
     })
 }
@@ -166,6 +175,16 @@ mod tests {
             "{% for i in range(90000) %}{% for i in range(90000) %}{% endfor %}{% endfor %}".to_owned(),
             lists,
             sums,
+            format!("{{% set x = 'x' %}}{}{{{{ x }}}}", "{% set x = 'x' + x + x %}".repeat(40)),
+            format!("{{% set x = 'x' %}}{}{{{{ x }}}}", "{% set x = 'x' + x ~ x | trim %}".repeat(40)),
+            format!(
+                "{{% set bos_token = messages %}}{}",
+                "{% set bos_token = bos_token + bos_token %}".repeat(60)
+            ),
+            format!(
+                "{}{{{{ messages | length }}}}",
+                "{% set messages = messages + messages + 'x' %}".repeat(60)
+            ),
             "{{ range(90000) | join('x' * 9000) }}".to_owned(),
         ] {
             let started = std::time::Instant::now();

@@ -13,6 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "convert",
         &[
+            "config",
             "gguf",
             "imatrix",
             "metadata",
@@ -39,7 +40,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("model", &["checkpoint", "config", "lora", "modelling", "naming", "remap", "tokenizer"]),
     ("modelling", &["config", "remap", "tokenizer"]),
     ("naming", &["config", "tokenizer"]),
-    ("ollama", &["tokenizer"]),
+    ("ollama", &["config", "tokenizer"]),
     ("output", &[]),
     ("pipeline", &["checkpoint", "lora", "remap", "sink"]),
     ("provenance", &["gguf", "recipe", "remap", "request"]),

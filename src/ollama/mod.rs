@@ -1,0 +1,173 @@
+//! The Modelfile for Ollama: its template, its stops, how it samples and how much of a conversation it keeps.
+//!
+//! Ollama up to 0.24 knows only the `TEMPLATE` here, in Go's language; from 0.30 on it takes the GGUF's own template
+//! where that one knows tools. So `TEMPLATE` gives the text that the GGUF's template gives, or there is none. Two
+//! things differ on purpose. Where a model writes the line break before its replies itself, `TEMPLATE` writes it, and
+//! cuts it off replies that come back with it: Ollama hands replies on as they come. And a last message of the
+//! assistant is to be continued, so nothing follows it. Ollama tokenizes the text with the special tokens in it, and
+//! adds no beginning of text.
+
+mod go;
+mod probe;
+mod shape;
+mod solve;
+
+use crate::config::GlmConfig;
+use crate::error::{Error, Result};
+use crate::tokenizer::{TokenType, Tokenizer, Vocabulary};
+pub use shape::Shape;
+
+/// A base model continues a text, which GLM-4 begins with these tokens.
+const OPENING: [&str; 2] = ["[gMASK]", "<sop>"];
+
+/// In characters; a template from a stranger may have long messages of its own.
+const LONGEST_REASON: usize = 240;
+
+/// Keys and values of the context may take this much memory, as `num_ctx` counts it.
+const CONTEXT_BYTES: usize = 1 << 30;
+/// Ollama's own default, below which it makes no sense to go.
+const LEAST_CONTEXT: usize = 4096;
+
+/// A Modelfile, and what its user has to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Modelfile {
+    /// The file.
+    pub text: String,
+    /// Why it has no TEMPLATE.
+    pub warning: Option<String>,
+}
+
+/// The shape of a chat template, by what it makes of probe conversations; `bos` and `eos` are the texts of these
+/// tokens, for templates that ask for them.
+///
+/// # Errors
+/// Why it cannot be had, in words.
+pub fn shape(jinja: &str, bos: &str, eos: &str) -> std::result::Result<Shape, String> {
+    probe::shape(&probe::Template { jinja, bos, eos })
+}
+
+/// The Modelfile to stand beside the file `gguf_name`, whose chat template is `jinja`.
+///
+/// # Errors
+/// When a Modelfile cannot name the file.
+pub fn modelfile(
+    gguf_name: &str,
+    jinja: Option<&str>,
+    tokenizer: &Tokenizer,
+    config: &GlmConfig,
+) -> Result<Modelfile> {
+    let vocabulary = &tokenizer.vocabulary;
+    let text_of = |id: Option<u32>| id.map_or("", |id| token(vocabulary, id));
+    let shape = jinja.map(|jinja| shape(jinja, text_of(vocabulary.bos), text_of(vocabulary.eos)));
+    let mut text = format!("FROM {}\n", from(gguf_name)?);
+    let mut warning = None;
+    match &shape {
+        None => {
+            let opening = OPENING.iter().filter(|token| vocabulary.tokens.iter().any(|text| text == *token));
+            let opening: String = opening.copied().collect();
+            text += &format!("TEMPLATE \"\"\"{opening}{{{{ .Prompt }}}}\"\"\"\n");
+        }
+        Some(Ok(shape)) => text += &format!("TEMPLATE \"\"\"{}\"\"\"\n", shape.to_go()),
+        Some(Err(why)) => {
+            let why: String = why.replace(char::is_control, " ").chars().take(LONGEST_REASON).collect();
+            text += &format!(
+                "# No template here, for Ollama's language has none that does what the GGUF's does: {why}.\n"
+            );
+            warning = Some(format!(
+                "the Modelfile has no TEMPLATE: {why}; write one by hand for Ollama up to 0.24, which would send the \
+                bare text"
+            ));
+        }
+    }
+    let shape = shape.and_then(|shape| shape.ok());
+    for stop in stops(vocabulary, shape.as_ref()) {
+        text += &format!("PARAMETER stop \"{stop}\"\n");
+    }
+    text += &format!("PARAMETER temperature {}\n", tokenizer.sampling.temperature);
+    text += &format!("PARAMETER top_p {}\n", tokenizer.sampling.top_p);
+    text += "# Ollama up to 0.32.9 has 1.1 here, which the authors do not: it makes a model avoid words it needs.\n";
+    text += "PARAMETER repeat_penalty 1\n";
+    text += &context(config);
+    Ok(Modelfile { text, warning })
+}
+
+/// How many tokens of a conversation are kept. Ollama's default is 4096, and older messages are dropped silently.
+fn context(config: &GlmConfig) -> String {
+    // A key and a value for each layer and head, in half precision.
+    let factors = [config.num_layers, config.num_kv_heads, config.head_dim, 2 * 2];
+    let bytes = factors.iter().fold(1_usize, |product, factor| product.saturating_mul(*factor)).max(1);
+    let fits = (CONTEXT_BYTES / bytes / 1024 * 1024).max(LEAST_CONTEXT);
+    let tokens = fits.min(config.seq_length);
+    let memory = tokens.saturating_mul(bytes) as f64 / CONTEXT_BYTES as f64;
+    let each = bytes as f64 / 1024.0;
+    let which = match config.seq_length {
+        all if all == tokens => format!("{tokens} tokens are all that the model reads"),
+        all => {
+            let why =
+                if tokens == LEAST_CONTEXT { "Ollama's own default" } else { "which about 1 GiB holds" };
+            format!("{tokens} of the {all} tokens that the model reads, {why}")
+        }
+    };
+    format!(
+        "# {which}: at {each} KiB each, {memory:.2} GiB beside the weights.\nPARAMETER num_ctx {tokens}\n"
+    )
+}
+
+/// What ends a reply. Generation also ends on the GGUF's own tokens; these hold where a text spells them out, or
+/// where the GGUF has no place for them.
+fn stops(vocabulary: &Vocabulary, shape: Option<&Shape>) -> Vec<String> {
+    let mut stops: Vec<String> = shape.map(|shape| roles(vocabulary, shape)).unwrap_or_default();
+    for end in ends(vocabulary) {
+        if !stops.contains(&end) {
+            stops.push(end);
+        }
+    }
+    stops.retain(|stop| {
+        !stop.is_empty() && !stop.contains(char::is_control) && !HTML.contains(&stop.as_str())
+    });
+    stops
+}
+
+/// Tokens that text may spell and mean something else by: a model that writes of HTML must be able to.
+const HTML: [&str; 2] = ["<s>", "</s>"];
+
+/// The texts of the tokens that end a text.
+fn ends(vocabulary: &Vocabulary) -> Vec<String> {
+    let ids = [vocabulary.eot, vocabulary.eom, vocabulary.eos];
+    ids.into_iter().flatten().map(|id| token(vocabulary, id).to_owned()).collect()
+}
+
+/// What begins another's message or ends the model's own, and is not what asks for its reply.
+fn roles(vocabulary: &Vocabulary, shape: &Shape) -> Vec<String> {
+    let (others, own) = shape.markers();
+    let tokens = vocabulary.tokens.iter().zip(&vocabulary.types);
+    let mut names: Vec<&str> = tokens
+        .filter(|(_, kind)| matches!(kind, TokenType::Control | TokenType::UserDefined))
+        .map(|(name, _)| name.as_str())
+        .filter(|name| !name.trim().is_empty() && !own.iter().any(|text| text.contains(name)))
+        .collect();
+    names.retain(|name| others.iter().any(|text| text.contains(name)));
+    names.sort_by_key(|name| others.iter().position(|text| text.contains(name)));
+    if names.is_empty() {
+        // Plain text: the line that the next question begins with, up to its number.
+        let marker = shape.next_question().unwrap_or_default();
+        return vec![marker];
+    }
+    names.into_iter().map(str::to_owned).collect()
+}
+
+fn token(vocabulary: &Vocabulary, id: u32) -> &str {
+    usize::try_from(id).ok().and_then(|id| vocabulary.tokens.get(id)).map_or("", String::as_str)
+}
+
+/// Ollama takes the rest of the line, without space at its ends and without one pair of quotes around it.
+fn from(gguf_name: &str) -> Result<String> {
+    if gguf_name.is_empty() || gguf_name.contains(['/', '\\']) || gguf_name.contains(char::is_control) {
+        return Err(Error::Usage(format!("cannot name {gguf_name:?} in a Modelfile")));
+    }
+    let path = format!("./{gguf_name}");
+    Ok(if gguf_name.contains(char::is_whitespace) { format!("\"{path}\"") } else { path })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+module modelfile
+
+go 1.19
