@@ -133,8 +133,9 @@ const HTML: [&str; 2] = ["<s>", "</s>"];
 
 /// The texts of the tokens that end a text.
 fn ends(vocabulary: &Vocabulary) -> Vec<String> {
-    let ids = [vocabulary.eot, vocabulary.eom, vocabulary.eos];
-    ids.into_iter().flatten().map(|id| token(vocabulary, id).to_owned()).collect()
+    let held = [vocabulary.eot, vocabulary.eom, vocabulary.eos];
+    let ids = held.into_iter().flatten().chain(vocabulary.ends.iter().copied());
+    ids.map(|id| token(vocabulary, id).to_owned()).collect()
 }
 
 /// What begins another's message or ends the model's own, and is not what asks for its reply.
