@@ -80,7 +80,11 @@ impl Shape {
     fn cutters(&self) -> String {
         let mut text = String::new();
         let mut names: Vec<String> = Vec::new();
+        let assistant = self.turns.get(&Kind::Assistant);
         for (kind, turn) in self.turns.iter().filter(|(_, turn)| turn.left) {
+            if *kind == Kind::Call && assistant == Some(turn) {
+                continue; // written as any other of the assistant's messages
+            }
             let (name, lead) = cutter(turn, *kind);
             if names.contains(&name) {
                 continue;
