@@ -17,6 +17,9 @@ pub(super) const MOST: usize = 1 << 16;
 /// Keys of one of these files; the real ones have some twenty.
 const MOST_KEYS: usize = 1 << 12;
 
+/// Parsed as a whole, JSON takes up to 16 times its bytes.
+const SMALL: usize = 1 << 20;
+
 /// A token that the vocabulary file does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AddedToken {
@@ -72,7 +75,6 @@ impl AddedTokens {
         file: BTreeMap<String, u32>,
         named: BTreeSet<String>,
     ) -> Result<AddedTokens> {
-        let beside = !decoder.is_empty();
         let mut all = AddedTokens { folder: folder.to_owned(), by_id: decoder, named, notes: Vec::new() };
         let mut ids = HashMap::new();
         for (&id, token) in &all.by_id {
@@ -80,7 +82,6 @@ impl AddedTokens {
                 return Err(all.refused(id, format!("another text: token {first} has this one already")));
             }
         }
-        let mut more = 0;
         for (content, id) in file {
             let other = match (all.by_id.get(&id), ids.get(&content)) {
                 (Some(token), _) if token.content == content => continue,
@@ -98,12 +99,8 @@ impl AddedTokens {
                 all.note(format!("{other}, where added_tokens.json has {} as token {id}", shown(&content)));
                 continue;
             }
-            more += 1;
             let special = all.named.contains(&content);
             all.by_id.insert(id, AddedToken { content, special, source: Source::File });
-        }
-        if beside && more > 0 {
-            all.note(format!("{more} more of added_tokens.json"));
         }
         if let Some((&id, _)) = all.by_id.iter().find(|(_, token)| token.content.is_empty()) {
             return Err(all.refused(id, "some text: remove the entry"));
@@ -114,6 +111,13 @@ impl AddedTokens {
     fn note(&mut self, choice: String) {
         let source = "added_tokens_decoder in tokenizer_config.json".to_owned();
         self.notes.push(Evidence { subject: "added tokens", choice, source });
+    }
+
+    /// How many tokens are from the older of the files, where there are any.
+    pub fn older(&self) -> Option<Evidence> {
+        let count = self.by_id.values().filter(|token| token.source == Source::File).count();
+        let source = "added_tokens.json".to_owned();
+        (count > 0).then(|| Evidence { subject: "added tokens", choice: count.to_string(), source })
     }
 
     /// The first id whose token has this text.
@@ -161,6 +165,10 @@ pub(super) fn shown(text: &str) -> String {
 pub(super) type Object<'a> = BTreeMap<String, &'a RawValue>;
 
 pub(super) fn object<'a>(file: &Path, bytes: &'a [u8]) -> Result<Object<'a>> {
+    let begins = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    if begins != Some(&b'{') && bytes.len() <= SMALL {
+        input::object(file, bytes)?; // says best what else it is
+    }
     let value: &RawValue = input::json(file, bytes, "is not valid JSON")?;
     if !value.get().starts_with('{') {
         return Err(Error::mismatch(file, "", kind(value), "a JSON object"));
@@ -274,13 +282,13 @@ mod tests {
             joined(&[(5, "<x>"), (7, "<c>")], &[("<a>", 5), ("<c>", 9), ("<d>", 8), ("<x>", 5)]).unwrap();
         let texts: Vec<_> = all.by_id.iter().map(|(&id, token)| (id, token.content.as_str())).collect();
         assert_eq!(texts, [(5, "<x>"), (7, "<c>"), (8, "<d>")]);
+        assert_eq!(all.older().unwrap().to_string(), "added tokens: 1, from added_tokens.json");
         let notes: Vec<String> = all.notes.iter().map(|note| note.choice.clone()).collect();
         assert_eq!(
             notes,
             [
                 "\"<x>\", where added_tokens.json has \"<a>\" as token 5",
                 "\"<c>\" as token 7, where added_tokens.json has \"<c>\" as token 9",
-                "1 more of added_tokens.json",
             ]
         );
     }

@@ -75,6 +75,7 @@ pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
         } else {
             sentencepiece_vocabulary(&files, config)?
         };
+    evidence.extend(files.added.older());
     evidence.extend(files.added.notes.iter().cloned());
     evidence.extend(special::without_ids(&vocabulary, &files.added));
     // The authors' chat function of ChatGLM3 ends at its roles, whatever the lists say.

@@ -138,8 +138,8 @@ fn tokenizer_configs() {
             "tokenizer_config.json: is not valid JSON: recursion limit exceeded at line 1 column 128",
         ),
         (
-            repeated("{\"chat_template\": \"", " ", 1 << 20, "\"}"),
-            "tokenizer_config.json: found over 1048576 bytes, expected no more of such a file",
+            repeated("{\"chat_template\": \"", " ", 4 << 20, "\"}"),
+            "tokenizer_config.json: found over 4194304 bytes, expected no more of such a file",
         ),
         (
             text(json!({"chat_template": 1})),
@@ -157,13 +157,49 @@ fn tokenizer_configs() {
             token("4294967296"),
             "tokenizer_config.json: added_tokens_decoder.4294967296: found an object, expected a token id with its `content`",
         ),
-        (token("900"), "tokenizer_config.json: added_tokens_decoder.900: found \"x\", expected [MASK]"),
+        (
+            token("900"),
+            "tokenizer_config.json: added_tokens_decoder.900: found \"x\", expected [MASK], the token of this id: remove the entry, then the chat works as in training",
+        ),
+        (
+            token("1024"),
+            "tokenizer_config.json: added_tokens_decoder.1024: found \"x\", expected an id below 1024, the rows of the embedding: remove the entry, which the model cannot read",
+        ),
+        (
+            many_tokens(150_000),
+            "tokenizer_config.json: added_tokens_decoder: is not what it should be: invalid length 65537, expected an object of at most 65536 different keys at line 1 column 1496241",
+        ),
     ];
     refuse(
         cases.into_iter().map(|(bytes, line)| -> Case { ("tokenizer_config.json", bytes, line) }).collect(),
     );
     let generation = |text: &str| text.as_bytes().to_vec();
     refuse(vec![
+        (
+            "added_tokens.json",
+            b"[]".to_vec(),
+            "added_tokens.json: is no object of texts and their ids: invalid type: sequence, expected an object of at most 65536 different keys at line 1 column 0",
+        ),
+        (
+            "added_tokens.json",
+            br#"{"<a>": 920, "<b>": 920}"#.to_vec(),
+            "added_tokens.json: \"<b>\": found id 920, expected an id of its own: \"<a>\" has it too: remove one",
+        ),
+        (
+            "added_tokens.json",
+            br#"{"<a>": 907}"#.to_vec(),
+            "added_tokens.json: \"<a>\": found id 907, expected <|assistant|>, the token of this id: remove the entry, then the chat works as in training",
+        ),
+        (
+            "special_tokens_map.json",
+            repeated("[", "0,", 2_000_000, "0]"),
+            "special_tokens_map.json: found a list, expected a JSON object",
+        ),
+        (
+            "generation_config.json",
+            generation(r#"{"eos_token_id": [2, 909]}"#),
+            "generation_config.json: eos_token_id: found 909, which no token has, expected a token's id: name the token in added_tokens_decoder of tokenizer_config.json, or take the id from the list",
+        ),
         (
             "generation_config.json",
             generation(r#"{"temperature": 1e400}"#),
@@ -181,4 +217,10 @@ fn tokenizer_configs() {
         ),
         ("chat_template.jinja", b"\xff".to_vec(), "chat_template.jinja: is not UTF-8 text"),
     ]);
+}
+
+/// `added_tokens_decoder` of so many short entries.
+fn many_tokens(count: usize) -> Vec<u8> {
+    let entries: Vec<String> = (0..count).map(|id| format!("\"{id}\":{{\"content\":\"\"}}")).collect();
+    format!("{{\"added_tokens_decoder\":{{{}}}}}", entries.join(",")).into_bytes()
 }
