@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::lora::{self, Lora};
 use crate::modelling::Modelling;
 use crate::naming::Name;
-use crate::remap::{Plan, Rope, RopeRatio};
+use crate::remap::{self, Plan, Rope, RopeRatio};
 use crate::tokenizer::{self, Tokenizer};
 
 /// Which model, and what the user decides about it.
@@ -74,12 +74,18 @@ impl Model {
              chat format; --chat-template FILE takes another"
                 .to_owned()
         });
-        log_scaled.into_iter().chain(other_template).collect()
+        let heads = remap::left_out(&self.checkpoint);
+        let beside = self.checkpoint.left_alone();
+        [beside, heads, self.modelling.doubt.clone(), log_scaled, other_template]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// What no single field of the checkpoint tells, and what each choice rests on.
     pub fn decisions(&self) -> Vec<String> {
-        let mut decisions: Vec<String> = self.tokenizer.evidence.iter().map(ToString::to_string).collect();
+        let mut decisions = self.checkpoint.decisions();
+        decisions.extend(self.tokenizer.evidence.iter().map(ToString::to_string));
         let Modelling { rope_ratio, reason, .. } = &self.modelling;
         let effect = match rope_ratio {
             RopeRatio::Base => "multiplies the frequency base",

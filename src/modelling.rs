@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use regex::Regex;
+
 use crate::config::GlmConfig;
 use crate::error::Result;
 use crate::input::read_capped;
@@ -19,7 +21,9 @@ pub struct Modelling {
     /// What `rope_ratio` multiplies.
     pub rope_ratio: RopeRatio,
     /// Why that was taken.
-    pub reason: &'static str,
+    pub reason: String,
+    /// What speaks against it, when it is a guess.
+    pub doubt: Option<String>,
     /// Queries are scaled by the logarithm of their position from this one on; Llama cannot do that.
     pub log_scaled_from: Option<usize>,
 }
@@ -39,56 +43,158 @@ impl Modelling {
         let bytes = read_capped(&folder.join(FILE), MAX_BYTES)?.unwrap_or_default();
         let found = judge(&String::from_utf8_lossy(&bytes), config, chat);
         Ok(match said {
-            Some(rope_ratio) => Modelling { rope_ratio, reason: "--rope-ratio-applies-to says so", ..found },
+            Some(rope_ratio) => {
+                let reason = "--rope-ratio-applies-to says so".to_owned();
+                Modelling { rope_ratio, reason, doubt: None, ..found }
+            }
             None => found,
         })
     }
 }
 
 fn judge(source: &str, config: &GlmConfig, chat: ChatFormat) -> Modelling {
-    let code: String = source.chars().filter(|c| !c.is_whitespace()).collect();
-    let named_chatglm2 = config.name_or_path.to_ascii_lowercase().contains("chatglm2");
-    let (rope_ratio, reason) = if config.rope_ratio == 1.0 {
-        (RopeRatio::Base, "rope_ratio is 1")
-    } else if code.contains("/self.rope_ratio") || code.contains("/rope_ratio") {
-        (RopeRatio::Positions, "its modelling file divides positions by rope_ratio")
-    } else if code.contains("*self.rope_ratio") || code.contains("*rope_ratio") {
-        (RopeRatio::Base, "its modelling file multiplies the base by rope_ratio")
-    } else if named_chatglm2 {
-        (RopeRatio::Positions, "config.json names a ChatGLM2")
-    } else if chat == ChatFormat::Rounds {
-        (RopeRatio::Positions, "its tokenizer is a ChatGLM2's")
-    } else {
-        (RopeRatio::Base, "so do all models but ChatGLM2-6B-32k")
+    let code = code(source);
+    let (rope_ratio, reason, doubt) = match scaled(&code) {
+        _ if config.rope_ratio == 1.0 => (RopeRatio::Base, "rope_ratio is 1".to_owned(), None),
+        Some((RopeRatio::Positions, by)) => {
+            (RopeRatio::Positions, format!("its modelling file divides positions by {by}"), None)
+        }
+        Some((RopeRatio::Base, by)) => {
+            (RopeRatio::Base, format!("its modelling file multiplies the base by {by}"), None)
+        }
+        None => guess(config, chat, !source.is_empty()),
     };
     // max(1, ln(64 + p + 1) / ln(2048)) exceeds 1 from p = 1984 on.
     let log_scaled_from = (code.contains("math.log(2048)") || code.contains("np.log(2048)")).then_some(1984);
-    Modelling { rope_ratio, reason, log_scaled_from }
+    Modelling { rope_ratio, reason, doubt, log_scaled_from }
+}
+
+/// Without comments and white space.
+fn code(source: &str) -> String {
+    let lines = source.lines().map(|line| line.split('#').next().unwrap_or_default());
+    lines.flat_map(|line| line.chars().filter(|c| !c.is_whitespace()).chain(['\n'])).collect()
+}
+
+/// What the code scales, and the name of what it scales by: `rope_ratio`, or a name of the fine-tune's own.
+fn scaled(code: &str) -> Option<(RopeRatio, String)> {
+    const NUMBER: &str = r"((?:\w+\.)*\w*(?:ratio|scal|factor|alpha)\w*)";
+    let first = |pattern: &str| {
+        let regex = Regex::new(&pattern.replace("NUMBER", NUMBER)).ok()?;
+        Some(regex.captures(code)?.get(1)?.as_str().to_owned())
+    };
+    // The known name goes first, wherever it stands.
+    let known = |pattern: &str| first(pattern).map(|_| "rope_ratio".to_owned());
+    let positions = |by: Option<String>| by.map(|by| (RopeRatio::Positions, by));
+    let base = |by: Option<String>| by.map(|by| (RopeRatio::Base, by));
+    positions(known(r"/((?:self\.)?(?:config\.)?rope_ratio)\b"))
+        .or_else(|| base(known(r"\*=?((?:self\.)?(?:config\.)?rope_ratio)\b")))
+        .or_else(|| base(known(r"\b(rope_ratio)\*(?:self\.)?(?:rope_|rotary_)?base\b")))
+        .or_else(|| base(first(r"\b(?:rope_|rotary_)?base\*=?NUMBER\b")))
+        .or_else(|| base(first(r"NUMBER\*(?:self\.)?(?:rope_|rotary_)?base\b")))
+        .or_else(|| base(first(r"\b10000(?:\.0?)?\*NUMBER\b")))
+        .or_else(|| positions(first(r"\b(?:seq_idx|position_ids|positions|t)/=?NUMBER\b")))
+        .or_else(|| positions(first(r"\barange\((?:seq_len|max_seq_len|seq_length)[^\n]*\)/NUMBER\b")))
+}
+
+/// Without a word of the code: of the published models only ChatGLM2-6B-32k divides positions.
+fn guess(config: &GlmConfig, chat: ChatFormat, silent: bool) -> (RopeRatio, String, Option<String>) {
+    let named_chatglm2 = config.name_or_path.to_ascii_lowercase().contains("chatglm2");
+    let chatglm2 = named_chatglm2 || chat == ChatFormat::Rounds;
+    let is_32k = config.seq_length == 32768 && config.rope_ratio == 16.0;
+    if chatglm2 && is_32k {
+        let reason = "seq_length 32768 and rope_ratio 16 are ChatGLM2-6B-32k's";
+        return (RopeRatio::Positions, reason.to_owned(), None);
+    }
+    let doubt = |why: &str| {
+        Some(format!(
+            "{why}: it was guessed that rope_ratio {} multiplies the base, as in all models but ChatGLM2-6B-32k; if the \
+             model's own code divides positions, give --rope-ratio-applies-to positions",
+            config.rope_ratio
+        ))
+    };
+    let doubt = match (silent, chatglm2 || is_32k) {
+        (true, _) => doubt("its modelling file says nothing of rope_ratio that is known here"),
+        (false, true) => doubt("there is no modelling file"),
+        (false, false) => None,
+    };
+    (RopeRatio::Base, "so do all models but ChatGLM2-6B-32k".to_owned(), doubt)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn judge_with(source: &str, name: &str, rope_ratio: f64, chat: ChatFormat) -> RopeRatio {
+    fn judged(
+        source: &str,
+        name: &str,
+        (seq_length, rope_ratio): (usize, f64),
+        chat: ChatFormat,
+    ) -> Modelling {
         let config = GlmConfig {
             name_or_path: name.to_owned(),
+            seq_length,
             rope_ratio,
             ..crate::config::tests::chatglm3_config()
         };
-        judge(source, &config, chat).rope_ratio
+        judge(source, &config, chat)
     }
+
+    const TWO_32K: (usize, f64) = (32768, 16.0);
+    const THREE_32K: (usize, f64) = (32768, 50.0);
 
     #[test]
     fn the_modelling_file_goes_before_the_name() {
-        let divides = "seq_idx = torch.arange(seq_len) / self.rope_ratio";
-        let multiplies = "base = base * self.rope_ratio";
         let (two, three) = (ChatFormat::Rounds, ChatFormat::Roles);
-        assert_eq!(judge_with(divides, "THUDM/chatglm3-6b-32k", 50.0, three), RopeRatio::Positions);
-        assert_eq!(judge_with(multiplies, "THUDM/chatglm2-6b-32k", 16.0, two), RopeRatio::Base);
-        assert_eq!(judge_with("", "THUDM/chatglm2-6b-32k", 16.0, three), RopeRatio::Positions);
-        assert_eq!(judge_with("", "my-model", 16.0, two), RopeRatio::Positions);
-        assert_eq!(judge_with("", "my-model", 50.0, three), RopeRatio::Base);
+        for (source, by) in [
+            ("seq_idx = torch.arange(seq_len) / self.rope_ratio", "rope_ratio"),
+            ("seq_idx = torch.arange(seq_len, dtype=dtype, device=device) / rope_ratio", "rope_ratio"),
+            ("t = torch.arange(seq_len, device=x.device) / self.scaling_factor", "self.scaling_factor"),
+            ("position_ids = position_ids / self.scale", "self.scale"),
+        ] {
+            let found = judged(source, "THUDM/chatglm3-6b-32k", THREE_32K, three);
+            let reason = format!("its modelling file divides positions by {by}");
+            assert_eq!((found.rope_ratio, found.reason, found.doubt), (RopeRatio::Positions, reason, None));
+        }
+        for (source, by) in [
+            ("base = base * self.rope_ratio", "rope_ratio"),
+            ("base = 10000 * rope_ratio", "rope_ratio"),
+            ("base = rope_ratio * base", "rope_ratio"),
+            ("base = base * self.ratio # not seq_idx / self.ratio", "self.ratio"),
+            ("self.base *= config.ntk_alpha", "config.ntk_alpha"),
+            ("theta = 10000.0 * self.base_scale", "self.base_scale"),
+            ("base = self.ratio * self.base", "self.ratio"),
+        ] {
+            let found = judged(source, "THUDM/chatglm2-6b-32k", TWO_32K, two);
+            let reason = format!("its modelling file multiplies the base by {by}");
+            assert_eq!(
+                (found.rope_ratio, found.reason, found.doubt),
+                (RopeRatio::Base, reason, None),
+                "{source}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_chatglm2_32k_is_guessed_to_divide() {
+        let (two, three) = (ChatFormat::Rounds, ChatFormat::Roles);
+        // What the published files have without a ratio.
+        let silent = "inv_freq = 1.0 / (10000 ** (torch.arange(0, dim, 2, dtype=dtype) / dim))\n\
+                      theta = 1.0 / (base ** (torch.arange(0, n_elem, 2) / n_elem))\n# base * self.ratio";
+        for (source, name, numbers, chat, expected, doubted) in [
+            ("", "THUDM/chatglm2-6b-32k", TWO_32K, three, RopeRatio::Positions, false),
+            ("", "my-model", TWO_32K, two, RopeRatio::Positions, false),
+            ("", "my-model", TWO_32K, three, RopeRatio::Base, true),
+            ("", "my-model", THREE_32K, three, RopeRatio::Base, false),
+            ("", "my-model", (65536, 200.0), three, RopeRatio::Base, false),
+            ("", "THUDM/LongAlign-6B-64k", (65536, 200.0), two, RopeRatio::Base, true),
+            ("", "THUDM/chatglm2-6b", (32768, 8.0), two, RopeRatio::Base, true),
+            (silent, "my-model", THREE_32K, three, RopeRatio::Base, true),
+            (silent, "THUDM/chatglm2-6b-32k", TWO_32K, two, RopeRatio::Positions, false),
+            (silent, "my-model", (8192, 1.0), two, RopeRatio::Base, false),
+        ] {
+            let found = judged(source, name, numbers, chat);
+            assert_eq!((found.rope_ratio, found.doubt.is_some()), (expected, doubted), "{name} {numbers:?}");
+        }
     }
 
     #[test]
@@ -99,6 +205,7 @@ mod tests {
         let load = |said| Modelling::load(folder.path(), &config, ChatFormat::Roles, said).unwrap();
         assert_eq!(load(None).rope_ratio, RopeRatio::Base);
         let said = load(Some(RopeRatio::Positions));
-        assert_eq!((said.rope_ratio, said.reason), (RopeRatio::Positions, "--rope-ratio-applies-to says so"));
+        let reason = "--rope-ratio-applies-to says so".to_owned();
+        assert_eq!((said.rope_ratio, said.reason), (RopeRatio::Positions, reason));
     }
 }

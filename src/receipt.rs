@@ -67,8 +67,8 @@ impl Receipt {
         let options = [&request.imatrix, &request.given.chat_template, &request.given.metadata];
         let mut given: Vec<Entry> =
             options.into_iter().flatten().map(|file| Entry::of(file, 1)).collect::<Result<_>>()?;
-        for (lora, weights) in request.model.lora.iter().zip(adapters) {
-            given.push(Entry::of(&lora.folder.join("adapter_config.json"), 2)?);
+        for weights in adapters {
+            given.push(Entry::of(&weights.with_file_name("adapter_config.json"), 2)?);
             given.push(Entry::of(weights, 2)?);
         }
         Ok(Receipt { glm2llama: VERSION.to_owned(), model, given, outputs: Vec::new() })

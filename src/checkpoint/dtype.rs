@@ -41,7 +41,12 @@ impl Dtype {
     /// The error on a tensor whose values are of another type, by the file's own name of it.
     pub(super) fn refuse(path: &Path, tensor: &str, found: &str) -> Error {
         let hint = match found {
-            "I8" | "U8" | "Char" | "Byte" => ": it was quantized already, convert the original checkpoint",
+            "I8" | "U8" | "I32" | "U32" | "Char" | "Byte" | "Int" | "UInt32" => {
+                ": it was quantized already, convert the original checkpoint"
+            }
+            _ if found.starts_with("F8") || found.starts_with("F4") || found.starts_with("Float8") => {
+                ": it was quantized already, convert the original checkpoint"
+            }
             _ => ": convert it to F16 first",
         };
         Error::mismatch(path, tensor, format!("{found} values"), format!("F16, BF16 or F32{hint}"))

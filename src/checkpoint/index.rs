@@ -18,7 +18,7 @@ pub(super) enum Kind {
     PyTorch,
 }
 
-/// A kind's index and its single file. The first kind is preferred where a folder has both.
+/// A kind's index and its single file: the latter goes first, and the first kind where a folder has both.
 const NAMES: [(Kind, &str, &str); 2] = [
     (Kind::Safetensors, "model.safetensors.index.json", "model.safetensors"),
     (Kind::PyTorch, "pytorch_model.bin.index.json", "pytorch_model.bin"),
@@ -32,6 +32,8 @@ pub(super) struct Weights {
     pub(super) kind: Kind,
     pub(super) files: Vec<PathBuf>,
     pub(super) index: Option<Index>,
+    /// Other weights in the folder.
+    pub(super) beside: Vec<String>,
 }
 
 /// The parsed shard index.
@@ -49,20 +51,26 @@ impl Index {
     }
 }
 
-/// Finds the files that hold the weights.
+/// Finds the files that hold the weights, in the order in which transformers looks for them.
 ///
 /// Publishers offer both kinds, each with its index, and users fetch the small files and one kind of weights: an
 /// index without its shards is a fault only when there is nothing else.
 pub(super) fn find(folder: &Path) -> Result<Weights> {
     let mut incomplete = None;
     for (kind, index, single) in NAMES {
+        let file = folder.join(single);
+        // What may not be read is there: opening it says why not.
+        if !matches!(file.try_exists(), Ok(false)) {
+            return Ok(Weights { kind, beside: beside(folder, &[single]), files: vec![file], index: None });
+        }
         if let Some(index) = load(&folder.join(index))? {
             let shards = index.shards();
-            // What may not be read is there: opening it says why not.
             match shards.iter().find(|shard| matches!(folder.join(shard).try_exists(), Ok(false))) {
                 None => {
+                    let names: Vec<&str> = shards.iter().copied().collect();
+                    let beside = beside(folder, &names);
                     let files = shards.iter().map(|shard| folder.join(shard)).collect();
-                    return Ok(Weights { kind, files, index: Some(index) });
+                    return Ok(Weights { kind, files, beside, index: Some(index) });
                 }
                 Some(shard) => {
                     let path = folder.join(shard);
@@ -74,13 +82,26 @@ pub(super) fn find(folder: &Path) -> Result<Weights> {
                 }
             }
         }
-        let file = folder.join(single);
-        if !matches!(file.try_exists(), Ok(false)) {
-            return Ok(Weights { kind, files: vec![file], index: None });
-        }
         incomplete = incomplete.or_else(|| input::dangling(&file)).or_else(|| unfinished::instead_of(&file));
     }
     Err(incomplete.unwrap_or_else(|| no_weights(folder)))
+}
+
+/// The names of a folder's files.
+fn names(folder: &Path) -> impl Iterator<Item = String> {
+    folder.read_dir().into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+/// Other files of weights in the folder, which are left alone.
+fn beside(folder: &Path, read: &[&str]) -> Vec<String> {
+    let is_weights = |name: &String| {
+        let pytorch = name.starts_with("pytorch_model") || name.starts_with("adapter_model");
+        name.ends_with(".safetensors") || (pytorch && name.ends_with(".bin"))
+    };
+    let mut names: Vec<String> =
+        names(folder).filter(|name| is_weights(name) && !read.contains(&name.as_str())).collect();
+    names.sort();
+    names
 }
 
 /// The one file of an adapter.
@@ -143,9 +164,7 @@ fn is_plain_name(shard: &str) -> bool {
 
 /// A weights file by another name, to say what is there instead.
 fn other_weights(folder: &Path) -> Option<String> {
-    let names =
-        std::fs::read_dir(folder).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    names
+    names(folder)
         .filter(|name| name.ends_with(".safetensors") || name.ends_with(".bin") || name.ends_with(".pt"))
         .min()
 }
@@ -229,10 +248,18 @@ mod tests {
         );
         write("pytorch_model.bin", "");
         assert_eq!(found(), (Kind::PyTorch, "pytorch_model.bin".to_owned()));
+        std::fs::remove_file(folder.path().join("pytorch_model.bin")).unwrap();
         write("p-1.bin", "");
         write("p-2.bin", "");
         assert_eq!(found(), (Kind::PyTorch, "p-1.bin p-2.bin".to_owned()));
+        write("pytorch_model.bin", "");
+        assert_eq!(found(), (Kind::PyTorch, "pytorch_model.bin".to_owned()));
         write("model-1.safetensors", "");
         assert_eq!(found(), (Kind::Safetensors, "model-1.safetensors".to_owned()));
+        write("model.safetensors", "");
+        assert_eq!(found(), (Kind::Safetensors, "model.safetensors".to_owned()));
+        write("training_args.bin", "");
+        write("model.safetensors.sha256", "");
+        assert_eq!(find(folder.path()).unwrap().beside, ["model-1.safetensors", "pytorch_model.bin"]);
     }
 }

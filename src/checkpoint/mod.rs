@@ -5,12 +5,14 @@
 
 mod blocks;
 mod dtype;
+mod foreign;
 mod index;
 mod known;
 mod pytorch;
 mod records;
 mod safetensors;
 mod unfinished;
+mod wrappers;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -34,12 +36,18 @@ const MAX_TENSORS: usize = 1 << 14;
 const MOST_PARTIAL: usize = 256;
 
 /// An opened checkpoint folder.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Checkpoint {
     shards: Vec<Shard>,
     tensors: BTreeMap<String, Tensor>,
     /// Of each shard, where they are asked for.
     hashes: Option<Vec<Mutex<Blocks>>>,
+    /// The shard index, if the weights are in several files.
+    index: Option<PathBuf>,
+    /// Other weights in the folder, which are not read.
+    beside: Vec<String>,
+    /// What trainers had put into the tensors' names.
+    taken_off: Vec<&'static str>,
 }
 
 #[derive(Debug)]
@@ -141,13 +149,16 @@ impl Checkpoint {
     /// When a shard is missing, shorter than its header says or damaged, or index and shards disagree.
     pub fn open(folder: &Path) -> Result<Checkpoint> {
         let weights = index::find(folder)?;
-        let mut checkpoint = Checkpoint { shards: Vec::new(), tensors: BTreeMap::new(), hashes: None };
+        let mut checkpoint = Checkpoint { beside: weights.beside, ..Checkpoint::default() };
         for file in weights.files {
             checkpoint.add_shard(file, weights.kind)?;
         }
-        if let Some(index) = &weights.index {
-            checkpoint.agree_with(index)?;
+        if let Some(index) = weights.index {
+            checkpoint.agree_with(&index)?;
+            checkpoint.index = Some(index.file);
         }
+        foreign::refuse_adapted(checkpoint.main_file(), checkpoint.tensors.keys().map(String::as_str))?;
+        checkpoint.unwrap_names(false)?;
         Ok(checkpoint)
     }
 
@@ -157,8 +168,9 @@ impl Checkpoint {
     /// When there are none, or their file is damaged.
     pub fn open_adapter(folder: &Path) -> Result<Checkpoint> {
         let (file, kind) = index::adapter(folder)?;
-        let mut checkpoint = Checkpoint { shards: Vec::new(), tensors: BTreeMap::new(), hashes: None };
+        let mut checkpoint = Checkpoint::default();
         checkpoint.add_shard(file, kind)?;
+        checkpoint.unwrap_names(true)?;
         Ok(checkpoint)
     }
 
@@ -214,6 +226,62 @@ impl Checkpoint {
                 "every tensor in it: the index is of another version, download it again",
             )),
         }
+    }
+
+    /// Takes what trainers' wrappers have put there off the tensors' names.
+    fn unwrap_names(&mut self, adapter: bool) -> Result<()> {
+        let names: Vec<&str> = self.tensors.keys().map(String::as_str).collect();
+        let Some((own, taken)) = wrappers::take_off(&names, adapter) else { return Ok(()) };
+        let mut tensors = BTreeMap::new();
+        for ((wrapped, tensor), name) in std::mem::take(&mut self.tensors).into_iter().zip(own) {
+            if tensors.contains_key(&name) {
+                let found = format!("another tensor of this name without {}", taken.join(" and "));
+                let path = &self.shards[tensor.shard].path;
+                return Err(Error::mismatch(path, wrapped, found, "each tensor once"));
+            }
+            tensors.insert(name, tensor);
+        }
+        (self.tensors, self.taken_off) = (tensors, taken);
+        Ok(())
+    }
+
+    /// The file to blame for what is in none of them: the index, or the only one.
+    pub fn main_file(&self) -> &Path {
+        let first = self.shards.first().map_or(Path::new(""), |shard| &shard.path);
+        self.index.as_deref().unwrap_or(first)
+    }
+
+    /// What was read and how, in words.
+    pub fn decisions(&self) -> Vec<String> {
+        let name = |shard: &Shard| shard.path.file_name().unwrap_or_default().display().to_string();
+        let files = match &self.shards[..] {
+            [] => "none".to_owned(),
+            [only] => name(only),
+            [first, .., last] => format!("{} files, {} to {}", self.shards.len(), name(first), name(last)),
+        };
+        let mut decisions = vec![format!("weights: {files}")];
+        if !self.taken_off.is_empty() {
+            let wrappers = self.taken_off.join(" and ");
+            decisions.push(format!("names: `{wrappers}` taken off, which a trainer's wrapper put there"));
+        }
+        decisions
+    }
+
+    /// A warning of other weights in the folder.
+    pub fn left_alone(&self) -> Option<String> {
+        let first = self.beside.first()?;
+        let more = match self.beside.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        let read = self.shards.first()?.path.file_name().unwrap_or_default().display();
+        let adapter = match self.beside.iter().any(|name| name.starts_with("adapter_model")) {
+            true => "; --lora with this folder merges the adapter",
+            false => "",
+        };
+        Some(format!(
+            "the folder has {first}{more} too, not read: {read} goes first, as in transformers{adapter}"
+        ))
     }
 
     /// All tensors, by name.

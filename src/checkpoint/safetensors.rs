@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::Entry;
 use super::dtype::Dtype;
+use super::foreign;
 use super::index::UniqueMap;
 use crate::error::{Error, Result};
 use crate::input;
@@ -46,9 +47,10 @@ pub(super) fn read_header(path: &Path, file: &File) -> Result<Vec<Entry>> {
     for (name, value) in raw.0 {
         let info: TensorInfo = serde_json::from_str(value.get())
             .map_err(|e| Error::input(path, &name, format!("is damaged: {e}")))?;
-        Entry::check_shape(path, &name, &info.shape)?;
         infos.push((name, info));
     }
+    foreign::refuse(path, infos.iter().map(|(name, info)| (name.as_str(), info.shape == [0])))?;
+    infos.iter().try_for_each(|(name, info)| Entry::check_shape(path, name, &info.shape))?;
     infos.sort_by_key(|(_, info)| info.data_offsets);
     // The library's own validation: dense offsets in order, sizes that match shape and type.
     let metadata =

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use regex::bytes::{RegexBuilder, RegexSet, RegexSetBuilder};
 use serde_json::{Map, Value};
 
+use super::settings::{CHANGES_BASE, HARMLESS, KINDS, MERGE, REFUSED};
 use crate::config::Fields;
 use crate::error::{Error, Result};
 use crate::input::{self, read_capped};
@@ -42,47 +43,6 @@ struct Patterns {
     names: RegexSet,
     values: Vec<f64>,
 }
-
-/// Settings that say how the adapter was trained, or where; they change nothing in what it adds.
-const HARMLESS: [&str; 23] = [
-    "alpha_pattern",
-    "auto_mapping",
-    "base_model_name_or_path",
-    "bias",
-    "eva_config",
-    "exclude_modules",
-    "inference_mode",
-    "init_lora_weights",
-    "layers_pattern",
-    "layers_to_transform",
-    "lora_alpha",
-    "lora_dropout",
-    "megatron_core",
-    "peft_type",
-    "peft_version",
-    "qalora_group_size",
-    "r",
-    "rank_pattern",
-    "revision",
-    "runtime_config",
-    "target_modules",
-    "task_type",
-    "use_rslora",
-];
-
-/// What is more than LoRA, and why it cannot be merged.
-const REFUSED: [(&str, &str); 7] = [
-    ("fan_in_fan_out", "false: no matrix of this family is stored transposed"),
-    ("use_dora", "false: DoRA rescales whole rows, which is more than adding B·A"),
-    ("modules_to_save", "none: it replaces whole modules, which is more than adding B·A"),
-    ("lora_bias", "false: the Llama layout has no place for a bias on every matrix"),
-    ("layer_replication", "none: it changes the number of layers"),
-    ("trainable_token_indices", "none: it replaces rows of the embedding"),
-    ("target_parameters", "none: this family's weights all belong to modules"),
-];
-
-/// Ways to start training that take the first B·A out of the base weights.
-const CHANGES_BASE: [&str; 4] = ["pissa", "olora", "corda", "loftq"];
 
 impl AdapterConfig {
     pub(super) fn load(folder: &Path) -> Result<AdapterConfig> {
@@ -143,8 +103,14 @@ impl AdapterConfig {
 }
 
 fn parse(fields: &Fields) -> Result<AdapterConfig> {
-    if fields.get("peft_type").and_then(Value::as_str) != Some("LORA") {
-        return Err(fields.wrong("peft_type", fields.text("peft_type"), "\"LORA\""));
+    // ms-swift's first adapters have its own key only.
+    let key = if fields.get("peft_type").is_none() { "swift_type" } else { "peft_type" };
+    let kind = fields.get(key).and_then(Value::as_str);
+    if kind != Some("LORA") {
+        let known = KINDS.iter().find(|(name, _)| kind.is_some_and(|kind| kind.eq_ignore_ascii_case(name)));
+        let reason = known.map_or(MERGE, |(_, reason)| reason);
+        let expected = if kind.is_some() { format!("\"LORA\": {reason}") } else { "\"LORA\"".to_owned() };
+        return Err(fields.wrong("peft_type", fields.text(key), expected));
     }
     for (key, _) in fields.map.iter().filter(|(_, value)| says_something(value)) {
         if let Some((_, expected)) = REFUSED.iter().find(|(refused, _)| refused == key) {
@@ -292,7 +258,18 @@ mod tests {
         let new_thing =
             format!("found \"{}..., expected plain LoRA: this setting is not known here", "x".repeat(59));
         for (key, value, expected) in [
-            ("peft_type", json!("IA3"), "found \"IA3\", expected \"LORA\""),
+            (
+                "peft_type",
+                json!("IA3"),
+                "found \"IA3\", expected \"LORA\": it is no plain LoRA: merge it with PEFT (merge_and_unload, then \
+                 save_pretrained) and convert the result",
+            ),
+            (
+                "peft_type",
+                json!("P_TUNING"),
+                "found \"P_TUNING\", expected \"LORA\": a trained prefix has no place in the Llama layout, train LoRA \
+                 instead",
+            ),
             (
                 "fan_in_fan_out",
                 json!(true),

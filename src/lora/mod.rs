@@ -6,7 +6,9 @@
 
 mod config;
 mod factors;
+mod folder;
 mod names;
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
@@ -94,9 +96,10 @@ impl Lora {
         let used = used_tensors(plan);
         let mut lora = Lora::default();
         for request in requests {
-            let config = AdapterConfig::load(&request.folder)?;
-            let weights = Checkpoint::open_adapter(&request.folder)?;
-            let adapter = Adapter { folder: request.folder.clone(), weights };
+            let folder = folder::of(&request.folder)?;
+            let config = AdapterConfig::load(&folder)?;
+            let weights = Checkpoint::open_adapter(&folder)?;
+            let adapter = Adapter { folder, weights };
             for (tensor, pair) in adapter.pairs(base, &used, &config, request.scale)? {
                 lora.terms.entry(tensor).or_default().push(Term { adapter: lora.adapters.len(), pair });
             }
@@ -188,13 +191,26 @@ impl Adapter {
     ) -> Result<BTreeMap<String, Pair>> {
         // By module: [A, B].
         let mut halves: BTreeMap<(&str, bool), [Option<&Tensor>; 2]> = BTreeMap::new();
+        let own = self.own_name()?;
         for (name, tensor) in self.weights.tensors() {
             let path = self.weights.path(tensor);
-            let (module, part) = names::split(name).map_err(|problem| Error::input(path, name, problem))?;
-            match part {
-                Part::A { embedding } => halves.entry((module, embedding)).or_default()[0] = Some(tensor),
-                Part::B { embedding } => halves.entry((module, embedding)).or_default()[1] = Some(tensor),
-                Part::Whole => self.require_unchanged(name, tensor, module, base)?,
+            let (module, part) =
+                names::split(name, own).map_err(|problem| Error::input(path, name, problem))?;
+            let (half, embedding) = match part {
+                Part::A { embedding } => (0, embedding),
+                Part::B { embedding } => (1, embedding),
+                Part::Whole => {
+                    self.require_unchanged(name, tensor, module, base)?;
+                    continue;
+                }
+            };
+            if halves.entry((module, embedding)).or_default()[half].replace(tensor).is_some() {
+                return Err(Error::mismatch(
+                    path,
+                    name,
+                    "a second factor of this kind",
+                    "one for each matrix",
+                ));
             }
         }
         let mut pairs = BTreeMap::new();
@@ -238,6 +254,25 @@ impl Adapter {
             return Err(Error::mismatch(&self.folder, "", "no factors", "an adapter with some"));
         }
         Ok(pairs)
+    }
+
+    /// The adapter's own name, where its tensors have it. There must be one: which of two is meant, nobody says.
+    fn own_name(&self) -> Result<Option<&str>> {
+        let tensors = self.weights.tensors();
+        let mut named = tensors.iter().filter_map(|(name, tensor)| Some((names::adapter(name)?, tensor)));
+        let Some((first, _)) = named.next() else { return Ok(None) };
+        match named.find(|(other, _)| *other != first) {
+            None => Ok(Some(first)),
+            Some((other, tensor)) => {
+                let found = format!("two adapters, {first} and {other}");
+                Err(Error::mismatch(
+                    self.weights.path(tensor),
+                    "",
+                    found,
+                    "one in each folder: save them apart",
+                ))
+            }
+        }
     }
 
     /// PEFT saves the whole embedding beside the factors when the embedding is among its targets.

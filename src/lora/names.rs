@@ -26,8 +26,15 @@ const ENDS: [(&str, Part); 6] = [
     (".weight", Part::Whole),
 ];
 
-/// The module's name and what the tensor is of it, or the problem.
-pub(super) fn split(name: &str) -> Result<(&str, Part), String> {
+/// The adapter's own name, which ms-swift and PEFT's models in memory have in the names of its tensors: `default`
+/// in `x.lora_A.default.weight`.
+pub(super) fn adapter(tensor: &str) -> Option<&str> {
+    let (_, rest) = tensor.split_once(".lora_A.").or_else(|| tensor.split_once(".lora_B."))?;
+    rest.strip_suffix(".weight").filter(|name| !name.contains('.'))
+}
+
+/// The module's name and what the tensor is of it, or the problem. An adapter's own name is left out.
+pub(super) fn split<'a>(name: &'a str, adapter: Option<&str>) -> Result<(&'a str, Part), String> {
     let refused = |found: &str, expected: &str| Err(format!("found {found}, expected {expected}"));
     let own = name.strip_prefix(PREFIX).unwrap_or(name);
     if own.contains(".modules_to_save.") {
@@ -38,6 +45,13 @@ pub(super) fn split(name: &str) -> Result<(&str, Part), String> {
     }
     if own.ends_with(".bias") {
         return refused("a trained bias", "LoRA factors only");
+    }
+    let named =
+        adapter.and_then(|adapter| own.strip_suffix(".weight")?.strip_suffix(adapter)?.strip_suffix('.'));
+    for (end, part) in [(".lora_A", ENDS[0].1), (".lora_B", ENDS[1].1)] {
+        if let Some(module) = named.and_then(|own| own.strip_suffix(end)) {
+            return Ok((module, part));
+        }
     }
     match ENDS.iter().find_map(|&(end, part)| Some((own.strip_suffix(end)?, part))) {
         Some((module, _)) if module.contains(".lora_") => refused("an unknown tensor", "LoRA factors only"),
@@ -72,8 +86,19 @@ mod tests {
             ("base_model.model.e.base_layer.weight", ("e", Part::Whole)),
             ("base_model.model.e.weight", ("e", Part::Whole)),
         ] {
-            assert_eq!(split(name), Ok(expected));
+            assert_eq!(split(name, None), Ok(expected));
         }
+    }
+
+    #[test]
+    fn an_adapters_own_name_is_left_out() {
+        let name = "transformer.x.dense.lora_B.default.weight";
+        assert_eq!(adapter(name), Some("default"));
+        assert_eq!(adapter("m.lora_A.weight"), None);
+        assert_eq!(split(name, Some("default")), Ok(("transformer.x.dense", Part::B { embedding: false })));
+        assert!(split(name, Some("other")).is_err());
+        let plain = ("m", Part::A { embedding: false });
+        assert_eq!(split("base_model.model.m.lora_A.weight", Some("default")), Ok(plain));
     }
 
     #[test]
@@ -91,7 +116,7 @@ mod tests {
             ("base_model.model.m.lora_A.two.weight", "found an unknown tensor, expected LoRA factors only"),
             ("prompt_embeddings", "found an unknown tensor, expected LoRA factors only"),
         ] {
-            assert_eq!(split(name).unwrap_err(), expected);
+            assert_eq!(split(name, None).unwrap_err(), expected);
         }
     }
 }

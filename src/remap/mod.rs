@@ -5,6 +5,7 @@
 
 mod chatglm;
 mod glm;
+mod missing;
 mod rope;
 mod tensors;
 
@@ -120,10 +121,10 @@ impl Plan {
         }
         let find = |name: &str, width: Option<usize>| {
             let shape: Vec<usize> = heights.get(name).copied().into_iter().chain(width).collect();
-            let tensor = checkpoint.tensors().get(name).ok_or_else(|| {
-                let expected = format!("it with shape {shape:?}");
-                Error::mismatch(&config.file, name, "no such tensor in the checkpoint", expected)
-            })?;
+            let tensor = checkpoint
+                .tensors()
+                .get(name)
+                .ok_or_else(|| missing::error(&heights, checkpoint, name, &shape))?;
             if tensor.shape != shape {
                 let found = format!("shape {:?}", tensor.shape);
                 return Err(Error::mismatch(checkpoint.path(tensor), name, found, format!("{shape:?}")));
@@ -161,7 +162,7 @@ impl Plan {
                         return Err(at(format!("rows {ranges:?} used"), "each of its rows used once"));
                     }
                 }
-                None if dropped == Some(name) => {}
+                None if dropped == Some(name) || is_head(name) => {}
                 None => {
                     let shape = format!("an unknown tensor of shape {:?}", tensor.shape);
                     return Err(at(shape, "only tensors that the Llama layout has a place for"));
@@ -170,6 +171,23 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Modules that trainers of rewards and classifiers put beside a model's own; they have no part in generating text.
+const HEADS: [&str; 6] = ["v_head", "value_head", "score", "reward_head", "classifier_head", "classifier"];
+
+fn is_head(tensor: &str) -> bool {
+    let own =
+        ["transformer.", "model."].iter().find_map(|outer| tensor.strip_prefix(outer)).unwrap_or(tensor);
+    own.split('.').next().is_some_and(|module| HEADS.contains(&module))
+}
+
+/// A warning of tensors that are a head's.
+pub fn left_out(checkpoint: &Checkpoint) -> Option<String> {
+    let heads: Vec<&String> = checkpoint.tensors().keys().filter(|name| is_head(name)).collect();
+    let more = if heads.len() > 1 { format!(" and {} more", heads.len() - 1) } else { String::new() };
+    let first = heads.first()?;
+    Some(format!("{first}{more} left out: a value or classifier head, which has no part in generating text"))
 }
 
 /// P-Tuning v2 saves its prefix with the model's weights, or alone.

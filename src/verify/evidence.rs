@@ -81,14 +81,12 @@ fn judge(
     tokenization: &str,
     tokenizer_config: &str,
 ) -> Evidence {
-    let modelling: String = modelling.split_whitespace().collect();
+    let scaled = scaled_in(modelling);
     let names = [config.name_or_path.to_lowercase(), tokenizer_config.to_lowercase()];
     let by_name = names.iter().find_map(|text| {
         let chatglm2 = text.contains("chatglm2") || text.contains("codegeex2");
         (chatglm2 || text.contains("chatglm3")).then_some(!chatglm2)
     });
-    let divides = modelling.contains("/self.rope_ratio") || modelling.contains("/rope_ratio");
-    let multiplies = modelling.contains("*self.rope_ratio") || modelling.contains("*rope_ratio");
     let roles = if tokenization.contains("sMASK") {
         Some(tokenization.contains("<|observation|>"))
     } else if tokenizer_config.contains("<|user|>") || tokenizer_config.contains("<|{{") {
@@ -102,14 +100,67 @@ fn judge(
     } else {
         None
     };
-    // Without roles it is a ChatGLM2, of which one has a ratio.
+    // Without roles it is a ChatGLM2, of which one was published with a ratio.
     let chatglm2 =
         config.name_or_path.to_lowercase().contains("chatglm2") || (pieces && roles == Some(false));
-    let by_position = divides || (!multiplies && chatglm2);
-    let scale = if by_position { RopeScale::Positions } else { RopeScale::Base };
+    let that_one = chatglm2 && config.seq_length == 32768 && config.rope_ratio == 16.0;
+    let scale = scaled.unwrap_or(if that_one { RopeScale::Positions } else { RopeScale::Base });
     let mut evidence = Evidence { base: 0.0, rotated: config.rotary_dim, position_ratio: 1.0, roles };
     evidence.scale(config, scale);
     evidence
+}
+
+/// What the modelling file scales, read line by line: the ratio may have a name of its own there.
+fn scaled_in(modelling: &str) -> Option<RopeScale> {
+    let lines: Vec<String> = modelling
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().split_whitespace().collect())
+        .collect();
+    // The word that ends, or begins, at a place in a line.
+    let word_before = |line: &str, at: usize| {
+        let start = line[..at].rfind(|c: char| !(c.is_alphanumeric() || "_.".contains(c)));
+        line[start.map_or(0, |start| start + 1)..at].to_owned()
+    };
+    let word_after = |line: &str, at: usize| {
+        let rest = line[at..].trim_start_matches('=');
+        rest.split(|c: char| !(c.is_alphanumeric() || "_.".contains(c))).next().unwrap_or_default().to_owned()
+    };
+    let is_ratio = |word: &str| {
+        let own = word.rsplit('.').next().unwrap_or_default();
+        ["ratio", "scal", "factor", "alpha"].iter().any(|part| own.contains(part))
+    };
+    let is_base = |word: &str| {
+        let own = word.rsplit('.').next().unwrap_or_default();
+        ["base", "rope_base", "rotary_base"].contains(&own) || ["10000", "10000.", "10000.0"].contains(&word)
+    };
+    let by_name = |sign: char| {
+        lines.iter().any(|line| {
+            let mut places = line.match_indices(sign);
+            places.any(|(at, _)| word_after(line, at + 1).rsplit('.').next() == Some("rope_ratio"))
+        })
+    };
+    if by_name('/') {
+        return Some(RopeScale::Positions);
+    }
+    let multiplies = |line: &String| {
+        line.match_indices('*').any(|(at, _)| {
+            let (left, right) = (word_before(line, at), word_after(line, at + 1));
+            (is_base(&left) && is_ratio(&right)) || (is_ratio(&left) && is_base(&right))
+        })
+    };
+    if by_name('*') || lines.iter().any(multiplies) {
+        return Some(RopeScale::Base);
+    }
+    let divides = |line: &String| {
+        line.match_indices('/').any(|(at, _)| {
+            let positions = ["seq_idx", "position_ids", "positions", "t"]
+                .contains(&word_before(line, at).as_str())
+                || (line[..at].ends_with(')')
+                    && ["arange(seq_len", "arange(max_seq_len"].iter().any(|call| line[..at].contains(call)));
+            positions && is_ratio(&word_after(line, at + 1))
+        })
+    };
+    lines.iter().any(divides).then_some(RopeScale::Positions)
 }
 
 #[cfg(test)]
@@ -123,7 +174,7 @@ mod tests {
         let base = judge(&config, true, "", "", "");
         assert_eq!((base.base, base.rotation_speed(0)), (160_000.0, Some(1.0)));
         assert_eq!(base.rotation_speed(32), None);
-        let named = GlmConfig { name_or_path: "THUDM/chatglm2-6b-32k".into(), ..config };
+        let named = GlmConfig { name_or_path: "THUDM/chatglm2-6b-32k".into(), seq_length: 32768, ..config };
         let positions = judge(&named, true, "", "", "");
         assert_eq!((positions.base, positions.rotation_speed(0)), (10_000.0, Some(1.0 / 16.0)));
         assert_eq!(judge(&named, true, "base = base * self.rope_ratio", "", "").base, 160_000.0);
@@ -135,6 +186,26 @@ mod tests {
         let whole = GlmConfig { rotary_dim: 128, rope_base: 5e6, rope_ratio: 1.0, ..chatglm3_config() };
         assert_eq!(judge(&whole, true, "", "", "").llama_base(128), 5e6);
         assert_eq!(base.llama_base(128), 160_000f64.powi(2));
+    }
+
+    #[test]
+    fn a_ratio_of_another_name_is_seen_and_no_other_model_is_guessed_to_divide() {
+        let config = GlmConfig { rope_ratio: 200.0, seq_length: 65536, ..chatglm3_config() };
+        let five = "[\"[sMASK]\", \"sop\"]";
+        for (modelling, base) in [
+            ("", 2e6),
+            ("base = base * self.ratio", 2e6),
+            ("self.base *= config.alpha", 2e6),
+            ("base = self.ratio * base", 2e6),
+            ("theta = 10000.0 * self.scale", 2e6),
+            ("theta = 1.0 / (base ** (torch.arange(0, n) / n)) # seq_idx / self.ratio", 2e6),
+            ("t = torch.arange(seq_len, device=d) / self.scaling_factor", 1e4),
+            ("position_ids = position_ids / self.ratio", 1e4),
+            ("seq_idx = torch.arange(seq_len) / self.rope_ratio", 1e4),
+        ] {
+            let evidence = judge(&config, true, modelling, five, "");
+            assert_eq!((evidence.base, evidence.roles), (base, Some(false)), "{modelling}");
+        }
     }
 
     #[test]

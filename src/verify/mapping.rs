@@ -33,8 +33,18 @@ pub(super) enum Place {
 /// The tensors that a file has beside the checkpoint's weights.
 pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
+/// A head that gives one number for a text, as reward models and classifiers have: it generates nothing.
+fn is_value_head(name: &str) -> bool {
+    let name = name.strip_prefix("transformer.").or(name.strip_prefix("model.")).unwrap_or(name);
+    let module = name.split_once('.').map_or(name, |(module, _)| module);
+    matches!(module, "v_head" | "value_head" | "reward_head" | "score" | "classifier" | "classifier_head")
+}
+
 /// The place of a tensor with so many rows.
 pub(super) fn place(config: &GlmConfig, name: &str, rows: usize) -> Place {
+    if is_value_head(name) {
+        return Place::Nowhere;
+    }
     match config.layout {
         Layout::ChatGlm => authors_place(config, name, rows),
         Layout::Glm => transformers_place(config, name, rows),

@@ -17,6 +17,7 @@ use std::path::Path;
 
 use super::Entry;
 use super::dtype::Dtype;
+use super::foreign;
 use super::records::{self, Records};
 use crate::error::{Error, Result};
 use crate::input;
@@ -52,6 +53,7 @@ pub(super) fn read_header(path: &Path, file: &File) -> Result<(Vec<Entry>, Recor
         let item = if item.is_empty() { PICKLE.to_owned() } else { item };
         Error::input(path, item, problem)
     })?;
+    foreign::refuse(path, tensors.iter().map(|(name, saved)| (*name, saved.shape == [0])))?;
     let mut records = Records::default();
     for (name, saved) in &tensors {
         let record = format!("data/{}", saved.key);
