@@ -11,7 +11,9 @@ const ALIKE: f64 = 0.5;
 
 pub(super) fn error(plan: &Plan, checkpoint: &Checkpoint, name: &str, shape: &[usize]) -> Error {
     let used: BTreeSet<&str> = plan.sources().into_iter().map(|(name, _)| name).collect();
-    let idle = || checkpoint.tensors().keys().map(String::as_str).filter(|name| !used.contains(name));
+    // The rope's frequencies are idle in every checkpoint.
+    let is_idle = |name: &&str| !used.contains(name) && !name.ends_with("inv_freq");
+    let idle = || checkpoint.tensors().keys().map(String::as_str).filter(is_idle);
     let wrapped = idle().find(|other| other.strip_suffix(name).is_some_and(|wrapper| wrapper.ends_with('.')));
     let expected = format!("it with shape {shape:?}");
     let file = checkpoint.main_file();
