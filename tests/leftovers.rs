@@ -12,6 +12,7 @@ use support::{Checkpoint, Cmd, Dir, copy_files, testdata, tiny_tokenizer};
 const WEIGHTS: &str = "model.safetensors";
 const QKV: &str = "transformer.encoder.layers.1.self_attention.query_key_value";
 
+type Wrapping = (&'static str, fn(&str) -> String);
 type Owned = (String, Dtype, Vec<usize>, Vec<u8>);
 
 fn tiny() -> Dir {
@@ -102,7 +103,7 @@ fn wrappers_of_all_names_are_taken_off() {
     let plain = tiny();
     let (expected, said) = converted(plain.path(), &[]);
     assert!(!said.contains("taken off"), "{said}");
-    let wrappings: [(&str, fn(&str) -> String); 5] = [
+    let wrappings: [Wrapping; 5] = [
         ("module.", |name| format!("module.{name}")),
         ("_orig_mod. and module.", |name| format!("module._orig_mod.{name}")),
         ("base_model.model.", |name| format!("base_model.model.{name}")),

@@ -2,7 +2,7 @@
 //!
 //! Such a file cannot be told by its header. What tells is what the download program keeps beside it until it is done.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::{Error, Result};
 
@@ -51,10 +51,10 @@ fn trace(path: &Path) -> Option<String> {
     let real = path.canonicalize().ok().filter(|_| path.is_symlink());
     // A cache gives a blob its name when it is whole: a second download of the same one says nothing of it.
     let real = real.filter(|real| !real.parent().is_some_and(|folder| folder.ends_with("blobs")));
-    [Some(path.to_owned()), real].iter().flatten().find_map(beside)
+    [Some(path), real.as_deref()].into_iter().flatten().find_map(beside)
 }
 
-fn beside(path: &PathBuf) -> Option<String> {
+fn beside(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let names = folder.read_dir().ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());

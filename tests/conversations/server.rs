@@ -21,7 +21,8 @@ pub fn program() -> Option<PathBuf> {
         return Some(named.into());
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join("llama-server")).find(|file| file.is_file());
+    let found =
+        std::env::split_paths(&path).map(|folder| folder.join("llama-server")).find(|file| file.is_file());
     if found.is_some() {
         return found;
     }

@@ -167,7 +167,9 @@ fn what_is_no_regular_file() {
             "model.safetensors: found a link to nowhere, which is not there: download it again",
         ),
         (
-            |folder| symlink("nowhere", folder.join(INDEX)).unwrap(),
+            |folder| {
+                in_place_of(folder, "model.safetensors", |_| symlink("nowhere", folder.join(INDEX)).unwrap())
+            },
             "model.safetensors.index.json: found a link to nowhere, which is not there: download it again",
         ),
         (

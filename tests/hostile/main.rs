@@ -36,7 +36,7 @@ fn refuse(cases: Vec<Case>) {
         let folder = linked(good.path());
         let file = folder.join(name);
         let _ = fs::remove_file(&file); // the link to the good one
-        if name == "pytorch_model.bin" {
+        if name == "pytorch_model.bin" || name.ends_with(".index.json") {
             fs::remove_file(folder.join("model.safetensors")).expect("removed");
         }
         fs::write(&file, bytes).expect("written");

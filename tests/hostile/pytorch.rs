@@ -207,7 +207,7 @@ fn tensors() {
         (one(4, zero, b"", b""), "pytorch_model.bin: t: found shape [], expected a vector or a matrix"),
         (
             one(4, zero, zero, one_value),
-            "pytorch_model.bin: t: found shape [0], expected a vector or a matrix, none of its sizes 0",
+            "pytorch_model.bin: t: found shape [0], as have 1 of 1 tensors: the shell that DeepSpeed ZeRO-3 saves, expected the weights: run zero_to_fp32.py in the training's folder, where global_step... is, and convert what it writes",
         ),
         (
             one(4, zero, &one_value.repeat(5), &one_value.repeat(5)),

@@ -147,7 +147,7 @@ fn tensors() {
         ),
         (
             tensor("F16", "[0]", "[0,0]", 0),
-            "model.safetensors: a: found shape [0], expected a vector or a matrix, none of its sizes 0",
+            "model.safetensors: a: found shape [0], as have 1 of 1 tensors: the shell that DeepSpeed ZeRO-3 saves, expected the weights: run zero_to_fp32.py in the training's folder, where global_step... is, and convert what it writes",
         ),
         (
             tensor("F16", "[2,0]", "[0,0]", 0),

@@ -65,7 +65,7 @@ fn configs() {
         ),
         (
             config("num_layers", json!(512)),
-            "config.json: transformer.encoder.layers.2.input_layernorm.weight: found no such tensor in the checkpoint, expected it with shape [256]",
+            "model.safetensors: transformer.encoder.layers.2.input_layernorm.weight: found no such tensor, expected it with shape [256]",
         ),
         (
             config("hidden_size", json!(1u64 << 32)),
