@@ -64,7 +64,10 @@ fn the_meaning_of_rope_ratio_is_said_and_can_be_overridden() {
     };
     let base = |gguf: &Gguf| gguf.value("llama.rope.freq_base").clone();
     let (said, found) = run("a.gguf", &[]);
-    assert!(said.contains("rope_ratio 16 divides the positions: config.json names a ChatGLM2"), "{said}");
+    assert!(
+        said.contains("rope_ratio 16 divides the positions: seq_length 32768 and rope_ratio 16 are"),
+        "{said}"
+    );
     assert_eq!(base(&found), gguf::Value::Float(1e8));
     let (said, forced) = run("b.gguf", &["--rope-ratio-applies-to", "base"]);
     assert!(

@@ -9,6 +9,9 @@ use crate::jinja;
 
 pub(super) const KEY: &str = "tokenizer.chat_template";
 
+/// How every prompt of a GLM-4 begins.
+const GLM4_PREFIX: &str = "[gMASK]<sop>";
+
 /// A conversation with what templates get wrong: a system message, turns, an empty line, Chinese, an answer that comes
 /// back with the line break which it began with.
 const CHAT: [(&str, &str); 4] = [
@@ -63,10 +66,10 @@ pub(super) fn check_own(pair: &Pair, own: Option<&str>, findings: &mut Vec<Findi
             return;
         }
     }
-    // Tools as the authors' code has them, or as the model's own template does, if it is to be nothing.
+    // Tools as GLM-4's authors have them, or as the model's own template does; GLM-Edge was not trained on any.
     let found = jinja::render(file, tool_chat());
     let own = own.and_then(|own| jinja::render(own, tool_chat()).ok());
-    if own.is_none() || found.as_ref().ok() != own.as_ref() {
+    if file.starts_with(GLM4_PREFIX) && (own.is_none() || found.as_ref().ok() != own.as_ref()) {
         findings.extend(differs(found, &tools_by_glm4()));
     }
 }
@@ -115,7 +118,7 @@ fn by_roles(chat: &[(&str, &str)]) -> String {
 /// GLM-4's `apply_chat_template`: a role token, a line break, the content.
 fn by_glm4(chat: &[(&str, &str)]) -> String {
     let turns = chat.iter().map(|(role, content)| format!("<|{role}|>\n{}", in_history(role, content)));
-    format!("[gMASK]<sop>{}<|assistant|>", turns.collect::<String>())
+    format!("{GLM4_PREFIX}{}<|assistant|>", turns.collect::<String>())
 }
 
 /// The tool that the tool chat offers.
