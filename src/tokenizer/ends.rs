@@ -28,10 +28,16 @@ pub(super) fn settle(vocabulary: &mut Vocabulary, files: &Files, roles: bool) ->
     extend(&mut ends, list.iter().copied());
     let evidence =
         |choice| Evidence { subject: "end of text", choice, source: format!("eos_token_id in {file}") };
-    if file == "config.json" && !ends.is_empty() && ends.iter().all(|&id| text(vocabulary, id).is_none()) {
-        // It is of another vocabulary: without a generation_config.json nothing but the names is left.
+    let ordinary = |&id: &u32| {
+        let kind = usize::try_from(id).ok().and_then(|place| vocabulary.types.get(place));
+        kind == Some(&TokenType::Normal) || text(vocabulary, id).is_none()
+    };
+    if file == "config.json" && !ends.is_empty() && ends.iter().all(ordinary) {
+        // It is of another vocabulary, or a default of transformers (2): nothing but the names is left.
         vocabulary.ends = usual;
-        return Ok(vec![evidence(format!("{ends:?} are no tokens of this vocabulary, and are left out"))]);
+        return Ok(vec![evidence(format!(
+            "{ends:?} are no special tokens of this vocabulary, and are left out"
+        ))]);
     }
     for &id in &ends {
         if text(vocabulary, id).is_none() {

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
 use super::Finding;
-use super::vocabulary::{CONTROL, KEY, UNUSED, USER_DEFINED};
+use super::vocabulary::{CONTROL, KEY, NORMAL, UNUSED, USER_DEFINED};
 use crate::error::{Error, Result};
 use crate::gguf::{GgufFile, Value};
 use crate::input::read_capped;
@@ -112,8 +112,11 @@ pub(super) fn check_ends(
         let is_token = |id: &u64| {
             usize::try_from(*id).ok().and_then(|id| types.get(id)).is_some_and(|&kind| kind != UNUSED)
         };
-        if name == "config.json" && !listed.iter().any(is_token) {
-            listed.clear(); // another vocabulary's
+        let is_special = |id: &u64| {
+            is_token(id) && usize::try_from(*id).ok().and_then(|id| types.get(id)) != Some(&NORMAL)
+        };
+        if name == "config.json" && !listed.iter().any(is_special) {
+            listed.clear(); // another vocabulary's, or a default
         }
         if let Some(id) = listed.iter().find(|id| !is_token(id)) {
             let problem = format!("has no token {id}, which ends a text by eos_token_id in {name}");

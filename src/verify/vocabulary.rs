@@ -12,6 +12,7 @@ use crate::gguf::{GgufFile, Value};
 use crate::input::read_capped;
 
 pub(super) const KEY: &str = "tokenizer.ggml";
+pub(super) const NORMAL: i32 = 1;
 pub(super) const CONTROL: i32 = 3;
 pub(super) const USER_DEFINED: i32 = 4;
 pub(super) const UNUSED: i32 = 5;
