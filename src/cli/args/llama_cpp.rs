@@ -49,8 +49,8 @@ pub(in crate::cli) struct Contents {
     #[arg(long, value_name = "KEY=TYPE:VALUE")]
     override_kv: Vec<String>,
 
-    /// A chat template in Jinja; without it ChatGLM2 and ChatGLM3 get the authors' own chat format, whatever the
-    /// folder's template says, and GLM-4 keeps the folder's
+    /// A chat template in Jinja, or chatglm2, chatglm3, glm4, glm-edge for one that is built in; without it ChatGLM2 and
+    /// ChatGLM3 get the authors' own chat format, whatever the folder's template says; GLM-4 keeps one that is not known
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     chat_template: Option<PathBuf>,
 
