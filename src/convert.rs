@@ -112,7 +112,7 @@ impl Job {
             None => (vec![None; plan.tensors.len()], 0),
         };
 
-        let origin = provenance::keys(&request.model.folder)?;
+        let origin = provenance::keys(&request.model)?;
         let mut outputs: Vec<Output> = Vec::new();
         let vocabulary = [FileType::F16]; // what a file without weights says, as llama.cpp's does
         for &file_type in if request.vocab_only { &vocabulary } else { request.types.as_slice() } {
@@ -147,7 +147,7 @@ impl Job {
         if request.modelfile && outputs.iter().any(|output| output.split.files.len() > 1) {
             notes.push("no Modelfile: Ollama imports no split GGUF".to_owned());
         }
-        if request.receipt.is_some() {
+        if request.receipt.is_some() && request.model.remote.is_none() {
             model.checkpoint.record_hashes();
         }
         let request = request.clone();

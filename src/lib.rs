@@ -38,6 +38,8 @@ pub mod fuzzing;
 pub mod gguf;
 mod hash;
 pub mod hf;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod imatrix;
 mod input;
 pub mod jinja;

@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 use crate::input;
 pub use cache::Caches;
 use name::Name;
+#[cfg(feature = "hub")]
+pub(crate) use name::{is_name, is_revision};
 
 /// Where a model is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,15 +1,15 @@
-//! Where a GGUF comes from, in keys of its own: the program's version, the options that decide its bytes, and the
-//! hashes of the model's config and tokenizer.
+//! Where a GGUF comes from, in keys of its own: the program's version, the options that decide its bytes, the hashes
+//! of the model's config and tokenizer and, of one from a hub, the repository and its commit.
 //!
 //! Nothing in them depends on where files lie or on how the work is done. Adapters are left out: a file made with them
 //! merged on the way is that of a checkpoint merged beforehand, byte for byte. The receipt has them.
 
 use std::fmt::Display;
-use std::path::Path;
 
 use crate::error::Result;
 use crate::gguf::{Metadata, Value};
 use crate::hash::sha256_of;
+use crate::model;
 use crate::recipe::{FfnPad, FileType};
 use crate::remap::RopeRatio;
 use crate::request::Request;
@@ -21,12 +21,18 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn keys(model: &Path) -> Result<Metadata> {
+pub fn keys(request: &model::Request) -> Result<Metadata> {
+    let model = &request.folder;
     let mut keys = vec![key("version", VERSION)];
     keys.push(key("sha256.config", &sha256_of(&model.join("config.json"))?.1));
     let tokenizer = ["tokenizer.model", "tokenizer.json"].map(|name| model.join(name));
     if let Some(tokenizer) = tokenizer.iter().find(|file| file.exists()) {
         keys.push(key("sha256.tokenizer", &sha256_of(tokenizer)?.1));
+    }
+    if let Some(origin) = &request.origin {
+        keys.push(key("source.hub", &origin.hub));
+        keys.push(key("source.repository", &origin.repository));
+        keys.push(key("source.commit", &origin.commit));
     }
     Ok(keys)
 }

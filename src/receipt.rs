@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Origin};
 use crate::error::{Error, Result, shortened};
 use crate::hash::sha256_of;
 use crate::input::read_capped;
@@ -15,7 +15,7 @@ use crate::provenance::VERSION;
 use crate::request::Request;
 pub use check::Check;
 use files::files_read;
-pub use files::{Before, may_read};
+pub use files::{Before, MODEL_FILES, may_read};
 
 /// A thousand shards have 200 kB.
 const MAX_BYTES: u64 = 1 << 20;
@@ -26,6 +26,9 @@ const MAX_BYTES: u64 = 1 << 20;
 pub struct Receipt {
     /// The program's version.
     pub glm2llama: String,
+    /// The repository on a hub that the model's files are from, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Origin>,
     /// The files of the model's folder.
     pub model: Vec<Entry>,
     /// The files that options name: importance matrix, chat template, metadata, adapters.
@@ -71,12 +74,18 @@ impl Receipt {
             given.push(Entry::of(&weights.with_file_name("adapter_config.json"), 2)?);
             given.push(Entry::of(weights, 2)?);
         }
-        Ok(Receipt { glm2llama: VERSION.to_owned(), model, given, outputs: Vec::new() })
+        let source = request.model.origin.clone();
+        Ok(Receipt { glm2llama: VERSION.to_owned(), source, model, given, outputs: Vec::new() })
     }
 
     /// Adds a shard of the checkpoint, with the hash of its blocks.
     pub fn add_shard(&mut self, file: &Path, bytes: u64, hash: String) {
         self.model.push(Entry { sha256_of_64k_blocks: Some(hash), ..Entry::new(file, 1, bytes) });
+    }
+
+    /// Adds a shard of the checkpoint that was held against a hub's hash.
+    pub fn add_known_shard(&mut self, file: &Path, bytes: u64, sha256: String) {
+        self.model.push(Entry { sha256: Some(sha256), ..Entry::new(file, 1, bytes) });
     }
 
     /// Adds a file that was written.

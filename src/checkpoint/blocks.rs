@@ -4,15 +4,13 @@
 //! hashed as soon as all their bytes have come by; only those across the edges of what is read wait in memory.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::ErrorKind;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::ends_before;
+use super::{Source, ends_before};
 use crate::error::{Error, Result};
 
 const BLOCK: u64 = 64 << 10;
@@ -74,7 +72,7 @@ impl Blocks {
     pub(super) fn finish(
         &mut self,
         path: &Path,
-        file: &File,
+        file: &dyn Source,
         go_on: &dyn Fn() -> Result<()>,
     ) -> Result<String> {
         let mut buffer = Vec::new();

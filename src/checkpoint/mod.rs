@@ -11,15 +11,15 @@ mod known;
 mod pytorch;
 mod records;
 mod safetensors;
+mod source;
 mod unfinished;
 mod wrappers;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use crate::error::{Error, Result};
@@ -28,6 +28,7 @@ use blocks::Blocks;
 pub use dtype::Dtype;
 use index::Kind;
 use records::Records;
+pub use source::{Origin, Remote, Source};
 
 /// A model of 40 layers has 286.
 const MAX_TENSORS: usize = 1 << 14;
@@ -48,12 +49,14 @@ pub struct Checkpoint {
     beside: Vec<String>,
     /// What trainers had put into the tensors' names.
     taken_off: Vec<&'static str>,
+    /// What has the files' bytes, where the folder does not.
+    remote: Option<Arc<dyn Remote>>,
 }
 
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
-    file: File,
+    file: Box<dyn Source>,
     /// Length and time of the last change, when it was opened.
     state: (u64, SystemTime),
     /// What the file says of its own bytes, if it does.
@@ -61,9 +64,12 @@ struct Shard {
 }
 
 impl Shard {
-    fn state(path: &Path, file: &File) -> Result<(u64, SystemTime)> {
-        let metadata = file.metadata().map_err(Error::io(path, "read"))?;
-        Ok((metadata.len(), metadata.modified().map_err(Error::io(path, "read"))?))
+    fn state(path: &Path, file: &dyn Source) -> Result<(u64, SystemTime)> {
+        file.state().map_err(Error::io(path, "read"))
+    }
+
+    fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 }
 
@@ -139,6 +145,12 @@ impl Tensor {
     pub fn row_bytes(&self) -> usize {
         self.columns() * self.dtype.bytes()
     }
+
+    /// The number of the checkpoint's file that holds some of its rows, and their bytes in it.
+    pub(crate) fn place(&self, rows: &Range<usize>) -> (usize, Range<u64>) {
+        let byte = |row: usize| self.offset + row as u64 * self.row_bytes() as u64;
+        (self.shard, byte(rows.start)..byte(rows.end))
+    }
 }
 
 impl Checkpoint {
@@ -148,8 +160,16 @@ impl Checkpoint {
     /// # Errors
     /// When a shard is missing, shorter than its header says or damaged, or index and shards disagree.
     pub fn open(folder: &Path) -> Result<Checkpoint> {
+        Checkpoint::open_from(folder, None)
+    }
+
+    /// The same, where the folder may have empty files in the place of weights that another place has.
+    ///
+    /// # Errors
+    /// As for [`Checkpoint::open`], and when that place cannot be read.
+    pub fn open_from(folder: &Path, remote: Option<Arc<dyn Remote>>) -> Result<Checkpoint> {
         let weights = index::find(folder)?;
-        let mut checkpoint = Checkpoint { beside: weights.beside, ..Checkpoint::default() };
+        let mut checkpoint = Checkpoint { beside: weights.beside, remote, ..Checkpoint::default() };
         for file in weights.files {
             checkpoint.add_shard(file, weights.kind)?;
         }
@@ -175,12 +195,15 @@ impl Checkpoint {
     }
 
     fn add_shard(&mut self, path: PathBuf, kind: Kind) -> Result<()> {
-        let file = input::open(&path)?;
+        let file: Box<dyn Source> = match (&self.remote, path.file_name().and_then(|name| name.to_str())) {
+            (Some(remote), Some(name)) => remote.open(name)?,
+            _ => Box::new(input::open(&path)?),
+        };
         unfinished::refuse(&path)?;
-        let state = Shard::state(&path, &file)?;
+        let state = Shard::state(&path, &*file)?;
         let (entries, records) = match kind {
-            Kind::Safetensors => (safetensors::read_header(&path, &file)?, Records::default()),
-            Kind::PyTorch => pytorch::read_header(&path, &file)?,
+            Kind::Safetensors => (safetensors::read_header(&path, &*file)?, Records::default()),
+            Kind::PyTorch => pytorch::read_header(&path, &*file)?,
         };
         for entry in entries {
             let tensor = Tensor {
@@ -306,6 +329,10 @@ impl Checkpoint {
     /// for instance.
     pub fn read_rows(&self, tensor: &Tensor, first_row: usize, out: &mut [u8]) -> Result<()> {
         let shard = &self.shards[tensor.shard];
+        if self.remote.is_some() {
+            let expected = "it read front to back: this is a fault of glm2llama";
+            return Err(Error::mismatch(&shard.path, "", "a file that is not in the folder", expected));
+        }
         let (rows, end) = (tensor.rows(), first_row.saturating_add(out.len() / tensor.row_bytes().max(1)));
         if end > rows {
             return Err(Error::mismatch(
@@ -345,7 +372,7 @@ impl Checkpoint {
     ) -> impl Iterator<Item = Result<(&Path, u64, String)>> {
         self.shards.iter().zip(self.hashes.iter().flatten()).map(
             move |(Shard { path, file, state, .. }, blocks)| {
-                Ok((path.as_path(), state.0, lock(blocks).finish(path, file, go_on)?))
+                Ok((path.as_path(), state.0, lock(blocks).finish(path, &**file, go_on)?))
             },
         )
     }
@@ -367,8 +394,8 @@ impl Checkpoint {
     /// is of.
     pub fn refuse_changed(&self) -> Result<()> {
         for Shard { path, file, state, records } in &self.shards {
-            records.finish(path, file)?;
-            if Shard::state(path, file)? != *state {
+            records.finish(path, &**file)?;
+            if Shard::state(path, &**file)? != *state {
                 return Err(changed(path, "it was changed while it was read"));
             }
         }

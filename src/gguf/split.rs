@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::{Layout, Metadata, TensorInfo, Value, Writer};
 use crate::error::{Error, Result};
 use crate::output::Pending;
-use crate::sink::{Shape, Sink};
+use crate::sink::{Place, Shape, Sink};
 
 /// All files of a split are open at the same time, and a system allows a process about a thousand.
 const MOST_FILES: usize = 500;
@@ -193,6 +193,18 @@ impl Sink for SplitWriter {
             Some(writer) => writer.write(tensor.wrapping_sub(self.start), bytes),
             None => Err(Error::Usage("no file to write to: a fault of glm2llama".to_owned())),
         }
+    }
+}
+
+impl Place for SplitWriter {
+    fn write_at(&mut self, mut tensor: usize, offset: u64, bytes: &[u8]) -> Result<()> {
+        for writer in &mut self.writers {
+            match tensor.checked_sub(writer.tensor_count()) {
+                None => return writer.write_at(tensor, offset, bytes),
+                Some(rest) => tensor = rest,
+            }
+        }
+        Err(Error::Usage("no file to write to: a fault of glm2llama".to_owned()))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::request::Request;
 
 /// What a conversion reads of a model's folder besides weights, where it is there.
-const MODEL_FILES: [&str; 13] = [
+pub const MODEL_FILES: [&str; 13] = [
     "config.json",
     "generation_config.json",
     "tokenizer_config.json",

@@ -40,6 +40,7 @@ impl ModelArgs {
             folder: located.folder.clone(),
             rope_ratio: self.rope_ratio_applies_to,
             lora: self.lora.iter().map(|text| lora::Request::parse(&at_home(text))).collect::<Result<_>>()?,
+            ..Request::default()
         })
     }
 }
