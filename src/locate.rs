@@ -26,17 +26,43 @@ pub struct Located {
     pub how: Option<String>,
     /// Why its download looks unfinished.
     pub unfinished: Option<String>,
+    /// Temporary folders, and what to call them in messages.
+    pub shown: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Located {
-    /// Adds to an error on one of its files that the download is unfinished.
+    /// Adds to an error on one of its files that the download is unfinished, and calls files of temporary folders by
+    /// their own names.
     pub fn explain(&self, error: Error) -> Error {
-        match (error, &self.unfinished) {
-            (Error::Input { file, item, problem }, Some(unfinished)) if file.starts_with(&self.folder) => {
-                Error::Input { file, item, problem: format!("{problem}; {unfinished}") }
+        match error {
+            Error::Input { file, item, problem } => {
+                let unfinished = self.unfinished.as_ref().filter(|_| file.starts_with(&self.folder));
+                let problem = match unfinished {
+                    Some(unfinished) => format!("{problem}; {unfinished}"),
+                    None => self.called(&problem),
+                };
+                Error::Input { file: self.path(&file), item, problem }
             }
-            (error, _) => error,
+            Error::Io { file, action, source } => Error::Io { file: self.path(&file), action, source },
+            Error::Usage(problem) => Error::Usage(self.called(&problem)),
+            error => error,
         }
+    }
+
+    /// What to call a file in messages.
+    pub fn path(&self, file: &Path) -> PathBuf {
+        let shown = self.shown.iter().find_map(|(folder, shown)| {
+            let rest = file.strip_prefix(folder).ok()?;
+            Some(if rest.as_os_str().is_empty() { shown.clone() } else { shown.join(rest) })
+        });
+        shown.unwrap_or_else(|| file.to_owned())
+    }
+
+    /// A text with what temporary folders are called in their places.
+    pub fn called(&self, text: &str) -> String {
+        self.shown.iter().fold(text.to_owned(), |text, (folder, shown)| {
+            text.replace(&folder.display().to_string(), &shown.display().to_string())
+        })
     }
 }
 
@@ -84,11 +110,13 @@ fn existing(model: &Path) -> Result<Located> {
             let (folder, from) = snapshot.ok_or_else(|| unfinished::nothing(&repository))?;
             let how = Some(format!("{}, by {from} of the download cache", folder.display()));
             folder::check(&folder)?;
-            Ok(Located { unfinished: unfinished::in_cache(&repository, &folder), how, folder })
+            let unfinished = unfinished::in_cache(&repository, &folder);
+            Ok(Located { unfinished, how, folder, ..Located::default() })
         }
         None => {
             folder::check(model)?;
-            Ok(Located { folder: model.to_owned(), how: None, unfinished: unfinished::of_folder(model) })
+            let unfinished = unfinished::of_folder(model);
+            Ok(Located { folder: model.to_owned(), unfinished, ..Located::default() })
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::args::Convert;
 use super::progress::{Progress, Stop};
 use super::report::{Report, Start, Summary};
+use super::source::{self, Found};
 use super::{options, plan, size, verify};
 use crate::convert::{Job, Output};
 use crate::error::{Error, Result};
@@ -20,17 +21,18 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     }
     let started = Instant::now();
     let options = pipeline_options(args)?;
-    let (located, job) = prepare(args)?;
+    let (found, job) = prepare(args)?;
+    let located = &found.located;
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
     let outputs = job.create_outputs()?;
-    let report = announce(args, &located, &job);
+    let report = announce(args, located, &job);
     let progress = Progress::new(job.work().source_bytes(), &job.model.plan, &report, &stop);
-    let filled = job.fill(outputs, options, &progress)?;
+    let filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
     progress.finish();
     if let Some(doubt) = filled.doubt() {
         if args.strict {
-            return Err(Error::input(&located.folder, "", format!("{doubt} (--strict)")));
+            return Err(Error::input(&located.path(&located.folder), "", format!("{doubt} (--strict)")));
         }
         report.warning(doubt);
     }
@@ -45,6 +47,7 @@ pub(super) fn run(args: &Convert) -> Result<()> {
         return Err(Error::Interrupted);
     }
     filled.publish()?;
+    found.done()?;
     report.summary(&Summary::new(&job, started.elapsed()));
     Ok(())
 }
@@ -52,8 +55,8 @@ pub(super) fn run(args: &Convert) -> Result<()> {
 /// `glm2llama plan`.
 pub(super) fn plan(args: &Convert) -> Result<()> {
     let options = pipeline_options(args)?;
-    let (located, job) = prepare(args)?;
-    let report = announce(args, &located, &job);
+    let (found, job) = prepare(args)?;
+    let report = announce(args, &found.located, &job);
     for target in job.targets() {
         if let Err(error) = output::check(&target, args.force) {
             report.warning(&format!("convert would refuse this: {error}"));
@@ -66,12 +69,19 @@ pub(super) fn plan(args: &Convert) -> Result<()> {
 }
 
 /// Everything that is done before the first weight is read.
-fn prepare(args: &Convert) -> Result<(Located, Job)> {
+fn prepare(args: &Convert) -> Result<(Found, Job)> {
     let types = args.types.iter().map(|name| name.parse::<FileType>()).collect::<Result<Vec<_>>>()?;
     let split = args.contents.split_max_size.as_deref();
-    let located = args.model.locate()?;
+    let found = source::find(&args.model, args.keep())?;
+    if args.verify && found.request.remote.is_some() {
+        return Err(Error::Usage(
+            "--verify: reads the weights a second time, which a hub does not send twice: give --keep DIR, and verify \
+             the stored model afterwards"
+                .to_owned(),
+        ));
+    }
     let request = Request {
-        model: args.model.request(&located)?,
+        model: found.request.clone(),
         types,
         output: args.output.clone(),
         force: args.force,
@@ -84,11 +94,11 @@ fn prepare(args: &Convert) -> Result<(Located, Job)> {
         split_max_bytes: split.map(|size| size::parse("--split-max-size", size)).transpose()?,
         receipt: args.receipt.clone(),
     };
-    let job = Job::prepare(&request).map_err(|error| located.explain(error))?;
+    let job = Job::prepare(&request).map_err(|error| found.located.explain(error))?;
     if args.strict {
         job.refuse_fallbacks()?;
     }
-    Ok((located, job))
+    Ok((found, job))
 }
 
 /// Says what was found and decided, and what to beware of.
@@ -97,7 +107,7 @@ fn announce(args: &Convert, located: &Located, job: &Job) -> Report {
     let files = job.outputs.iter().flat_map(Output::paths).collect();
     report.start(&Start::new(&job.model, job.work().source_bytes(), files).from(located));
     for warning in located.unfinished.iter().chain(&job.warnings()) {
-        report.warning(warning);
+        report.warning(&located.called(warning));
     }
     report
 }

@@ -1,7 +1,7 @@
 //! `glm2llama inspect`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -63,11 +63,7 @@ struct Size {
 }
 
 pub(super) fn run(args: &Inspect) -> Result<()> {
-    if args.file.is_dir() {
-        let expected = "a GGUF file: glm2llama plan shows what is in a checkpoint's folder";
-        return Err(Error::mismatch(&args.file, "", "a folder", expected));
-    }
-    let file = GgufFile::open(&args.file)?;
+    let file = open(&args.file)?;
     let (values, characters) =
         if args.all { (usize::MAX, usize::MAX) } else { (FIRST_VALUES, FIRST_CHARACTERS) };
     let keys = file.metadata.iter().map(|(key, value)| Key::new(key, value, values));
@@ -92,6 +88,18 @@ pub(super) fn run(args: &Inspect) -> Result<()> {
         summary.format_lines().iter().for_each(|line| out(line));
     }
     Ok(())
+}
+
+fn open(path: &Path) -> Result<GgufFile> {
+    #[cfg(feature = "hub")]
+    if super::hub::is_address(path) {
+        return super::hub::gguf(path);
+    }
+    if path.is_dir() {
+        let expected = "a GGUF file: glm2llama plan shows what is in a checkpoint's folder";
+        return Err(Error::mismatch(path, "", "a folder", expected));
+    }
+    GgufFile::open(path)
 }
 
 impl Key {

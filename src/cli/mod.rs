@@ -3,6 +3,8 @@
 mod args;
 mod convert;
 mod export;
+#[cfg(feature = "hub")]
+mod hub;
 mod inspect;
 mod next;
 mod options;
@@ -14,6 +16,7 @@ mod progress;
 mod report;
 mod shell;
 mod size;
+mod source;
 mod usage;
 mod verify;
 mod verify_report;

@@ -3,13 +3,14 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
+use super::print::gigabytes;
 use super::report::Report;
 use crate::error::{Error, Result};
 use crate::pipeline::Watch;
@@ -33,6 +34,12 @@ impl Stop {
         Ok(Stop(stopped))
     }
 
+    /// What is set when one of the three comes.
+    #[cfg(feature = "hub")]
+    pub(super) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+
     /// One of the three came.
     pub(super) fn requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -44,6 +51,8 @@ pub(super) struct Progress<'a> {
     plan: &'a Plan,
     total_bytes: u64,
     started: Instant,
+    /// Bytes that have come from a hub; 0 for a folder's.
+    received: AtomicU64,
     /// On a terminal.
     bar: Option<ProgressBar>,
     /// When the last plain line was printed.
@@ -61,7 +70,8 @@ impl<'a> Progress<'a> {
             ProgressBar::new(total_bytes).with_style(style.progress_chars("=> "))
         });
         let now = Instant::now();
-        Progress { report, plan, total_bytes, started: now, bar, last_line: Mutex::new(now), stop }
+        let (last_line, received) = (Mutex::new(now), AtomicU64::new(0));
+        Progress { report, plan, total_bytes, started: now, received, bar, last_line, stop }
     }
 
     pub(super) fn finish(&self) {
@@ -83,16 +93,25 @@ impl<'a> Progress<'a> {
 impl Watch for Progress<'_> {
     fn advanced(&self, tensor: usize, bytes: u64) {
         let name = self.plan.tensors.get(tensor).map_or("", |target| &target.name);
+        let received = Some(self.received.load(Ordering::Relaxed)).filter(|received| *received > 0);
         match &self.bar {
             Some(bar) => {
-                bar.set_message(name.to_owned());
+                bar.set_message(match received {
+                    None => name.to_owned(),
+                    Some(received) => format!("{} downloaded  {name}", gigabytes(received)),
+                });
                 bar.set_position(bytes);
             }
             None if self.line_is_due() => {
-                self.report.progress(name, bytes, self.total_bytes, self.started.elapsed());
+                let (total, elapsed) = (self.total_bytes, self.started.elapsed());
+                self.report.progress(name, bytes, total, received, elapsed);
             }
             None => {}
         }
+    }
+
+    fn received(&self, bytes: u64) {
+        self.received.fetch_max(bytes, Ordering::Relaxed);
     }
 
     fn stopped(&self) -> bool {

@@ -35,6 +35,8 @@ enum Event<'a> {
         tensor: &'a str,
         bytes: u64,
         total_bytes: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        downloaded_bytes: Option<u64>,
         seconds: f64,
     },
     Verified {
@@ -150,16 +152,26 @@ impl Report {
         }
     }
 
-    pub(super) fn progress(self, tensor: &str, bytes: u64, total_bytes: u64, elapsed: Duration) {
+    /// `downloaded_bytes`: of a model on a hub, ahead of the bytes that are done.
+    pub(super) fn progress(
+        self,
+        tensor: &str,
+        bytes: u64,
+        total_bytes: u64,
+        downloaded_bytes: Option<u64>,
+        elapsed: Duration,
+    ) {
         let seconds = elapsed.as_secs_f64();
         match self {
             Report::Text => {
                 let left = seconds * (total_bytes - bytes) as f64 / bytes.max(1) as f64;
                 let percent = 100 * bytes / total_bytes.max(1);
                 let speed = gigabytes((bytes as f64 / seconds) as u64);
-                note(&format!("{percent:3}%  {speed}/s  {left:.0} s left  {tensor}"));
+                let downloaded = downloaded_bytes.map(|bytes| format!("{} downloaded  ", gigabytes(bytes)));
+                let downloaded = downloaded.unwrap_or_default();
+                note(&format!("{percent:3}%  {speed}/s  {left:.0} s left  {downloaded}{tensor}"));
             }
-            Report::Json => json(&Event::Progress { tensor, bytes, total_bytes, seconds }),
+            Report::Json => json(&Event::Progress { tensor, bytes, total_bytes, downloaded_bytes, seconds }),
             Report::Quiet => {}
         }
     }
@@ -211,7 +223,9 @@ impl Start {
 
     /// Says first which folder a name was taken for.
     pub(super) fn from(mut self, located: &Located) -> Start {
-        self.decisions.splice(0..0, located.how.as_ref().map(|how| format!("folder: {}", one_line(how))));
+        self.decisions.iter_mut().for_each(|decision| *decision = located.called(decision));
+        let kind = if located.shown.is_empty() { "folder" } else { "from" };
+        self.decisions.splice(0..0, located.how.as_ref().map(|how| format!("{kind}: {}", one_line(how))));
         self
     }
 }

@@ -80,7 +80,7 @@ impl Caches {
                 };
                 let left = || self.unfinished(&spelling).filter(|_| !self.is_hugging_face(&repository));
                 let unfinished = unfinished.or_else(|| Some(left()?.to_string()));
-                return Ok(Some(Located { folder, how: Some(how), unfinished }));
+                return Ok(Some(Located { folder, how: Some(how), unfinished, ..Located::default() }));
             }
             if let Some(unfinished) = self.unfinished(&spelling) {
                 return Err(unfinished);
