@@ -13,6 +13,7 @@ mod records;
 mod safetensors;
 mod source;
 mod unfinished;
+mod words;
 mod wrappers;
 
 use std::collections::BTreeMap;
@@ -272,39 +273,6 @@ impl Checkpoint {
     pub fn main_file(&self) -> &Path {
         let first = self.shards.first().map_or(Path::new(""), |shard| &shard.path);
         self.index.as_deref().unwrap_or(first)
-    }
-
-    /// What was read and how, in words.
-    pub fn decisions(&self) -> Vec<String> {
-        let name = |shard: &Shard| shard.path.file_name().unwrap_or_default().display().to_string();
-        let files = match &self.shards[..] {
-            [] => "none".to_owned(),
-            [only] => name(only),
-            [first, .., last] => format!("{} files, {} to {}", self.shards.len(), name(first), name(last)),
-        };
-        let mut decisions = vec![format!("weights: {files}")];
-        if !self.taken_off.is_empty() {
-            let wrappers = self.taken_off.join(" and ");
-            decisions.push(format!("names: `{wrappers}` taken off, which a trainer's wrapper put there"));
-        }
-        decisions
-    }
-
-    /// A warning of other weights in the folder.
-    pub fn left_alone(&self) -> Option<String> {
-        let first = self.beside.first()?;
-        let more = match self.beside.len() {
-            1 => String::new(),
-            count => format!(" and {} more", count - 1),
-        };
-        let read = self.shards.first()?.path.file_name().unwrap_or_default().display();
-        let adapter = match self.beside.iter().any(|name| name.starts_with("adapter_model")) {
-            true => "; --lora with this folder merges the adapter",
-            false => "",
-        };
-        Some(format!(
-            "the folder has {first}{more} too, not read: {read} goes first, as in transformers{adapter}"
-        ))
     }
 
     /// All tensors, by name.

@@ -86,7 +86,11 @@ impl Checkpoint {
     }
 
     /// Reads the file of this number front to back, as [`Remote::stream`] does.
-    pub(crate) fn stream(&self, file: usize, ended: Arc<AtomicBool>) -> Result<(&Path, Box<dyn Read + Send>)> {
+    pub(crate) fn stream(
+        &self,
+        file: usize,
+        ended: Arc<AtomicBool>,
+    ) -> Result<(&Path, Box<dyn Read + Send>)> {
         let shard = &self.shards[file];
         let remote = self.remote.as_ref().ok_or_else(|| {
             Error::mismatch(&shard.path, "", "a file in a folder", "one elsewhere: a fault of glm2llama")

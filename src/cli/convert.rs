@@ -72,14 +72,15 @@ pub(super) fn plan(args: &Convert) -> Result<()> {
 fn prepare(args: &Convert) -> Result<(Found, Job)> {
     let types = args.types.iter().map(|name| name.parse::<FileType>()).collect::<Result<Vec<_>>>()?;
     let split = args.contents.split_max_size.as_deref();
-    let found = source::find(&args.model, args.keep())?;
-    if args.verify && found.request.remote.is_some() {
+    #[cfg(feature = "hub")]
+    if args.verify && super::hub::is_address(&args.model.folder) {
         return Err(Error::Usage(
             "--verify: reads the weights a second time, which a hub does not send twice: give --keep DIR, and verify \
              the stored model afterwards"
                 .to_owned(),
         ));
     }
+    let found = source::find(&args.model, args.keep())?;
     let request = Request {
         model: found.request.clone(),
         types,

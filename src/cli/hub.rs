@@ -39,7 +39,9 @@ pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>) -> Result<Found> {
     let mut held = Held::default();
     let located = match args.folder.to_str().filter(|text| Address::is_one(text)) {
         None if keep.is_some() => {
-            return Err(Error::Usage("--keep: expected a model on a hub, hf://ORG/NAME or ms://ORG/NAME".to_owned()));
+            return Err(Error::Usage(
+                "--keep: expected a model on a hub, hf://ORG/NAME or ms://ORG/NAME".to_owned(),
+            ));
         }
         None => args.locate()?,
         Some(text) => fetch(&Address::of_model(text)?, keep, &mut held)?,
@@ -93,7 +95,8 @@ fn fetch(address: &Address, keep: Option<&PathBuf>, held: &mut Held) -> Result<L
 pub(super) fn gguf(address: &Path) -> Result<GgufFile> {
     let address = Address::of_file(&address.to_string_lossy())?;
     let repository = open(&address)?;
-    let all: Vec<&str> = repository.files().map(|(path, _)| path).filter(|path| path.ends_with(".gguf")).collect();
+    let all: Vec<&str> =
+        repository.files().map(|(path, _)| path).filter(|path| path.ends_with(".gguf")).collect();
     let path = match (&address.file, all.as_slice()) {
         (Some(path), _) => path.as_str(),
         (None, [only]) => only,
@@ -104,7 +107,12 @@ pub(super) fn gguf(address: &Path) -> Result<GgufFile> {
                 [] => "one".to_owned(),
                 _ => format!("one of them: {}{more}", names.join(", ")),
             };
-            return Err(Error::mismatch(&repository.shown(), "", format!("{} GGUF files", several.len()), expected));
+            return Err(Error::mismatch(
+                &repository.shown(),
+                "",
+                format!("{} GGUF files", several.len()),
+                expected,
+            ));
         }
     };
     let file = repository.shown().join(path);

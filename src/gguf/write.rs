@@ -121,7 +121,8 @@ impl Sink for Writer {
 impl Place for Writer {
     /// What lies between the tensors is zero from the start.
     fn write_at(&mut self, tensor: usize, offset: u64, bytes: &[u8]) -> Result<()> {
-        let fits = |info: &&TensorInfo| offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= info.bytes);
+        let fits =
+            |info: &&TensorInfo| offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= info.bytes);
         let Some(info) = self.layout.tensors.get(tensor).filter(fits) else {
             return Err(self.out_of_step(tensor));
         };

@@ -68,7 +68,8 @@ impl Address {
     /// # Errors
     /// When the text is none.
     pub fn of_model(text: &str) -> Result<Address> {
-        let wrong = || Error::Usage(format!("{text}: expected hf://ORG/NAME or hf://ORG/NAME@REVISION, or ms://"));
+        let wrong =
+            || Error::Usage(format!("{text}: expected hf://ORG/NAME or hf://ORG/NAME@REVISION, or ms://"));
         let (hub, rest) = split_prefix(text).ok_or_else(wrong)?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (path, revision) = rest.split_once('@').map_or((rest, None), |(path, at)| (path, Some(at)));
@@ -84,7 +85,11 @@ impl Address {
     /// # Errors
     /// When the text is none.
     pub fn of_file(text: &str) -> Result<Address> {
-        let wrong = || Error::Usage(format!("{text}: expected hf://ORG/NAME/FILE or hf://ORG/NAME@REVISION/FILE, or ms://"));
+        let wrong = || {
+            Error::Usage(format!(
+                "{text}: expected hf://ORG/NAME/FILE or hf://ORG/NAME@REVISION/FILE, or ms://"
+            ))
+        };
         let (hub, rest) = split_prefix(text).ok_or_else(wrong)?;
         let (org, rest) = rest.split_once('/').ok_or_else(wrong)?;
         let (name, rest) = rest.find(['/', '@']).map_or((rest, ""), |at| rest.split_at(at));
@@ -139,7 +144,9 @@ mod tests {
 
     #[test]
     fn models_and_files_are_told_apart() {
-        for text in ["hf://zai-org/chatglm3-6b", "ms://ZhipuAI/m@master", "hf://a/b@refs/pr/1", "hf://a/b@v1.0"] {
+        for text in
+            ["hf://zai-org/chatglm3-6b", "ms://ZhipuAI/m@master", "hf://a/b@refs/pr/1", "hf://a/b@v1.0"]
+        {
             assert_eq!(Address::of_model(text).unwrap().to_string(), text);
             assert_eq!(Address::of_file(text).unwrap().to_string(), text);
         }
@@ -157,7 +164,8 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused_in_one_line() {
         assert!(!Address::is_one("a/b") && !Address::is_one("https://a/b") && Address::is_one("hf://"));
-        for text in ["hf://", "hf://a", "hf://a/b/c", "hf://../b", "hf://a/b@", "hf://a/b@../c", "ms://a b/c"] {
+        for text in ["hf://", "hf://a", "hf://a/b/c", "hf://../b", "hf://a/b@", "hf://a/b@../c", "ms://a b/c"]
+        {
             let error = Address::of_model(text).unwrap_err().to_string();
             assert!(error.starts_with(text) && error.contains("expected hf://ORG/NAME"), "{error}");
         }

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustls::crypto::ring;
-use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
-use ureq::tls::{RootCerts, TlsConfig};
 use ureq::Agent;
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::address::Hub;
 use super::redirect::{self, Place};
@@ -80,8 +80,8 @@ pub(super) enum Fault {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
-    /// It came from behind a redirect.
-    pub(super) redirected: bool,
+    /// It came from the endpoint's own host, and not from where a redirect led.
+    pub(super) own: bool,
     pub(super) body: Box<dyn Read>,
 }
 
@@ -177,13 +177,19 @@ impl Client {
             let (head, body) = response.into_parts();
             if !matches!(status, 301 | 302 | 303 | 307 | 308) {
                 let body = Box::new(body.into_reader());
-                return Ok(Answer { status, headers: head.headers, redirected: hop > 0, body });
+                let own = self.is_own(&url);
+                return Ok(Answer { status, headers: head.headers, own, body });
             }
             let location = head.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
             let next = location.and_then(|location| redirect::follow(&url, location));
             url = next.ok_or_else(|| {
                 let expected = "an address that is as safe as the one before it";
-                Fault::Final(Error::mismatch(file, "", format!("a redirect by {} to nowhere", host(&url)), expected))
+                Fault::Final(Error::mismatch(
+                    file,
+                    "",
+                    format!("a redirect by {} to nowhere", host(&url)),
+                    expected,
+                ))
             })?;
         }
         Err(Fault::Final(Error::mismatch(file, "", format!("over {MOST_HOPS} redirects"), "the file itself")))
@@ -198,8 +204,11 @@ fn token_name(hub: Hub) -> &'static str {
 }
 
 fn agent(pace: Pace) -> Agent {
+    // The system's own, or those that SSL_CERT_FILE and SSL_CERT_DIR name; what of them cannot be read vouches for nobody.
+    let system = rustls_native_certs::load_native_certs().certs;
+    let roots: Vec<_> = system.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
     let tls = TlsConfig::builder()
-        .root_certs(RootCerts::PlatformVerifier)
+        .root_certs(RootCerts::new_with_certs(&roots))
         .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
         .build();
     let config = Agent::config_builder()
@@ -222,11 +231,13 @@ fn token_headers(hub: Hub, name: &str, token: &str) -> Result<Token> {
     if hub == Hub::ModelScope {
         texts.push((header::COOKIE, format!("m_session_id={token}")));
     }
-    let fits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && !b";,\"".contains(&byte));
+    let fits =
+        !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && !b";,\"".contains(&byte));
     let headers = texts.into_iter().map(|(header, text)| {
-        let mut value = HeaderValue::from_str(&text).ok().filter(|_| fits).ok_or_else(|| {
-            Error::Usage(format!("{name}: found characters that no token has"))
-        })?;
+        let mut value = HeaderValue::from_str(&text)
+            .ok()
+            .filter(|_| fits)
+            .ok_or_else(|| Error::Usage(format!("{name}: found characters that no token has")))?;
         value.set_sensitive(true);
         Ok((header, value))
     });
@@ -236,18 +247,31 @@ fn token_headers(hub: Hub, name: &str, token: &str) -> Result<Token> {
 /// No answer at all. Of a signed link only the host is named.
 fn no_answer(error: &ureq::Error, url: &str, file: &Path) -> Fault {
     let host = host(url);
+    if let Some(problem) = bad_certificate(error) {
+        let expected = "one of an authority that this system trusts (SSL_CERT_FILE names others)";
+        let found = format!("a certificate of {host} that is not valid ({problem})");
+        return Fault::Final(Error::mismatch(file, "", found, expected));
+    }
     let why = match error {
         ureq::Error::Timeout(_) => format!("{host} does not answer"),
         ureq::Error::HostNotFound => format!("{host}: no such host: is the network there?"),
         ureq::Error::BadUri(_) => format!("{host}: not an address"),
-        ureq::Error::Rustls(rustls::Error::InvalidCertificate(problem)) => {
-            let expected = "one of an authority that this system trusts (SSL_CERT_FILE names others)";
-            let found = format!("a certificate of {host} that is not valid ({problem})");
-            return Fault::Final(Error::mismatch(file, "", found, expected));
-        }
         other => format!("{host}: {other}"),
     };
     Fault::Again { why, wait: None }
+}
+
+/// What is wrong with the server's certificate, when that is why there is no answer.
+fn bad_certificate(error: &ureq::Error) -> Option<&rustls::CertificateError> {
+    let error = match error {
+        ureq::Error::Rustls(error) => error,
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref()?,
+        _ => return None,
+    };
+    match error {
+        rustls::Error::InvalidCertificate(problem) => Some(problem),
+        _ => None,
+    }
 }
 
 /// The host of an address, for messages.

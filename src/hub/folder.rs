@@ -82,7 +82,13 @@ pub fn fetch(repository: &Repository, caches: &[Keep], keep: Option<&Keep>) -> R
         }
     }
     let shards = Shards::new(repository, &weights, caches, keep.clone(), temporary);
-    Ok(Fetched { folder, remote: Arc::new(shards), origin: repository.origin(), shown: repository.shown(), keep })
+    Ok(Fetched {
+        folder,
+        remote: Arc::new(shards),
+        origin: repository.origin(),
+        shown: repository.shown(),
+        keep,
+    })
 }
 
 /// From a cache where one has the right bytes, else from the hub.

@@ -53,7 +53,12 @@ pub(super) fn list(client: &Client, address: &Address) -> Result<Listing> {
     let (body, _) = text(client, &Wanted { url, file: file.clone(), bytes: 0 }, LARGEST_LIST)?;
     let info: Info = input::json(&file, &body, "found an answer that is not the hub's")?;
     if !is_hex(&info.sha, 40) {
-        return Err(Error::mismatch(&file, "", "a commit that is none in the hub's answer", "40 hexadecimal digits"));
+        return Err(Error::mismatch(
+            &file,
+            "",
+            "a commit that is none in the hub's answer",
+            "40 hexadecimal digits",
+        ));
     }
     // An old name is answered with the new one, which needs no redirect from then on.
     let fits = |id: &String| Address::of_model(&format!("hf://{id}")).is_ok_and(|new| new.revision.is_none());
@@ -68,7 +73,12 @@ pub(super) fn list(client: &Client, address: &Address) -> Result<Listing> {
             files.insert(path, entry(node, &file)?);
         }
         if files.len() > MOST_FILES {
-            return Err(Error::mismatch(&file, "", format!("over {MOST_FILES} files"), "a model's few dozen"));
+            return Err(Error::mismatch(
+                &file,
+                "",
+                format!("over {MOST_FILES} files"),
+                "a model's few dozen",
+            ));
         }
         match headers.get(header::LINK).and_then(|link| next(link.to_str().ok()?)) {
             None => return Ok(Listing { repository, revision: info.sha.clone(), commit: info.sha, files }),
@@ -84,7 +94,8 @@ fn entry(node: Node, file: &PathBuf) -> Result<Entry> {
         Some(lfs) => (lfs.size, Hash::sha256(&lfs.oid)),
         None => (node.size, Hash::git(&node.oid)),
     };
-    let hash = hash.ok_or_else(|| Error::mismatch(file, &node.path, "no hash in the hub's list", "one of each file"))?;
+    let hash = hash
+        .ok_or_else(|| Error::mismatch(file, &node.path, "no hash in the hub's list", "one of each file"))?;
     Ok(Entry { bytes, hash })
 }
 

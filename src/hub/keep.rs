@@ -79,7 +79,8 @@ impl Kept {
         let file = file.map_err(Error::io(&temporary, "write"))?;
         // From the snapshot's folder, or a deeper one, back to the repository's.
         let up = "../".repeat(2 + path.matches('/').count());
-        let link = (link != target).then(|| (link, PathBuf::from(format!("{up}blobs/{}", entry.hash.text()))));
+        let link =
+            (link != target).then(|| (link, PathBuf::from(format!("{up}blobs/{}", entry.hash.text()))));
         Ok(KeptFile { file, temporary, target, link })
     }
 
@@ -120,7 +121,8 @@ impl KeptFile {
     /// Gives the whole file its name.
     pub(super) fn finish(self) -> Result<()> {
         self.file.sync_all().map_err(Error::io(&self.target, "sync"))?;
-        fs::rename(&self.temporary, &self.target).map_err(Error::io(&self.target, "give the file its name"))?;
+        fs::rename(&self.temporary, &self.target)
+            .map_err(Error::io(&self.target, "give the file its name"))?;
         let Some((link, to)) = &self.link else { return Ok(()) };
         set_link(link, to).map_err(Error::io(link, "make the link"))
     }

@@ -134,7 +134,9 @@ mod tests {
         let git = "ce013625030ba8dba906f756967f9e9ca394464a"; // git hash-object
         assert_eq!(outcome(Hash::sha256(&sha256.to_uppercase()).unwrap()).unwrap(), sha256);
         assert_eq!(outcome(Hash::git(git).unwrap()).unwrap(), sha256);
-        for (hash, kind) in [(Hash::sha256(&"0".repeat(64)), "SHA-256 5891"), (Hash::git(&"0".repeat(40)), "git hash ce01")] {
+        for (hash, kind) in
+            [(Hash::sha256(&"0".repeat(64)), "SHA-256 5891"), (Hash::git(&"0".repeat(40)), "git hash ce01")]
+        {
             let error = outcome(hash.unwrap()).unwrap_err().to_string();
             assert!(error.starts_with(&format!("f: found bytes of {kind}")), "{error}");
         }

@@ -54,8 +54,10 @@ struct Node {
 pub(super) fn list(client: &Client, address: &Address) -> Result<Listing> {
     let file = PathBuf::from(address.to_string());
     let (repository, revision) = (address.repository(), address.revision().to_owned());
-    let path = format!("/api/v1/models/{repository}/repo/files?Revision={}&Recursive=True", escaped(&revision));
-    let (body, _) = text(client, &Wanted { url: client.url(&path), file: file.clone(), bytes: 0 }, LARGEST_LIST)?;
+    let path =
+        format!("/api/v1/models/{repository}/repo/files?Revision={}&Recursive=True", escaped(&revision));
+    let (body, _) =
+        text(client, &Wanted { url: client.url(&path), file: file.clone(), bytes: 0 }, LARGEST_LIST)?;
     let answer: Answer = input::json(&file, &body, "found an answer that is not the hub's")?;
     let Some(data) = answer.data else {
         let found = answer.message.unwrap_or_else(|| "no list of files".to_owned());
@@ -74,7 +76,9 @@ pub(super) fn list(client: &Client, address: &Address) -> Result<Listing> {
     let mut files = BTreeMap::new();
     for Node { path, size: bytes, sha256, .. } in nodes {
         let hash = Hash::sha256(&sha256);
-        let hash = hash.ok_or_else(|| Error::mismatch(&file, &path, "no SHA-256 in the hub's list", "one of each file"))?;
+        let hash = hash.ok_or_else(|| {
+            Error::mismatch(&file, &path, "no SHA-256 in the hub's list", "one of each file")
+        })?;
         files.insert(path, Entry { bytes, hash });
     }
     Ok(Listing { repository, commit, revision, files })

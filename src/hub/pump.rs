@@ -47,7 +47,9 @@ impl Pump {
             match self.blocks.recv_timeout(GLANCE) {
                 Ok(block) => return block.map(Some),
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
-                Err(RecvTimeoutError::Timeout) if ended.load(Ordering::Relaxed) => return Err(Error::Interrupted),
+                Err(RecvTimeoutError::Timeout) if ended.load(Ordering::Relaxed) => {
+                    return Err(Error::Interrupted);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }

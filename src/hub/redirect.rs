@@ -27,7 +27,12 @@ impl Place {
         }
         let host = authority.host().to_ascii_lowercase();
         let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
-        (!host.is_empty()).then(|| Place { https, host, port, path: uri.path().trim_end_matches('/').to_owned() })
+        (!host.is_empty()).then(|| Place {
+            https,
+            host,
+            port,
+            path: uri.path().trim_end_matches('/').to_owned(),
+        })
     }
 
     /// An endpoint; without a scheme it is meant with encryption.

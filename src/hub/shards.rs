@@ -66,7 +66,10 @@ impl Shards {
         let shard = |name: &String| {
             let (wanted, entry) = repository.wanted(name)?;
             let entry = entry.clone();
-            Some((name.clone(), Arc::new(Shard { name: name.clone(), wanted, entry, seen: Mutex::default() })))
+            Some((
+                name.clone(),
+                Arc::new(Shard { name: name.clone(), wanted, entry, seen: Mutex::default() }),
+            ))
         };
         Shards {
             client: Arc::clone(&repository.client),
@@ -86,7 +89,8 @@ impl Shards {
 
     /// The file in a cache, if one has it.
     fn local(&self, shard: &Shard) -> Result<Option<(std::path::PathBuf, File)>> {
-        let mut there = self.kept.iter().chain(&self.keep).filter_map(|kept| kept.find(&shard.name, &shard.entry));
+        let mut there =
+            self.kept.iter().chain(&self.keep).filter_map(|kept| kept.find(&shard.name, &shard.entry));
         there.next().map(|path| Ok((path.clone(), input::open(&path)?))).transpose()
     }
 }
@@ -148,7 +152,12 @@ impl Head {
         let (Some(first), Some(last)) = (missing.first(), missing.last()) else { return Ok(()) };
         if lock(seen).len() + (last - first + 1) as usize > MOST_BLOCKS {
             let found = format!("a header in over {MOST_BLOCKS} places");
-            return Err(Error::mismatch(&wanted.file, "", found, "one of a checkpoint's few hundred tensors"));
+            return Err(Error::mismatch(
+                &wanted.file,
+                "",
+                found,
+                "one of a checkpoint's few hundred tensors",
+            ));
         }
         let range = first * BLOCK..entry.bytes.min((last + 1) * BLOCK);
         let bytes = Pump::all(&self.client, wanted, range)?;

@@ -49,7 +49,8 @@ pub(super) fn fetch(
             Err(Fault::Again { why, wait }) => (why, wait),
         };
         failures = if at > before { 1 } else { failures + 1 };
-        rest(client, failures, wait).map_err(|stopped| stopped.unwrap_or_else(|| gave_up(wanted, at, failures, &why)))?;
+        rest(client, failures, wait)
+            .map_err(|stopped| stopped.unwrap_or_else(|| gave_up(wanted, at, failures, &why)))?;
     }
     Ok(())
 }
@@ -105,7 +106,8 @@ fn rest(client: &Client, failures: u32, wait: Option<Duration>) -> Result<(), Op
 }
 
 fn gave_up(wanted: &Wanted, at: u64, failures: u32, why: &str) -> Error {
-    let problem = format!("gave up at byte {at} of {} after {failures} failures in a row: {why}", wanted.bytes);
+    let problem =
+        format!("gave up at byte {at} of {} after {failures} failures in a row: {why}", wanted.bytes);
     Error::input(&wanted.file, "", problem)
 }
 
@@ -160,11 +162,14 @@ impl Transfer<'_> {
     fn begin(&self, answer: &Answer, at: u64) -> Result<u64, Fault> {
         let Wanted { file, bytes, .. } = self.wanted;
         let other_length = |found: u64| {
-            let expected = format!("{bytes} by the hub's own list: run again, the model may just be changing");
+            let expected =
+                format!("{bytes} by the hub's own list: run again, the model may just be changing");
             Fault::Final(Error::mismatch(file, "", format!("a file of {found} bytes"), expected))
         };
         let again = |why: String| Fault::Again { why, wait: None };
-        if let Some(encoding) = answer.headers.get(header::CONTENT_ENCODING).filter(|value| *value != "identity") {
+        if let Some(encoding) =
+            answer.headers.get(header::CONTENT_ENCODING).filter(|value| *value != "identity")
+        {
             return Err(again(format!("the answer is packed ({encoding:?}), which nobody asked for")));
         }
         if let Some(value) = answer.headers.get(header::CONTENT_RANGE) {
@@ -182,7 +187,11 @@ impl Transfer<'_> {
         if answer.status == 206 {
             return Err(again("a part of the file came without its place".to_owned()));
         }
-        let length = answer.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let length =
+            answer.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if length == Some(0) && *bytes > 0 {
+            return Err(again("an empty file came".to_owned())); // hubs' caches do hold one now and then
+        }
         if let Some(found) = length.filter(|length| length != bytes) {
             return Err(other_length(found));
         }
@@ -223,20 +232,23 @@ fn refuse(client: &Client, answer: &Answer, wanted: &Wanted) -> Result<(), Fault
     let status = answer.status;
     let file = &wanted.file;
     let refused = |found: &str, expected: &str| Err(Fault::Final(Error::mismatch(file, "", found, expected)));
-    let again = |why: &str| Err(Fault::Again { why: format!("{why} ({status})"), wait: wait(&answer.headers) });
+    let again =
+        |why: &str| Err(Fault::Again { why: format!("{why} ({status})"), wait: wait(&answer.headers) });
     match status {
         200 | 206 => Ok(()),
         408 | 425 | 429 => again("the hub asks to wait"),
         500..=599 => again("the server has a fault"),
         // A signed link has run out, or its host knows of no such file yet: the next one is asked for.
-        _ if answer.redirected => again("the link that the hub gave leads to nothing"),
+        _ if !answer.own => again("the link that the hub gave leads to nothing"),
         416 => again("the server knows no such bytes"),
         401 | 403 | 404 => {
             let token = client.token_name();
             let found = format!("nothing there, or nothing that may be read ({status})");
             let expected = match client.has_token() {
                 true => format!("a public model's file, or one that {token} may read: is the name right?"),
-                false => format!("a public model's file: is the name right? A private or gated model needs {token}"),
+                false => format!(
+                    "a public model's file: is the name right? A private or gated model needs {token}"
+                ),
             };
             refused(&found, &expected)
         }
@@ -248,7 +260,8 @@ fn refuse(client: &Client, answer: &Answer, wanted: &Wanted) -> Result<(), Fault
 fn wait(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
     let seconds = text("retry-after").and_then(|value| value.trim().parse().ok());
-    let reset = || text("ratelimit")?.split([';', ',']).find_map(|part| part.trim().strip_prefix("t=")?.parse().ok());
+    let reset =
+        || text("ratelimit")?.split([';', ',']).find_map(|part| part.trim().strip_prefix("t=")?.parse().ok());
     seconds.or_else(reset).map(Duration::from_secs)
 }
 

@@ -85,7 +85,11 @@ impl Name {
 
 /// What follows the host in an address.
 fn without_host(text: &str) -> Option<&str> {
-    if let Some(path) = text.strip_prefix("hf://").or_else(|| text.strip_prefix("ms://")).or_else(|| text.strip_prefix("git@hf.co:")) {
+    if let Some(path) = text
+        .strip_prefix("hf://")
+        .or_else(|| text.strip_prefix("ms://"))
+        .or_else(|| text.strip_prefix("git@hf.co:"))
+    {
         return Some(path);
     }
     let scheme = ["https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));

@@ -47,7 +47,12 @@ pub(super) fn pieces(work: &Work, max_bytes: usize) -> Result<Vec<Vec<Piece>>> {
         cut(spans, max_bytes as u64).map_err(|tensor| {
             let name = &work.plan.tensors[tensor].name;
             let expected = "each byte in one: download the model first, and give its folder";
-            Error::mismatch(&work.plan.files[file], name, "tensors that share a part of their bytes", expected)
+            Error::mismatch(
+                &work.plan.files[file],
+                name,
+                "tensors that share a part of their bytes",
+                expected,
+            )
         })
     };
     spans.into_iter().enumerate().map(cut).collect()
@@ -59,7 +64,8 @@ fn cut(mut spans: Vec<Span>, max_bytes: u64) -> Result<Vec<Piece>, usize> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut end = 0;
     for same in spans.chunk_by(|a, b| a.bytes == b.bytes) {
-        let (Some(first), Some(row_bytes)) = (same.first(), same.iter().map(|span| span.row_bytes).max()) else {
+        let (Some(first), Some(row_bytes)) = (same.first(), same.iter().map(|span| span.row_bytes).max())
+        else {
             continue;
         };
         if first.bytes.start < end || same.iter().any(|span| span.row_bytes != row_bytes) {
@@ -70,8 +76,10 @@ fn cut(mut spans: Vec<Span>, max_bytes: u64) -> Result<Vec<Piece>, usize> {
         let mut start = first.bytes.start;
         while start < end {
             let bytes = start..end.min(start + step);
-            let row = |span: &Span, byte: u64| span.first_row + ((byte - first.bytes.start) / row_bytes) as usize;
-            let chunk = |span: &Span| Chunk { tensor: span.tensor, rows: row(span, start)..row(span, bytes.end) };
+            let row =
+                |span: &Span, byte: u64| span.first_row + ((byte - first.bytes.start) / row_bytes) as usize;
+            let chunk =
+                |span: &Span| Chunk { tensor: span.tensor, rows: row(span, start)..row(span, bytes.end) };
             let chunks = same.iter().map(chunk).collect();
             start = bytes.end;
             pieces.push(Piece { bytes, chunks });

@@ -188,7 +188,8 @@ impl<'a> Feed<'a> {
 
     /// The tensors that come from no file.
     fn compute_values<'s>(&'s self, workers: &Scope<'s>, done: &Sender<Result<Encoded>>, chunk_bytes: usize) {
-        let computed = |chunk: &Chunk| matches!(self.work.plan.tensors[chunk.tensor].source, Source::Values(_));
+        let computed =
+            |chunk: &Chunk| matches!(self.work.plan.tensors[chunk.tensor].source, Source::Values(_));
         for chunk in Chunks::new(self.work, chunk_bytes).filter(computed) {
             let Some(mut buffer) = self.free_buffer() else { return };
             match chunk.read(self.work, &mut buffer.input) {
@@ -236,5 +237,7 @@ fn write_to_places(
 
 fn row_bytes(shape: Shape) -> Result<u64> {
     let bytes = shape.format.row_bytes(shape.columns);
-    bytes.map(|bytes| bytes as u64).ok_or_else(|| Error::Usage("fault of glm2llama: rows of part blocks".to_owned()))
+    bytes
+        .map(|bytes| bytes as u64)
+        .ok_or_else(|| Error::Usage("fault of glm2llama: rows of part blocks".to_owned()))
 }

@@ -59,7 +59,7 @@ fn succeeds(hub: &Hub, address: &str) {
     let file = output.join("m.gguf");
     stream(hub, address, &["Q4_K_M"], &file).unwrap();
     same_model(&expected(hub), &file);
-    assert!(hub.server.state.seen.lock().unwrap().len() > 4);
+    assert!(hub.server.forget_faults() > 0, "no answer was faulty");
 }
 
 /// Nothing is left, and the error is one line with all these words.
@@ -95,9 +95,15 @@ fn what_can_be_gone_on_with_makes_the_same_bytes() {
     for address in ["hf://zai-org/chatglm3-6b", "ms://ZhipuAI/chatglm3-6b"] {
         for (fault, times) in recoverable {
             // The first answer with the shard's bytes is for its header, and the cut ones are gone on with by ranges.
-            hub.server.fault(SHARD, fault, times).fault(SHARD, Fault::Cut(300_001), 1).fault(SHARD, fault, times);
+            hub.server
+                .fault(SHARD, fault, times)
+                .fault(SHARD, Fault::Cut(300_001), 1)
+                .fault(SHARD, fault, times);
             succeeds(&hub, address);
-            assert!(hub.server.state.seen.lock().unwrap().iter().any(|seen| seen.range.is_some()), "{fault:?}");
+            assert!(
+                hub.server.state.seen.lock().unwrap().iter().any(|seen| seen.range.is_some()),
+                "{fault:?}"
+            );
         }
         hub.server.fault(SHARD, Fault::Cut(300_001), 1).fault(SHARD, Fault::Placeless, 2);
         succeeds(&hub, address);
@@ -161,7 +167,8 @@ fn a_wrong_byte_is_found_wherever_it_is() {
 fn a_header_that_differs_from_the_file_is_found() {
     let hub = Hub::new();
     // A digit of the header's JSON: another offset or shape, or white space behind it.
-    let header = String::from_utf8_lossy(&std::fs::read(hub.model().join(SHARD)).unwrap()[..4000]).into_owned();
+    let header =
+        String::from_utf8_lossy(&std::fs::read(hub.model().join(SHARD)).unwrap()[..4000]).into_owned();
     let at = header.find("\"pt\"").unwrap() + 1; // free text, which the parser passes over
     hub.server.fault(SHARD, Fault::Flip(at), 1);
     fails(&hub, "hf://zai-org/chatglm3-6b", &[SHARD, "other bytes in the header"]);

@@ -24,7 +24,7 @@ pub(crate) struct Hub {
 impl Hub {
     pub(crate) fn new() -> Hub {
         let dir = Dir::new();
-        let shape = Checkpoint { shard_bytes: Some(600_000), ..Checkpoint::tiny() };
+        let shape = Checkpoint { shard_bytes: Some(800_000), ..Checkpoint::tiny() };
         shape.write(&dir.join("model"), &tiny_tokenizer()).expect("written");
         let server = Server::start(&dir.join("model"));
         Hub { dir, server }
@@ -32,7 +32,11 @@ impl Hub {
 
     pub(crate) fn of(model: &str) -> Hub {
         let dir = Dir::new();
-        support::copy_files(&testdata(&format!("models/{model}")), &dir.join("model"));
+        let folder = dir.join("model");
+        support::copy_files(&testdata(&format!("models/{model}")), &folder);
+        if folder.join("config.json").exists() && support::tokenizers::without_tokenizer(&folder) {
+            support::tokenizers::tiktoken(&folder, 900);
+        }
         let server = Server::start(&dir.join("model"));
         Hub { dir, server }
     }
@@ -56,7 +60,9 @@ pub(crate) fn command(name: &str, url: &str, folder: &Path) -> Cmd {
         .env("TMPDIR", folder.join("tmp"))
         .current_dir(folder);
     std::fs::create_dir_all(folder.join("tmp")).expect("a folder");
-    for name in ["HF_TOKEN", "MODELSCOPE_API_TOKEN", "HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+    for name in
+        ["HF_TOKEN", "MODELSCOPE_API_TOKEN", "HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
+    {
         command = command.env_remove(name).env_remove(&name.to_lowercase());
     }
     command

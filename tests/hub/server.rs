@@ -4,6 +4,9 @@
 //! host, a renamed repository behind a relative one. ModelScope's half: a list with SHA-256, and parts of files that
 //! come with status 200. Shares no code with the client.
 
+#[path = "lists.rs"]
+mod lists;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,11 +14,11 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+pub use lists::sha256;
+use lists::{files_of_model_scope, tree};
 use serde_json::{Value, json};
-use sha1::Sha1;
-use sha2::{Digest, Sha256};
 
 pub const COMMIT: &str = "e46a14881eae613281abbd266ee918e93a56018f";
 pub const TOKEN: &str = "hf_SecretOfTheTests";
@@ -64,6 +67,8 @@ pub struct State {
     files: Mutex<BTreeMap<String, Vec<u8>>>,
     /// For the next answers with a file's bytes: the end of the file's name, the fault, and how often.
     faults: Mutex<Vec<(String, Fault, usize)>>,
+    /// Answers that had a fault.
+    faulty: Mutex<usize>,
     pub seen: Mutex<Vec<Seen>>,
     /// Bytes in a second, of each connection.
     rate: Mutex<Option<usize>>,
@@ -127,6 +132,12 @@ impl Server {
         self
     }
 
+    /// Forgets the faults that are left; tells how many answers had one.
+    pub fn forget_faults(&self) -> usize {
+        std::mem::take(&mut *self.state.faults.lock().unwrap());
+        std::mem::take(&mut *self.state.faulty.lock().unwrap())
+    }
+
     pub fn file(&self, name: &str, bytes: Vec<u8>) -> &Server {
         self.state.files.lock().unwrap().insert(name.to_owned(), bytes);
         self
@@ -150,6 +161,19 @@ impl Server {
     pub fn make_private(&self) -> &Server {
         *self.state.private.lock().unwrap() = true;
         self
+    }
+
+    /// Reads a large file without doing anything with it.
+    pub fn download(&self, name: &str) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.cdn)).expect("a connection");
+        write!(stream, "GET /signed/{name} HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        let mut left = self.state.files.lock().unwrap()[name].len();
+        let mut buffer = [0; 1 << 16];
+        while left > 0 {
+            let read = stream.read(&mut buffer).expect("read");
+            assert!(read > 0, "cut off");
+            left = left.saturating_sub(read);
+        }
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -215,7 +239,8 @@ fn answer(
             if query.contains("cursor=2") {
                 return send_json(out, &[], &Value::Array(list[half..].to_vec()));
             }
-            let next = format!("<{scheme}://{}{route}?recursive=true&cursor=2>; rel=\"next\"", headers["host"]);
+            let next =
+                format!("<{scheme}://{}{route}?recursive=true&cursor=2>; rel=\"next\"", headers["host"]);
             send_json(out, &[("Link", next)], &Value::Array(list[..half].to_vec()))
         }
         [_, _, "resolve", COMMIT, file] => {
@@ -224,8 +249,15 @@ fn answer(
             }
             let mut links = state.links.lock().unwrap();
             *links += 1;
-            let location = format!("{scheme}://localhost:{cdn}/signed/{file}?X-Amz-Expires=3600&X-Amz-Signature={links}");
-            send(out, 302, &[("Location", location), ("X-Repo-Commit", COMMIT.to_owned())], b"Found. Redirecting")
+            let location = format!(
+                "{scheme}://localhost:{cdn}/signed/{file}?X-Amz-Expires=3600&X-Amz-Signature={links}"
+            );
+            send(
+                out,
+                302,
+                &[("Location", location), ("X-Repo-Commit", COMMIT.to_owned())],
+                b"Found. Redirecting",
+            )
         }
         ["api", "v1", "models", _, _, "repo", "files"] => {
             let files = files_of_model_scope(state);
@@ -247,53 +279,13 @@ fn is_large(file: &str) -> bool {
     [".safetensors", ".bin", ".gguf", ".model"].iter().any(|end| file.ends_with(end))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn git(bytes: &[u8]) -> String {
-    hex(&Sha1::new_with_prefix(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize())
-}
-
-fn tree(state: &State) -> Vec<Value> {
-    let (files, misjudged) = (state.files.lock().unwrap(), state.misjudged.lock().unwrap());
-    let node = |(path, bytes): (&String, &Vec<u8>)| {
-        let wrong = misjudged.contains(path);
-        let oid = if wrong { "0".repeat(40) } else { git(bytes) };
-        let mut node = json!({ "type": "file", "path": path, "size": bytes.len(), "oid": oid });
-        if is_large(path) {
-            let oid = if wrong { "0".repeat(64) } else { sha256(bytes) };
-            node["lfs"] = json!({ "oid": oid, "size": bytes.len(), "pointerSize": 134 });
-        }
-        node
-    };
-    let folder = json!({ "type": "directory", "path": "assets", "size": 0, "oid": "0" });
-    files.iter().map(node).chain([folder]).collect()
-}
-
-fn files_of_model_scope(state: &State) -> Vec<Value> {
-    let (files, misjudged) = (state.files.lock().unwrap(), state.misjudged.lock().unwrap());
-    let node = |(number, (path, bytes)): (usize, (&String, &Vec<u8>))| {
-        let sha256 = if misjudged.contains(path) { "0".repeat(64) } else { sha256(bytes) };
-        // The last file was changed last, in the commit that is the branch's.
-        let revision = if number + 1 == files.len() { COMMIT.to_owned() } else { "ab".repeat(20) };
-        json!({
-            "Path": path, "Name": path, "Size": bytes.len(), "Sha256": sha256, "Type": "blob", "Revision": revision,
-            "CommittedDate": 1_700_000_000 + number, "IsLFS": is_large(path),
-        })
-    };
-    files.iter().enumerate().map(node).collect()
-}
-
 /// The first fault for a file that is not used up.
 fn take_fault(state: &State, name: &str) -> Option<Fault> {
     let mut faults = state.faults.lock().unwrap();
-    let (_, fault, left) = faults.iter_mut().find(|(end, _, left)| name.ends_with(end.as_str()) && *left > 0)?;
+    let (_, fault, left) =
+        faults.iter_mut().find(|(end, _, left)| name.ends_with(end.as_str()) && *left > 0)?;
     *left -= 1;
+    *state.faulty.lock().unwrap() += 1;
     Some(*fault)
 }
 
@@ -321,11 +313,14 @@ fn send_file(
     let mut sent = usize::MAX;
     match fault {
         Some(Fault::Status(status)) => return send(out, status, &[], b"no"),
-        Some(Fault::Wait(seconds)) => return send(out, 429, &[("Retry-After", seconds.to_string())], b"slow down"),
+        Some(Fault::Wait(seconds)) => {
+            return send(out, 429, &[("Retry-After", seconds.to_string())], b"slow down");
+        }
         Some(Fault::Cut(bytes) | Fault::Stall(bytes)) => sent = bytes,
         Some(Fault::Whole) => (start, status, placed) = (0, 200, false),
         Some(Fault::Part200) => status = 200,
-        Some(Fault::Later(bytes)) => start += bytes,
+        Some(Fault::Later(bytes)) if placed => start += bytes,
+        Some(Fault::Later(_)) => {}
         Some(Fault::Placeless) => placed = false,
         Some(Fault::Lie) => bytes.rotate_left(1),
         Some(Fault::Flip(at)) => bytes[at] ^= 1,
@@ -346,9 +341,14 @@ fn send_file(
     match *state.rate.lock().unwrap() {
         None => out.write_all(cut).ok()?,
         Some(rate) => {
+            let start = Instant::now();
+            let mut sent = 0;
             for piece in cut.chunks((rate / 50).max(1)) {
                 out.write_all(piece).ok()?;
-                thread::sleep(Duration::from_millis(20));
+                sent += piece.len();
+                thread::sleep(
+                    Duration::from_secs_f64(sent as f64 / rate as f64).saturating_sub(start.elapsed()),
+                );
             }
         }
     }

@@ -38,7 +38,7 @@ fn tls(names: &[&str]) -> (Wrap, String) {
 #[test]
 fn certificates_are_the_systems_matter() {
     let here = Dir::new();
-    let shape = Checkpoint { shard_bytes: Some(600_000), ..Checkpoint::tiny() };
+    let shape = Checkpoint { shard_bytes: Some(800_000), ..Checkpoint::tiny() };
     shape.write(&here.join("model"), &tiny_tokenizer()).unwrap();
     let (wrap, pem) = tls(&["127.0.0.1", "localhost"]);
     std::fs::write(here.join("authority.pem"), pem).unwrap();
@@ -46,7 +46,8 @@ fn certificates_are_the_systems_matter() {
     server.make_private().fault("00002-of-00003.safetensors", crate::server::Fault::Cut(200_000), 3);
     let run = |authority: &str| {
         let run = command("convert", &server.url(), here.path()).env("HF_TOKEN", TOKEN);
-        let run = run.env("SSL_CERT_FILE", here.join(authority)).env_remove("SSL_CERT_DIR").arg("hf://me/private");
+        let run =
+            run.env("SSL_CERT_FILE", here.join(authority)).env_remove("SSL_CERT_DIR").arg("hf://me/private");
         run.args(&["--type", "Q4_K_M", "--quiet", "--output", "m.gguf"])
     };
     run("authority.pem").succeed();
@@ -57,7 +58,10 @@ fn certificates_are_the_systems_matter() {
     // An authority that is not this server's.
     std::fs::write(here.join("another.pem"), tls(&["localhost"]).1).unwrap();
     let error = run("another.pem").arg("--force").exit_with(2).stderr;
-    assert!(error.contains("a certificate of 127.0.0.1 that is not valid") && error.contains("SSL_CERT_FILE"), "{error}");
+    assert!(
+        error.contains("a certificate of 127.0.0.1 that is not valid") && error.contains("SSL_CERT_FILE"),
+        "{error}"
+    );
     // A certificate of another host.
     let (wrap, pem) = tls(&["hub.invalid"]);
     std::fs::write(here.join("authority.pem"), pem).unwrap();
