@@ -80,7 +80,7 @@ fn prepare(args: &Convert) -> Result<(Found, Job)> {
                 .to_owned(),
         ));
     }
-    let found = source::find(&args.model, args.keep())?;
+    let found = source::find(&args.model, args.keep(), args.quiet)?;
     let request = Request {
         model: found.request.clone(),
         types,

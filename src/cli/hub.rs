@@ -2,15 +2,17 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
 use super::args::ModelArgs;
+use super::print::note;
 use super::progress::Stop;
 use super::source::Found;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, one_line};
 use crate::gguf::GgufFile;
-use crate::hub::{self, Address, Client, Fetched, Hub, Keep, Pace, Repository};
+use crate::hub::{self, Address, Client, Fetched, Hub, Keep, Pace, Repository, Watch};
 use crate::locate::{Caches, Located};
 
 /// What a run from a hub holds until its end.
@@ -35,7 +37,8 @@ pub(super) fn is_address(path: &Path) -> bool {
     path.to_str().is_some_and(Address::is_one)
 }
 
-pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>) -> Result<Found> {
+/// `quiet`: the user wants no word on what is waited for.
+pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>, quiet: bool) -> Result<Found> {
     let mut held = Held::default();
     let located = match args.folder.to_str().filter(|text| Address::is_one(text)) {
         None if keep.is_some() => {
@@ -44,7 +47,7 @@ pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>) -> Result<Found> {
             ));
         }
         None => args.locate()?,
-        Some(text) => fetch(&Address::of_model(text)?, keep, &mut held)?,
+        Some(text) => fetch(&Address::of_model(text)?, keep, quiet, &mut held)?,
     };
     let mut request = args.request(&located)?;
     let mut located = located;
@@ -54,7 +57,7 @@ pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>) -> Result<Found> {
     }
     for lora in &mut request.lora {
         let Some(text) = lora.folder.to_str().filter(|text| Address::is_one(text)) else { continue };
-        let repository = open(&Address::of_model(text)?)?;
+        let repository = open(&Address::of_model(text)?, quiet)?;
         let (folder, temporary) = hub::adapter(&repository)?;
         located.shown.push((folder.clone(), repository.shown()));
         lora.folder = folder;
@@ -64,14 +67,19 @@ pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>) -> Result<Found> {
 }
 
 /// Asks a hub for a repository. Ctrl-C is heeded from here on, so that nothing is left of what is fetched.
-fn open(address: &Address) -> Result<Repository> {
-    let stop = Stop::on_signals()?;
-    let client = Client::new(address.hub, &|name| std::env::var_os(name), Pace::default(), stop.flag())?;
+fn open(address: &Address, quiet: bool) -> Result<Repository> {
+    let tell = move |message: &str| {
+        if !quiet {
+            note(&one_line(message))
+        }
+    };
+    let watch = Watch { stop: Stop::on_signals()?.flag(), tell: Arc::new(tell) };
+    let client = Client::new(address.hub, &|name| std::env::var_os(name), Pace::default(), watch)?;
     Repository::open(client, address)
 }
 
-fn fetch(address: &Address, keep: Option<&PathBuf>, held: &mut Held) -> Result<Located> {
-    let repository = open(address)?;
+fn fetch(address: &Address, keep: Option<&PathBuf>, quiet: bool, held: &mut Held) -> Result<Located> {
+    let repository = open(address, quiet)?;
     let keep = keep.map(|root| Keep { root: root.clone() });
     let users = Caches::of_user();
     let cache = match address.hub {
@@ -94,7 +102,7 @@ fn fetch(address: &Address, keep: Option<&PathBuf>, held: &mut Held) -> Result<L
 /// Reads the head of a GGUF file on a hub; the rest of it is not asked for.
 pub(super) fn gguf(address: &Path) -> Result<GgufFile> {
     let address = Address::of_file(&address.to_string_lossy())?;
-    let repository = open(&address)?;
+    let repository = open(&address, false)?;
     let all: Vec<&str> =
         repository.files().map(|(path, _)| path).filter(|path| path.ends_with(".gguf")).collect();
     let path = match (&address.file, all.as_slice()) {

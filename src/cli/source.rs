@@ -15,16 +15,17 @@ pub(super) struct Found {
     held: super::hub::Held,
 }
 
-/// A model in a folder, or on a hub by an address with its prefix. `keep`: where to store what comes from a hub.
+/// A model in a folder, or on a hub by an address with its prefix. `keep`: where to store what comes from a hub;
+/// `quiet`: the user wants errors only.
 ///
 /// # Errors
 /// When there is none, or the hub refuses.
-pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>) -> Result<Found> {
+pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>, quiet: bool) -> Result<Found> {
     #[cfg(feature = "hub")]
-    return super::hub::find(args, keep);
+    return super::hub::find(args, keep, quiet);
     #[cfg(not(feature = "hub"))]
     {
-        let _ = keep;
+        let _ = (keep, quiet);
         let located = args.locate()?;
         let request = args.request(&located)?;
         Ok(Found { located, request })

@@ -54,8 +54,29 @@ pub struct Client {
     agent: Agent,
     endpoint: Place,
     token: Option<Token>,
-    /// The user wants the run to stop.
-    stop: Arc<AtomicBool>,
+    watch: Watch,
+}
+
+/// What a client has to do with whoever runs it.
+#[derive(Clone)]
+pub struct Watch {
+    /// Set when the user wants the run to stop.
+    pub stop: Arc<AtomicBool>,
+    /// Told why nothing comes, when a pause is long.
+    pub tell: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Default for Watch {
+    /// Never stops, and tells nobody.
+    fn default() -> Watch {
+        Watch { stop: Arc::default(), tell: Arc::new(|_| {}) }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("stop", &self.stop).finish_non_exhaustive()
+    }
 }
 
 /// A secret, as the headers that it is sent in: it has no way into a message.
@@ -95,7 +116,7 @@ impl Client {
         hub: Hub,
         variable: &dyn Fn(&str) -> Option<OsString>,
         pace: Pace,
-        stop: Arc<AtomicBool>,
+        watch: Watch,
     ) -> Result<Client> {
         let value = |name: &str| match variable(name).filter(|value| !value.is_empty()) {
             None => Ok(None),
@@ -131,7 +152,7 @@ impl Client {
                  or unset {token_name}"
             )));
         }
-        Ok(Client { hub, pace, agent: agent(pace), endpoint, token, stop })
+        Ok(Client { hub, pace, agent: agent(pace), endpoint, token, watch })
     }
 
     /// An address on the endpoint; `path` begins with a slash.
@@ -153,9 +174,14 @@ impl Client {
         self.token.is_some()
     }
 
+    /// Tells the user why nothing comes.
+    pub(super) fn tell(&self, message: &str) {
+        (self.watch.tell)(message);
+    }
+
     /// Refuses to go on when the user wants the run to stop.
     pub(super) fn go_on(&self) -> Result<()> {
-        if self.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+        if self.watch.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 
     /// One GET with its redirects. The token goes to the endpoint's own host, and never behind a redirect.

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use tempfile::TempDir;
 
 use super::keep::{Keep, Kept};
-use super::listing::Judge;
+use super::listing::{Judge, RUN_AGAIN};
 use super::pump::Pump;
 use super::repository::Repository;
 use super::shards::Shards;
@@ -102,7 +102,7 @@ fn read_small<'a>(
         let bytes = fs::read(cache.find(path, entry)?).ok()?;
         let mut judge = Judge::new(entry);
         judge.add(&bytes);
-        judge.end(Path::new(path)).is_ok().then_some(bytes)
+        judge.end(Path::new(path), RUN_AGAIN).is_ok().then_some(bytes)
     });
     match cached {
         Some(bytes) => Ok(bytes),
@@ -140,7 +140,7 @@ pub fn adapter(repository: &Repository) -> Result<(PathBuf, TempDir)> {
             judge.add(&block);
             std::io::Write::write_all(&mut out, &block).map_err(Error::io(&file, "write"))?;
         }
-        judge.end(&wanted.file)?;
+        judge.end(&wanted.file, RUN_AGAIN)?;
     }
     Ok((folder, temporary))
 }

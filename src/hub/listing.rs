@@ -59,6 +59,9 @@ impl Hash {
     }
 }
 
+/// What to do when what came from a hub is not what it listed.
+pub(super) const RUN_AGAIN: &str = "what came is damaged, run again";
+
 /// A commit or a hash: nothing else is joined to a path.
 pub(super) fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -89,8 +92,8 @@ impl Judge {
     /// The SHA-256 of bytes that are right.
     ///
     /// # Errors
-    /// When the bytes have another hash than the hub says.
-    pub(super) fn end(self, file: &Path) -> Result<String> {
+    /// When the bytes have another hash than the hub says; `remedy` is what to do then.
+    pub(super) fn end(self, file: &Path, remedy: &str) -> Result<String> {
         let sha256 = hex(&self.sha256.finalize());
         let (kind, found) = match self.git {
             None => ("SHA-256", sha256.clone()),
@@ -100,7 +103,7 @@ impl Judge {
         if found == expected {
             return Ok(sha256);
         }
-        let expected = format!("{expected} by the hub's own list: what came is damaged, run again");
+        let expected = format!("{expected} by the hub's own list: {remedy}");
         Err(Error::mismatch(file, "", format!("bytes of {kind} {found}"), expected))
     }
 }
@@ -128,7 +131,7 @@ mod tests {
             let mut judge = Judge::new(&Entry { bytes: 6, hash });
             judge.add(b"hel");
             judge.add(b"lo\n");
-            judge.end(Path::new("f"))
+            judge.end(Path::new("f"), RUN_AGAIN)
         };
         let sha256 = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"; // sha256sum
         let git = "ce013625030ba8dba906f756967f9e9ca394464a"; // git hash-object

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::address::{Address, Hub};
 use super::client::Client;
-use super::listing::{Entry, Judge, Listing};
+use super::listing::{Entry, Judge, Listing, RUN_AGAIN};
 use super::pump::{Pump, aside};
 use super::transfer::Wanted;
 use super::{hugging_face, model_scope};
@@ -85,7 +85,7 @@ impl Repository {
             let bytes = Pump::all(&self.client, &wanted, 0..entry.bytes)?;
             let mut judge = Judge::new(entry);
             judge.add(&bytes);
-            match judge.end(&wanted.file) {
+            match judge.end(&wanted.file, RUN_AGAIN) {
                 Ok(_) => return Ok(Some(bytes)),
                 Err(error) if attempt == TRIES => return Err(error),
                 Err(_) => {}

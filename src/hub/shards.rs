@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::client::Client;
 use super::keep::{Kept, KeptFile};
-use super::listing::{Entry, Judge};
+use super::listing::{Entry, Judge, RUN_AGAIN};
 use super::pump::Pump;
 use super::repository::Repository;
 use super::transfer::Wanted;
@@ -88,7 +88,7 @@ impl Shards {
     }
 
     /// The file in a cache, if one has it.
-    fn local(&self, shard: &Shard) -> Result<Option<(std::path::PathBuf, File)>> {
+    fn local(&self, shard: &Shard) -> Result<Option<(PathBuf, File)>> {
         let mut there =
             self.kept.iter().chain(&self.keep).filter_map(|kept| kept.find(&shard.name, &shard.entry));
         there.next().map(|path| Ok((path.clone(), input::open(&path)?))).transpose()
@@ -208,7 +208,7 @@ enum From {
 struct Stream {
     shard: Arc<Shard>,
     /// What to call it: the hub's, or the cache's own.
-    file: std::path::PathBuf,
+    file: PathBuf,
     from: From,
     ended: Arc<AtomicBool>,
     block: Vec<u8>,
@@ -273,7 +273,11 @@ impl Stream {
             let expected = format!("{} by the hub's own list", self.shard.entry.bytes);
             return Err(Error::mismatch(&self.file, "", format!("{} bytes", self.at), expected));
         }
-        let sha256 = judge.end(&self.file)?;
+        let remedy = match self.from {
+            From::Hub(_) => RUN_AGAIN,
+            From::Cache(_) => "delete the file and run again, and it is fetched",
+        };
+        let sha256 = judge.end(&self.file, remedy)?;
         lock(&self.judged).insert(self.shard.name.clone(), sha256);
         self.keep.take().map_or(Ok(()), KeptFile::finish)
     }

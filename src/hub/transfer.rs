@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 const BLOCK: u64 = 256 << 10;
 /// Bytes from the start that are read and dropped where a server knows no ranges and nothing has come yet.
 const MOST_DROPPED: u64 = 4 << 20;
+/// Whoever waits for so long is told why.
+const LONG: Duration = Duration::from_secs(2);
 /// How often a pause looks whether it is to end.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -49,7 +51,7 @@ pub(super) fn fetch(
             Err(Fault::Again { why, wait }) => (why, wait),
         };
         failures = if at > before { 1 } else { failures + 1 };
-        rest(client, failures, wait)
+        rest(client, wanted, failures, wait, &why)
             .map_err(|stopped| stopped.unwrap_or_else(|| gave_up(wanted, at, failures, &why)))?;
     }
     Ok(())
@@ -68,7 +70,7 @@ pub(super) fn text(client: &Client, wanted: &Wanted, most: u64) -> Result<(Vec<u
             Err(Fault::Again { why, wait }) => (why, wait),
         };
         failures += 1;
-        rest(client, failures, wait).map_err(|stopped| {
+        rest(client, wanted, failures, wait, &why).map_err(|stopped| {
             let problem = format!("gave up after {failures} failures: {why}");
             stopped.unwrap_or_else(|| Error::input(&wanted.file, "", problem))
         })?;
@@ -90,12 +92,21 @@ fn whole_text(client: &Client, wanted: &Wanted, most: u64) -> Result<(Vec<u8>, H
 
 /// Pauses after a failure. The error is there when the user has stopped the run, and empty when it was one failure too
 /// many, or the hub asks for a pause that is too long.
-fn rest(client: &Client, failures: u32, wait: Option<Duration>) -> Result<(), Option<Error>> {
+fn rest(
+    client: &Client,
+    wanted: &Wanted,
+    failures: u32,
+    wait: Option<Duration>,
+    why: &str,
+) -> Result<(), Option<Error>> {
     let pace = &client.pace;
     let longer = pace.first_pause.saturating_mul(1 << failures.saturating_sub(1).min(16));
     let pause = wait.unwrap_or_else(|| longer.min(pace.longest_pause));
     if failures >= pace.most_failures || pause > pace.longest_pause {
         return Err(None);
+    }
+    if pause >= LONG {
+        client.tell(&format!("{}: {why}: trying again in {} s", wanted.file.display(), pause.as_secs()));
     }
     let start = Instant::now();
     while start.elapsed() < pause {

@@ -284,6 +284,28 @@ fn quantizing_is_hidden_behind_the_download() {
     same_model(&hub.dir.join("m.gguf"), &hub.dir.join("local.gguf"));
 }
 
+/// A hub that only the proxy knows, and a redirect that goes through it too.
+#[test]
+fn a_proxy_is_asked_for_the_hub() {
+    let hub = Hub::new();
+    let proxy = hub.server.start_proxy();
+    let run =
+        command("convert", "http://hub.invalid", hub.dir.path()).env("HTTP_PROXY", &proxy).arg("hf://a/b");
+    run.args(&ARGUMENTS).succeed();
+    assert!(hub.server.seen().iter().any(|seen| seen.host == "hub.invalid"), "{:?}", hub.server.seen());
+}
+
+/// A pause that the hub asks for is told of, and taken.
+#[test]
+fn a_long_wait_is_told_of() {
+    let hub = Hub::new();
+    hub.server.fault("config.json", Fault::Wait(2), 1);
+    let start = Instant::now();
+    let run = hub.command("plan").arg("hf://a/b").succeed();
+    let told = "hf://a/b/config.json: the hub asks to wait (429): trying again in 2 s";
+    assert!(run.stderr.contains(told) && start.elapsed() > Duration::from_secs(2), "{}", run.stderr);
+}
+
 #[test]
 fn other_models_of_the_family_and_split_files() {
     for (model, address) in

@@ -6,6 +6,8 @@
 
 #[path = "lists.rs"]
 mod lists;
+#[path = "proxy.rs"]
+mod proxy;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,8 +18,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use lists::sha256;
 use lists::{files_of_model_scope, tree};
+
 use serde_json::{Value, json};
 
 pub const COMMIT: &str = "e46a14881eae613281abbd266ee918e93a56018f";
@@ -273,6 +275,10 @@ fn answer(
         }
         _ => send(out, 404, &[], b"{\"error\":\"Entry not found\"}"),
     }
+}
+
+pub fn sha256(bytes: &[u8]) -> String {
+    lists::sha256(bytes)
 }
 
 fn is_large(file: &str) -> bool {

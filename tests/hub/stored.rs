@@ -120,6 +120,7 @@ fn a_damaged_cache_is_found_out() {
         error.contains("kept/models--a--b/blobs/") && error.contains("found bytes of SHA-256"),
         "{error}"
     );
+    assert!(error.contains("delete the file and run again"), "{error}");
     fs::remove_file(&blob).unwrap();
     run().succeed();
 }
