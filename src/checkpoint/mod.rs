@@ -24,6 +24,7 @@ use std::time::SystemTime;
 
 use crate::error::{Error, Result};
 use crate::input;
+use crate::watch::Watch;
 use blocks::Blocks;
 pub use dtype::Dtype;
 use index::Kind;
@@ -335,28 +336,24 @@ impl Checkpoint {
     }
 
     /// Each file with its length and its hash: SHA-256 of the SHA-256 of each 64 KiB. What nobody has read yet is
-    /// read now, and `go_on` is asked all along; without [`Checkpoint::record_hashes`] there are none.
+    /// read now; without [`Checkpoint::record_hashes`] there are none.
     ///
     /// # Errors
-    /// When a file cannot be read, and as `go_on` does.
-    pub fn hashes(
-        &self,
-        go_on: &dyn Fn() -> Result<()>,
-    ) -> impl Iterator<Item = Result<(&Path, u64, String)>> {
+    /// When a file cannot be read, or `watch` stops the run.
+    pub fn hashes(&self, watch: &dyn Watch) -> impl Iterator<Item = Result<(&Path, u64, String)>> {
         self.shards.iter().zip(self.hashes.iter().flatten()).map(
             move |(Shard { path, file, state, .. }, blocks)| {
-                Ok((path.as_path(), state.0, lock(blocks).finish(path, file, go_on)?))
+                Ok((path.as_path(), state.0, lock(blocks).finish(path, file, watch)?))
             },
         )
     }
 
-    /// Hashes every file of which a download cache knows the SHA-256, and refuses it when it has another. `go_on` is
-    /// asked all along.
+    /// Hashes every file of which a download cache knows the SHA-256, and refuses it when it has another.
     ///
     /// # Errors
-    /// When a file is not what was to be downloaded or cannot be read, and as `go_on` does.
-    pub fn check_known_hashes(&self, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
-        self.files().try_for_each(|file| known::check(file, go_on))
+    /// When a file is not what was to be downloaded or cannot be read, or `watch` stops the run.
+    pub fn check_known_hashes(&self, watch: &dyn Watch) -> Result<()> {
+        self.files().try_for_each(|file| known::check(file, watch))
     }
 
     /// Refuses files that were written to since they were opened: what was read may be of two versions. Records of

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use super::Job;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gguf::SplitWriter;
 use crate::hash::sha256;
 use crate::output::{self, Pending};
 use crate::pipeline;
 use crate::receipt::Receipt;
+use crate::watch::Watch;
 
 /// The files of a job, created and empty. Dropping them deletes them.
 #[derive(Debug)]
@@ -53,12 +54,7 @@ impl Job {
     ///
     /// # Errors
     /// When an output cannot be written, a weight is damaged, or the user stops the run.
-    pub fn fill(
-        &self,
-        outputs: Outputs,
-        options: pipeline::Options,
-        watch: &dyn pipeline::Watch,
-    ) -> Result<Outputs> {
+    pub fn fill(&self, outputs: Outputs, options: pipeline::Options, watch: &dyn Watch) -> Result<Outputs> {
         let Outputs { writers, modelfiles, mut receipt, .. } = outputs;
         let (writers, zero_rows) = pipeline::run(&self.work(), writers, options, watch)?;
         if let Some((file, receipt)) = &mut receipt {
@@ -75,11 +71,10 @@ impl Job {
         &self,
         receipt: &mut Receipt,
         writers: &[SplitWriter],
-        watch: &dyn pipeline::Watch,
+        watch: &dyn Watch,
     ) -> Result<()> {
-        let go_on = || if watch.stopped() { Err(Error::Interrupted) } else { Ok(()) };
-        self.model.checkpoint.check_known_hashes(&go_on)?;
-        for shard in self.model.checkpoint.hashes(&go_on) {
+        self.model.checkpoint.check_known_hashes(watch)?;
+        for shard in self.model.checkpoint.hashes(watch) {
             let (file, bytes, hash) = shard?;
             receipt.add_shard(file, bytes, hash);
         }

@@ -12,6 +12,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result, shortened};
 use crate::hash::hex;
 use crate::input;
+use crate::watch::Watch;
 
 /// Differences that are named; a stranger's receipt may have thousands.
 const MOST_LINES: usize = 20;
@@ -27,16 +28,16 @@ pub struct Check {
 
 impl Receipt {
     /// Hashes the files of the model's folder again, and these outputs, which may have other names by now. Every
-    /// file that a conversion of the folder would read has to be listed. `go_on` is asked all along.
+    /// file that a conversion of the folder would read has to be listed.
     ///
     /// # Errors
-    /// When a file cannot be read, and as `go_on` does.
+    /// When a file cannot be read, or `watch` stops it.
     pub fn check(
         &self,
         folder: &Path,
         checkpoint: &Checkpoint,
         outputs: &[&Path],
-        go_on: &dyn Fn() -> Result<()>,
+        watch: &dyn Watch,
     ) -> Result<Check> {
         let mut check = Check::default();
         let listed: HashSet<&str> = self.model.iter().map(|entry| entry.file.as_str()).collect();
@@ -50,15 +51,15 @@ impl Receipt {
             // A name out of the folder would let a receipt ask after any file.
             let file = (!entry.file.contains('/')).then(|| folder.join(&entry.file));
             match file.filter(|file| file.is_file()) {
-                Some(file) => check.add(entry.difference(&file, go_on)?),
+                Some(file) => check.add(entry.difference(&file, watch)?),
                 None => check.add(Some(format!("{}: not in the folder", shortened(&entry.file, 160)))),
             }
         }
         for output in outputs {
             let name = output.file_name().unwrap_or_default().to_string_lossy();
             check.add(match self.outputs.iter().find(|entry| entry.file == name) {
-                Some(entry) => entry.difference(output, go_on)?,
-                None => self.renamed(output, go_on)?,
+                Some(entry) => entry.difference(output, watch)?,
+                None => self.renamed(output, watch)?,
             });
         }
         if check.differing.len() > MOST_LINES {
@@ -70,11 +71,11 @@ impl Receipt {
     }
 
     /// One output that agrees is enough.
-    fn renamed(&self, output: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<Option<String>> {
+    fn renamed(&self, output: &Path, watch: &dyn Watch) -> Result<Option<String>> {
         let bytes = output.metadata().map_err(Error::io(output, "read"))?.len();
         let mut alike = self.outputs.iter().filter(|entry| entry.bytes == bytes).peekable();
         if alike.peek().is_some() {
-            let hashes = Hashes::of(output, &self.outputs, go_on)?;
+            let hashes = Hashes::of(output, &self.outputs, watch)?;
             if alike.any(|entry| entry.has_hash() && entry.agrees(&hashes)) {
                 return Ok(None);
             }
@@ -103,7 +104,7 @@ impl Entry {
     }
 
     /// What differs in the file, in words.
-    fn difference(&self, path: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<Option<String>> {
+    fn difference(&self, path: &Path, watch: &dyn Watch) -> Result<Option<String>> {
         let differs = |what: String| Ok(Some(format!("{}: {what}", base_name(path))));
         if !self.has_hash() {
             return differs("no hash in the receipt".to_owned());
@@ -112,7 +113,7 @@ impl Entry {
         if length != self.bytes {
             return differs(format!("{length} bytes, and {} in the receipt", self.bytes));
         }
-        if !self.agrees(&Hashes::of(path, std::slice::from_ref(self), go_on)?) {
+        if !self.agrees(&Hashes::of(path, std::slice::from_ref(self), watch)?) {
             return differs("other bytes than the receipt's".to_owned());
         }
         Ok(None)
@@ -126,14 +127,14 @@ struct Hashes {
 }
 
 impl Hashes {
-    fn of(path: &Path, entries: &[Entry], go_on: &dyn Fn() -> Result<()>) -> Result<Hashes> {
+    fn of(path: &Path, entries: &[Entry], watch: &dyn Watch) -> Result<Hashes> {
         let want_whole = entries.iter().any(|entry| entry.sha256.is_some());
         let want_blocks = entries.iter().any(|entry| entry.sha256_of_64k_blocks.is_some());
         let mut file = input::open(path)?;
         let (mut whole, mut blocks) = (Sha256::new(), Sha256::new());
         let mut block = Vec::new();
         loop {
-            go_on()?;
+            watch.go_on()?;
             block.clear();
             let read =
                 file.by_ref().take(64 << 10).read_to_end(&mut block).map_err(Error::io(path, "read"))?;
