@@ -242,7 +242,7 @@ fn shapes(plan: &Plan, recipe: &Recipe) -> Vec<(String, Vec<usize>, quant::Forma
     let targets = plan.tensors.iter().zip(&recipe.choices);
     let shaped = targets.map(|(target, choice)| {
         let (rows, columns) = target.padded_shape(recipe.ffn);
-        let shape = if target.role == Role::Vector { vec![rows] } else { vec![rows, columns] };
+        let shape = if target.role() == Role::Vector { vec![rows] } else { vec![rows, columns] };
         (target.name.clone(), shape, choice.format)
     });
     shaped.collect()

@@ -41,6 +41,12 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// Stdout took less than everything.
+    #[error("cannot write to stdout: {0}")]
+    Stdout(#[source] io::Error),
+    /// The program contradicts itself: no file and no option is at fault.
+    #[error("{}: this is a fault of glm2llama: please report it", one_line(.0))]
+    Internal(String),
     /// The user stopped the run.
     #[error("interrupted")]
     Interrupted,

@@ -15,7 +15,7 @@ use crate::imatrix::ImportanceMatrix;
 use crate::naming::Name;
 use crate::recipe::Recipe;
 use crate::remap::Rope;
-use crate::tokenizer::Vocabulary;
+use crate::tokenizer::{Kind, Vocabulary};
 pub use card::Card;
 pub use given::{load as load_given, override_kv};
 pub use known_keys::typos;
@@ -109,8 +109,15 @@ impl Keys<'_> {
     }
 
     fn tokenizer(&mut self, v: &Vocabulary) {
-        self.text("tokenizer.ggml.model", v.model);
-        self.text("tokenizer.ggml.pre", v.pre);
+        // Of two names for one pattern of words, llama.cpp looks a whole word up before joining its parts with the first
+        // only.
+        let (model, pre) = match v.kind {
+            Kind::SentencePiece => ("llama", "default"),
+            Kind::Bpe { whole_words: true } => ("gpt2", "llama-bpe"),
+            Kind::Bpe { whole_words: false } => ("gpt2", "chatglm-bpe"),
+        };
+        self.text("tokenizer.ggml.model", model);
+        self.text("tokenizer.ggml.pre", pre);
         self.add("tokenizer.ggml.tokens", Value::Strings(v.tokens.clone()));
         if !v.scores.is_empty() {
             self.add("tokenizer.ggml.scores", Value::F32s(v.scores.clone()));

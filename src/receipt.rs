@@ -85,8 +85,9 @@ impl Receipt {
     }
 
     /// The text of the file.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).unwrap_or_default() + "\n" // strings and numbers: it cannot fail
+    pub fn to_json(&self) -> Result<String> {
+        let json = serde_json::to_string_pretty(self);
+        Ok(json.map_err(|e| Error::Internal(format!("a receipt: {e}")))? + "\n")
     }
 
     /// Reads a receipt.

@@ -59,7 +59,7 @@ impl Job {
         let (writers, zero_rows) = pipeline::run(&self.work(), writers, options, watch)?;
         if let Some((file, receipt)) = &mut receipt {
             self.finish_receipt(receipt, &writers, watch)?;
-            file.write_all(receipt.to_json().as_bytes())?;
+            file.write_all(receipt.to_json()?.as_bytes())?;
         }
         self.model.checkpoint.refuse_changed()?;
         self.model.lora.refuse_changed()?;

@@ -77,7 +77,7 @@ impl Export {
     /// When anything in the folder does not fit, or the request contradicts itself.
     pub fn prepare(request: &Request) -> Result<Export> {
         let model = Model::open(&request.model)?;
-        let plan = HfPlan::new(&model.plan, &model.config)?;
+        let plan = HfPlan::new(&model.plan, &model.config);
         let stored = plan.plan.tensors.iter().map(Target::dtype);
         let own = stored.clone().next().unwrap_or(Dtype::F32); // the embedding's
         let dtype = request.dtype.unwrap_or(own);
@@ -180,8 +180,8 @@ fn torch_name(dtype: Dtype) -> &'static str {
 }
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>> {
-    let mut text = serde_json::to_vec_pretty(value)
-        .map_err(|e| Error::Usage(format!("cannot write a JSON file: {e}")))?;
+    let mut text =
+        serde_json::to_vec_pretty(value).map_err(|e| Error::Internal(format!("a JSON file: {e}")))?;
     text.push(b'\n');
     Ok(text)
 }

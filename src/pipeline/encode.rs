@@ -120,7 +120,8 @@ impl<'a> Encoder<'a> {
     }
 
     fn quantize(&self, tensor: usize, shape: Shape, rows: &[f32], out: &mut Vec<u8>) -> Result<()> {
-        let fault = |problem: String| Error::Usage(format!("fault of glm2llama: {problem}"));
+        let fault =
+            |problem: String| Error::Internal(format!("{}: {problem}", self.work.plan.tensors[tensor].name));
         let row_bytes =
             shape.format.row_bytes(shape.columns).ok_or_else(|| fault("rows of part blocks".to_owned()))?;
         let start = out.len();
