@@ -10,7 +10,8 @@ use std::path::Path;
 use crate::error::Result;
 use crate::gguf::{Metadata, Value};
 use crate::hash::sha256_of;
-use crate::recipe::{FfnPad, FileType};
+use crate::model;
+use crate::recipe::{FfnPad, FileType, Overrides};
 use crate::remap::RopeRatio;
 use crate::request::Request;
 
@@ -40,30 +41,45 @@ fn key(name: &str, value: &str) -> (String, Value) {
     (format!("glm2llama.{name}"), Value::String(value.to_owned()))
 }
 
-/// In one order and without the names of files; options that set a key show in that key.
+/// In one order and without the names of files. Every field of a request is named here, so that a new one is in the
+/// options or, with a reason, left out.
 fn options(request: &Request, file_type: FileType) -> String {
+    let Request {
+        model: model::Request { folder: _, rope_ratio, lora: _ }, // for adapters see above
+        types: _,
+        pad,
+        overrides: Overrides { pure, output, token_embedding, tensors },
+        imatrix,
+        vocab_only,
+        split_max_bytes,
+        given: _, // shows in the keys themselves
+        // Where files lie, and what is written besides.
+        output: _,
+        force: _,
+        modelfile: _,
+        receipt: _,
+    } = request;
     let option = |name: &str, value: &dyn Display| format!("--{name} {value}");
-    let mut options = vec![match request.vocab_only {
+    let mut options = vec![match vocab_only {
         true => "--vocab-only".to_owned(),
         false => option("type", &file_type),
     }];
-    options.extend(match request.pad {
+    options.extend(match pad {
         FfnPad::Auto => None,
         FfnPad::On => Some("--ffn-pad on".to_owned()),
         FfnPad::Off => Some("--ffn-pad off".to_owned()),
     });
-    let overrides = &request.overrides;
-    options.extend(overrides.pure.then(|| "--pure".to_owned()));
-    options.extend(overrides.output.map(|format| option("output-tensor-type", &format)));
-    options.extend(overrides.token_embedding.map(|format| option("token-embedding-type", &format)));
-    for (pattern, format) in &overrides.tensors {
+    options.extend(pure.then(|| "--pure".to_owned()));
+    options.extend(output.map(|format| option("output-tensor-type", &format)));
+    options.extend(token_embedding.map(|format| option("token-embedding-type", &format)));
+    for (pattern, format) in tensors {
         options.push(format!("--tensor-type {pattern}={format}"));
     }
-    options.extend(request.model.rope_ratio.map(|ratio| match ratio {
+    options.extend(rope_ratio.map(|ratio| match ratio {
         RopeRatio::Base => "--rope-ratio-applies-to base".to_owned(),
         RopeRatio::Positions => "--rope-ratio-applies-to positions".to_owned(),
     }));
-    options.extend(request.imatrix.as_ref().map(|_| "--imatrix".to_owned()));
-    options.extend(request.split_max_bytes.map(|bytes| option("split-max-size", &bytes)));
+    options.extend(imatrix.as_ref().map(|_| "--imatrix".to_owned()));
+    options.extend(split_max_bytes.map(|bytes| option("split-max-size", &bytes)));
     options.join(" ")
 }

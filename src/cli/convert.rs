@@ -77,7 +77,7 @@ fn prepare(args: &Convert) -> Result<(Located, Job)> {
         modelfile: !args.no_modelfile,
         imatrix: args.imatrix.clone(),
         overrides: args.tensor_types.parse()?,
-        given: args.contents.given(),
+        given: args.contents.given()?,
         vocab_only: args.contents.vocab_only,
         split_max_bytes: split.map(|size| size::parse("--split-max-size", size)).transpose()?,
         receipt: args.receipt.clone(),
