@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::gguf::Split;
+use crate::input::GuestBook;
 use crate::model::Model;
 use crate::pipeline;
-use crate::receipt::Before;
 use crate::recipe::Recipe;
 use crate::request::Request;
 pub use outputs::Outputs;
@@ -45,8 +45,10 @@ pub struct Job {
     notes: Vec<String>,
     /// What was asked for.
     request: Request,
-    /// The small files as they were before they were read.
-    before: Before,
+    /// The files of the model and its adapters.
+    guests: GuestBook,
+    /// The files that options name.
+    given: GuestBook,
 }
 
 /// One file to write.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::gguf::{Metadata, Value};
-use crate::hash::sha256_of;
+use crate::input::GuestBook;
 use crate::model;
 use crate::recipe::{FfnPad, FileType, Overrides};
 use crate::remap::RopeRatio;
@@ -18,22 +18,19 @@ use crate::request::Request;
 /// This program's version, as in `Cargo.toml`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The keys that are the same in every output.
-///
-/// # Errors
-/// When a file cannot be read.
-pub fn keys(model: &Path) -> Result<Metadata> {
+/// The keys that are the same in every output of a model that was opened with these guests.
+pub(crate) fn keys(folder: &Path, guests: &GuestBook) -> Result<Metadata> {
     let mut keys = vec![key("version", VERSION)];
-    keys.push(key("sha256.config", &sha256_of(&model.join("config.json"))?.1));
-    let tokenizer = ["tokenizer.model", "tokenizer.json"].map(|name| model.join(name));
-    if let Some(tokenizer) = tokenizer.iter().find(|file| file.exists()) {
-        keys.push(key("sha256.tokenizer", &sha256_of(tokenizer)?.1));
+    keys.push(key("sha256.config", &guests.hash(&folder.join("config.json"))?.1));
+    let tokenizer = ["tokenizer.model", "tokenizer.json"].map(|name| folder.join(name));
+    if let Some(tokenizer) = guests.opened().find(|file| tokenizer.iter().any(|one| one == file)) {
+        keys.push(key("sha256.tokenizer", &guests.hash(tokenizer)?.1));
     }
     Ok(keys)
 }
 
 /// The key of one output: its options.
-pub fn options_key(request: &Request, file_type: FileType) -> (String, Value) {
+pub(crate) fn options_key(request: &Request, file_type: FileType) -> (String, Value) {
     key("options", &options(request, file_type))
 }
 

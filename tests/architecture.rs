@@ -44,7 +44,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("output", &[]),
     ("pipeline", &["checkpoint", "lora", "remap", "sink"]),
     ("provenance", &["gguf", "model", "recipe", "remap", "request"]),
-    ("receipt", &["checkpoint", "provenance", "request"]),
+    ("receipt", &["checkpoint", "metadata", "model", "provenance"]),
     ("recipe", &["config", "remap"]),
     ("remap", &["checkpoint", "config"]),
     ("request", &["metadata", "model", "recipe"]),

@@ -20,10 +20,9 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use crate::error::{Error, Result};
-use crate::input;
+use crate::input::{self, State};
 use crate::watch::Watch;
 use blocks::Blocks;
 pub use dtype::Dtype;
@@ -55,16 +54,15 @@ pub struct Checkpoint {
 struct Shard {
     path: PathBuf,
     file: File,
-    /// Length and time of the last change, when it was opened.
-    state: (u64, SystemTime),
+    /// When it was opened.
+    state: State,
     /// What the file says of its own bytes, if it does.
     records: Records,
 }
 
 impl Shard {
-    fn state(path: &Path, file: &File) -> Result<(u64, SystemTime)> {
-        let metadata = file.metadata().map_err(Error::io(path, "read"))?;
-        Ok((metadata.len(), metadata.modified().map_err(Error::io(path, "read"))?))
+    fn state(path: &Path, file: &File) -> Result<State> {
+        Ok(State::of(&file.metadata().map_err(Error::io(path, "read"))?))
     }
 }
 
@@ -331,7 +329,7 @@ impl Checkpoint {
     /// Hashes every file from now on, while it is read.
     pub fn record_hashes(&mut self) {
         let most = MOST_PARTIAL / self.shards.len().max(1);
-        let blocks = |shard: &Shard| Mutex::new(Blocks::new(shard.state.0, most));
+        let blocks = |shard: &Shard| Mutex::new(Blocks::new(shard.state.length, most));
         self.hashes = Some(self.shards.iter().map(blocks).collect());
     }
 
@@ -343,7 +341,7 @@ impl Checkpoint {
     pub fn hashes(&self, watch: &dyn Watch) -> impl Iterator<Item = Result<(&Path, u64, String)>> {
         self.shards.iter().zip(self.hashes.iter().flatten()).map(
             move |(Shard { path, file, state, .. }, blocks)| {
-                Ok((path.as_path(), state.0, lock(blocks).finish(path, file, watch)?))
+                Ok((path.as_path(), state.length, lock(blocks).finish(path, file, watch)?))
             },
         )
     }

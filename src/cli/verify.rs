@@ -53,7 +53,7 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     if let Some(receipt) = &args.receipt {
         let files: Vec<&Path> = pair.file.paths().collect();
         let receipt = Receipt::load(receipt)?;
-        let check = receipt.check(&located.folder, &pair.checkpoint, &files, &progress)?;
+        let check = receipt.check(&located.folder, &files, &progress)?;
         let finding = |problem| Finding { subject: "receipt".to_owned(), problem };
         facts.findings.extend(check.differing.into_iter().map(finding));
         unchanged = Some(check.same);

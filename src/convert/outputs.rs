@@ -31,10 +31,16 @@ impl Job {
         let mut created = Outputs { writers: Vec::new(), modelfiles: Vec::new(), receipt: None, doubt: None };
         let force = self.request.force;
         if let Some(path) = &self.request.receipt {
-            let receipt = Receipt::begin(&self.request, &self.model.checkpoint, self.model.lora.files())?;
+            let receipt = Receipt::begin(
+                &self.request.model.folder,
+                &self.guests,
+                &self.given,
+                &self.model.checkpoint,
+            )?;
             created.receipt = Some((Pending::create(path, force)?, receipt));
         }
-        self.before.refuse_changed()?; // what was parsed and what was hashed are one version
+        self.guests.refuse_changed()?;
+        self.given.refuse_changed()?;
         for output in &self.outputs {
             let mut writer = SplitWriter::create(&output.path, &output.split, force)?;
             if created.receipt.is_some() {

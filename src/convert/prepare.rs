@@ -7,13 +7,12 @@ use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{Metadata, Split, Value};
 use crate::imatrix::ImportanceMatrix;
-use crate::input::read_capped;
+use crate::input::{self, read_capped};
 use crate::metadata::{self, Card, Parts};
 use crate::model::Model;
 use crate::naming::Name;
 use crate::ollama;
 use crate::provenance;
-use crate::receipt::Before;
 use crate::recipe::{FileType, Mix, Recipe, padded_ffn};
 use crate::remap::{Plan, Role};
 use crate::request::Request;
@@ -25,15 +24,19 @@ impl Job {
     /// # Errors
     /// When anything in the folder does not fit, or the request contradicts itself.
     pub fn prepare(request: &Request) -> Result<Job> {
-        let before = Before::reading(request);
         let mut notes = Vec::new();
-        let mut model = Model::open(&request.model)?;
-        let options = Options::read(request)?;
-        options.apply(&mut model, &mut notes)?;
-        let outputs = options.outputs(&model, &mut notes)?;
+        let folder = &request.model.folder;
+        let (opened, guests) = input::noted(|| Ok((Model::open(&request.model)?, Card::load(folder))));
+        let (mut model, card) = opened?;
+        let (options, given) = input::noted(|| {
+            let options = Options::read(request, card)?;
+            options.apply(&mut model, &mut notes).map(|()| options)
+        });
+        let options = options?;
+        let outputs = options.outputs(&model, provenance::keys(folder, &guests)?, &mut notes)?;
         let (importance, without_importance) = options.importance(&model)?;
         let request = request.clone();
-        let mut job = Job { importance, without_importance, outputs, notes, request, before, model };
+        let mut job = Job { importance, without_importance, outputs, notes, request, guests, given, model };
         job.check_targets()?;
         job.notes.extend(job.misleading_names());
         Ok(job)
@@ -50,7 +53,7 @@ struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    fn read(request: &'a Request) -> Result<Options<'a>> {
+    fn read(request: &'a Request, card: Card) -> Result<Options<'a>> {
         if let Some(twice) = request.types.iter().enumerate().find(|(i, t)| request.types[..*i].contains(t)) {
             return Err(Error::Usage(format!("--type {}: given twice", twice.1)));
         }
@@ -60,7 +63,7 @@ impl<'a> Options<'a> {
             metadata::set(&mut given, vec![("general.name".to_owned(), Value::String(name.clone()))]);
         }
         let imatrix = request.imatrix.as_deref().map(ImportanceMatrix::load).transpose()?;
-        Ok(Options { request, card: Card::load(&request.model.folder), given, imatrix })
+        Ok(Options { request, card, given, imatrix })
     }
 
     /// Puts what the user decides into the model.
@@ -95,8 +98,7 @@ impl<'a> Options<'a> {
         }
     }
 
-    fn outputs(&self, model: &Model, notes: &mut Vec<String>) -> Result<Vec<Output>> {
-        let origin = provenance::keys(&self.request.model.folder)?;
+    fn outputs(&self, model: &Model, origin: Metadata, notes: &mut Vec<String>) -> Result<Vec<Output>> {
         let types = match self.request.vocab_only {
             true => &[FileType::F16], // what a file without weights says, as llama.cpp's does
             false => self.request.types.as_slice(),

@@ -2,16 +2,16 @@
 
 use std::collections::HashSet;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::files::files_read;
 use super::{Entry, Receipt};
-use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result, shortened};
 use crate::hash::hex;
 use crate::input;
+use crate::metadata::Card;
+use crate::model::{self, Model};
 use crate::watch::Watch;
 
 /// Differences that are named; a stranger's receipt may have thousands.
@@ -32,17 +32,13 @@ impl Receipt {
     ///
     /// # Errors
     /// When a file cannot be read, or `watch` stops it.
-    pub fn check(
-        &self,
-        folder: &Path,
-        checkpoint: &Checkpoint,
-        outputs: &[&Path],
-        watch: &dyn Watch,
-    ) -> Result<Check> {
+    pub fn check(&self, folder: &Path, outputs: &[&Path], watch: &dyn Watch) -> Result<Check> {
         let mut check = Check::default();
         let listed: HashSet<&str> = self.model.iter().map(|entry| entry.file.as_str()).collect();
-        let read = files_read(folder, checkpoint);
-        for file in read.iter().map(PathBuf::as_path).chain(checkpoint.files()) {
+        // What fails is found by others; it has read what a conversion would have by then.
+        let model = model::Request { folder: folder.to_owned(), ..model::Request::default() };
+        let (_, read) = input::noted(|| (Card::load(folder), Model::open(&model)));
+        for file in read.opened() {
             if !listed.contains(&*file.file_name().unwrap_or_default().to_string_lossy()) {
                 check.differing.push(format!("{}: not in the receipt", base_name(file)));
             }
