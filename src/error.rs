@@ -80,7 +80,7 @@ fn item_prefix(item: &str) -> String {
 }
 
 /// Names come from files that strangers made: no line break or terminal code of theirs is printed.
-pub(crate) fn one_line(text: impl fmt::Display) -> String {
+pub fn one_line(text: impl fmt::Display) -> String {
     let text = text.to_string();
     if !text.chars().any(char::is_control) {
         return text;
@@ -89,7 +89,7 @@ pub(crate) fn one_line(text: impl fmt::Display) -> String {
 }
 
 /// A name may also be as long as the file that it comes from.
-pub(crate) fn shortened(text: &str, most: usize) -> String {
+pub fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => one_line(text),
         Some((end, _)) => one_line(&text[..end]) + "...",

@@ -21,7 +21,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 ///
 /// # Errors
 /// When it cannot be opened, or is a folder, a pipe or a device.
-pub(crate) fn open(path: &Path) -> Result<File> {
+pub fn open(path: &Path) -> Result<File> {
     open_if_there(path)?.ok_or_else(|| Error::input(path, "", "no such file"))
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn open(path: &Path) -> Result<File> {
 ///
 /// # Errors
 /// When it is over `max` bytes or a Git LFS pointer, and as for [`open`].
-pub(crate) fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
+pub fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
     let Some(mut bytes) = read_head(path, max + 1)? else { return Ok(None) }; // one more to see the end
     if bytes.len() as u64 > max {
         return Err(Error::mismatch(path, "", format!("over {max} bytes"), "no more of such a file"));
