@@ -3,6 +3,7 @@
 mod tags;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
@@ -11,8 +12,8 @@ use minijinja::{Environment, Error, ErrorKind, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use regex::Regex;
 
-use tags::{tags, without_strings};
 pub use tags::{Words, words};
+use tags::{tags, without_strings};
 
 /// Real templates have a few kB; parsed, one takes up to 100 times its bytes.
 const LARGEST: usize = 64 << 10;
@@ -64,6 +65,13 @@ pub fn render(template: &str, context: Value) -> Result<String, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, problem))
     });
     environment.render_str(&without_training_marks(template), context)
+}
+
+/// The names that a template takes from outside; nothing when it cannot be read.
+pub fn variables(template: &str) -> Option<HashSet<String>> {
+    let environment = Environment::new();
+    let template = without_training_marks(template);
+    Some(environment.template_from_str(&template).ok()?.undeclared_variables(false))
 }
 
 /// `{% generation %}` and its end say which part a trainer learns, and nothing of the text. What they do to the
@@ -145,7 +153,8 @@ fn unbounded(template: &str) -> Option<&str> {
             return true;
         }
         // That `bos_token` is a text holds as long as no tag gives the name to something else.
-        let target = tag.text.split(" in ").next().and_then(|text| text.split('=').next()).unwrap_or_default();
+        let target =
+            tag.text.split(" in ").next().and_then(|text| text.split('=').next()).unwrap_or_default();
         let binds = tag.text.starts_with("set") || tag.text.starts_with("for");
         let rebinds = binds && (target.contains("bos_token") || target.contains("eos_token"));
         tag.is_block && (rebinds || !known.is_some_and(|known| known.is_match(tag.text)))

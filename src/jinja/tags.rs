@@ -68,9 +68,8 @@ pub fn words(template: &str) -> Option<Words> {
     static KEY: LazyLock<Option<Regex>> = LazyLock::new(|| {
         Regex::new(r#"(?s)\.\s*([A-Za-z_]\w*)|\[\s*'([^']*)'\s*\]|\[\s*"([^"]*)"\s*\]"#).ok()
     });
-    static CONSTANT: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r#"(?s)'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)"|\b(\d+)\b"#).ok()
-    });
+    static CONSTANT: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r#"(?s)'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)"|\b(\d+)\b"#).ok());
     let (key, constant) = (KEY.as_ref()?, CONSTANT.as_ref()?);
     let group = |found: &regex::Captures| {
         found.iter().skip(1).flatten().next().map(|group| group.as_str().to_owned()).unwrap_or_default()
@@ -102,10 +101,10 @@ mod tests {
     #[test]
     fn a_tag_ends_outside_its_strings() {
         let texts = |template| tags(template).map(|tags| tags.iter().map(|tag| tag.text).collect::<Vec<_>>());
-        assert_eq!(texts("a {{- '}}' + x -}} b {# {% c %} #}{%+ if y == \"%}\\\"\" %}"), Some(vec![
-            "'}}' + x",
-            "if y == \"%}\\\"\"",
-        ]));
+        assert_eq!(
+            texts("a {{- '}}' + x -}} b {# {% c %} #}{%+ if y == \"%}\\\"\" %}"),
+            Some(vec!["'}}' + x", "if y == \"%}\\\"\"",])
+        );
         for open in ["{{ 'a }}", "{% if", "{# x", "{{ \"\\\" }}"] {
             assert_eq!(texts(open), None, "{open}");
         }
