@@ -118,6 +118,9 @@ fn announce(args: &Convert, located: &Located, job: &Job) -> Report {
     for warning in located.unfinished.iter().chain(&job.warnings()) {
         report.warning(warning);
     }
+    if args.verify || args.receipt.is_some() {
+        job.model.checkpoint.stale_hashes().for_each(|stale| report.warning(&stale));
+    }
     report
 }
 
