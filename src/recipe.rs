@@ -79,6 +79,11 @@ impl FileType {
         self.row().2
     }
 
+    /// Every mix once.
+    pub fn all() -> impl Iterator<Item = FileType> {
+        TABLE.iter().map(|row| row.0)
+    }
+
     /// Every name that `--type` takes.
     pub fn names() -> impl Iterator<Item = &'static str> {
         TABLE.iter().map(|row| row.1).chain(ALIASES.iter().map(|alias| alias.0))

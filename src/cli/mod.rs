@@ -1,9 +1,11 @@
 //! The commands. Only this module prints.
 
 mod args;
+mod choose;
 mod convert;
 mod export;
 mod inspect;
+mod memory;
 mod next;
 mod options;
 mod output;

@@ -44,8 +44,8 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     if let Some(how) = &located.how {
         note(&format!("folder: {}", one_line(how)));
     }
-    if let Some(unfinished) = &located.unfinished {
-        note(&format!("warning: {}", one_line(unfinished)));
+    for warning in located.unfinished.iter().cloned().chain(pair.checkpoint.stale_hashes()) {
+        note(&format!("warning: {}", one_line(&warning)));
     }
     let progress = Progress::of_parts(!args.json, &stop);
     let mut facts = pair.facts()?;

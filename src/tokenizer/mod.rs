@@ -130,7 +130,10 @@ fn of_own_template(own: &str) -> (ChatFormat, Evidence) {
             (ChatFormat::Glm4, "GLM-4's: the text of the model's own, and tools where runtimes pass them")
         }
         Some(format) => (format, "the family's: the text of the model's own"),
-        None => (ChatFormat::Own, "the model's own, unknown: answers may begin with a blank line"),
+        None => (
+            ChatFormat::Own,
+            "the model's own, kept: none of the published ones; answers may begin with a blank line",
+        ),
     };
     (format, template_evidence(choice, TEMPLATE_FILES))
 }
