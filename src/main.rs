@@ -7,11 +7,8 @@ mod cli;
 
 use std::process::ExitCode;
 
-// The command line calls the library's modules as they call each other.
-use glm2llama::{
-    checkpoint, convert, error, gguf, hf, input, locate, lora, model, output, pipeline, receipt, recipe,
-    remap, request, verify, watch,
-};
+// The command line calls the library's modules by the paths by which they call each other.
+use glm2llama::*;
 
 fn main() -> ExitCode {
     cli::main()
