@@ -70,9 +70,7 @@ pub fn modelfile(
         Some(Ok(shape)) => text += &format!("TEMPLATE \"\"\"{}\"\"\"\n", shape.to_go()),
         Some(Err(why)) => {
             let why: String = why.replace(char::is_control, " ").chars().take(LONGEST_REASON).collect();
-            text += &format!(
-                "# No template here, for Ollama's language has none that does what the GGUF's does: {why}.\n"
-            );
+            text += &format!("# No TEMPLATE could be worked out from the GGUF's chat template: {why}.\n");
             warning = Some(format!(
                 "the Modelfile has no TEMPLATE: {why}; write one by hand for Ollama up to 0.24, which would send the \
                 bare text"

@@ -12,7 +12,7 @@ use crate::lora;
 use crate::model::Request;
 use crate::remap::RopeRatio;
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct ModelArgs {
     /// The folder with config.json, the tokenizer, and the weights as safetensors or PyTorch's .bin; or
     /// ORG/NAME or ORG/NAME@REVISION of a model in the download cache of Hugging Face or ModelScope

@@ -21,6 +21,18 @@ impl TypedValueParser for Names {
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, Error> {
         let trimmed = value.to_str().map(str::trim); // "F16, Q8_0"
         let value = trimmed.map_or(value, OsStr::new);
+        if value.is_empty() {
+            let refuse = |_| Err::<String, _>("an empty name in the list");
+            return StringValueParser::new().try_map(refuse).parse_ref(command, arg, value);
+        }
+        if trimmed.is_some_and(|name| name.eq_ignore_ascii_case("auto")) {
+            let refuse = |_| {
+                Err::<String, _>(
+                    "nothing is chosen for you: Q4_K_M is what most people take, Q8_0 the nearly lossless one",
+                )
+            };
+            return StringValueParser::new().try_map(refuse).parse_ref(command, arg, value);
+        }
         if let Some(meant) = trimmed.and_then(|name| meant(name, &self.0)) {
             let refuse = move |_| Err::<String, _>(format!("did you mean {meant}?"));
             return StringValueParser::new().try_map(refuse).parse_ref(command, arg, value);
