@@ -235,8 +235,8 @@ impl Vocabulary {
         let place = usize::try_from(id).ok()?;
         let (token, kind) = (self.tokens.get(place)?, self.types.get(place)?);
         let utf8 = |bytes: Vec<u8>| String::from_utf8(bytes).ok().map(Cow::Owned);
-        match (kind, self.model) {
-            (TokenType::Normal, "gpt2") => utf8(tiktoken::unspell(token)?),
+        match (kind, self.kind) {
+            (TokenType::Normal, Kind::Bpe { .. }) => utf8(tiktoken::unspell(token)?),
             (TokenType::Normal, _) => Some(Cow::Owned(token.replace('▁', " "))),
             (TokenType::Byte, _) => {
                 let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
