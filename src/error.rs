@@ -41,12 +41,15 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// Stdout took less than everything.
+    #[error("cannot write to stdout: {0}")]
+    Stdout(#[source] io::Error),
+    /// The program contradicts itself: no file and no option is at fault.
+    #[error("{}: this is a fault of glm2llama: please report it", one_line(.0))]
+    Internal(String),
     /// The user stopped the run.
-    #[error("interrupted, nothing was written")]
+    #[error("interrupted")]
     Interrupted,
-    /// The user stopped a judgement.
-    #[error("interrupted, nothing was judged")]
-    NotJudged,
 }
 
 impl Error {
@@ -71,15 +74,6 @@ impl Error {
         let file = file.to_owned();
         move |source| source.downcast().unwrap_or_else(|source| Error::Io { file, action, source })
     }
-
-    /// The program's exit code for this error.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Error::Refuted { .. } => 1,
-            Error::Interrupted | Error::NotJudged => 130, // 128 + SIGINT, as shells report it
-            _ => 2,
-        }
-    }
 }
 
 fn item_prefix(item: &str) -> String {
@@ -87,7 +81,7 @@ fn item_prefix(item: &str) -> String {
 }
 
 /// Names come from files that strangers made: no line break or terminal code of theirs is printed.
-pub(crate) fn one_line(text: impl fmt::Display) -> String {
+pub fn one_line(text: impl fmt::Display) -> String {
     let text = text.to_string();
     if !text.chars().any(char::is_control) {
         return text;
@@ -96,7 +90,7 @@ pub(crate) fn one_line(text: impl fmt::Display) -> String {
 }
 
 /// A name may also be as long as the file that it comes from.
-pub(crate) fn shortened(text: &str, most: usize) -> String {
+pub fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => one_line(text),
         Some((end, _)) => one_line(&text[..end]) + "...",

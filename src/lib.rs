@@ -28,8 +28,6 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used))]
 
 pub mod checkpoint;
-#[allow(clippy::disallowed_methods)] // it prints
-pub mod cli;
 pub mod config;
 pub mod convert;
 pub mod error;
@@ -41,7 +39,7 @@ pub mod hf;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod imatrix;
-mod input;
+pub mod input;
 pub mod jinja;
 pub mod locate;
 pub mod lora;
@@ -60,6 +58,7 @@ pub mod request;
 pub mod sink;
 pub mod tokenizer;
 pub mod verify;
+pub mod watch;
 
 pub use ::quant;
 pub use checkpoint::Checkpoint;
@@ -68,7 +67,8 @@ pub use error::{Error, Result};
 pub use gguf::GgufFile;
 pub use hf::Export;
 pub use model::Model;
-pub use pipeline::{Options, Watch};
+pub use pipeline::Options;
 pub use recipe::FileType;
 pub use request::Request;
 pub use verify::Pair;
+pub use watch::{Step, Watch};

@@ -8,6 +8,7 @@ mod dtype;
 mod foreign;
 mod index;
 mod known;
+mod names;
 mod pytorch;
 mod records;
 mod safetensors;
@@ -21,15 +22,17 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use crate::error::{Error, Result};
-use crate::input;
+use crate::input::{self, State};
+use crate::watch::Watch;
 use blocks::Blocks;
 pub use dtype::Dtype;
 use index::Kind;
+pub use names::{is_tensors, is_weights};
 use records::Records;
 pub use source::{Origin, Remote, Source};
+pub use unfinished::FINISHED;
 
 /// A model of 40 layers has 286.
 const MAX_TENSORS: usize = 1 << 14;
@@ -58,15 +61,16 @@ pub struct Checkpoint {
 struct Shard {
     path: PathBuf,
     file: Box<dyn Source>,
-    /// Length and time of the last change, when it was opened.
-    state: (u64, SystemTime),
+    length: u64,
+    /// When it was opened; none where it is elsewhere, and cannot change.
+    state: Option<State>,
     /// What the file says of its own bytes, if it does.
     records: Records,
 }
 
 impl Shard {
-    fn state(path: &Path, file: &dyn Source) -> Result<(u64, SystemTime)> {
-        file.state().map_err(Error::io(path, "read"))
+    fn state(path: &Path, file: &dyn Source) -> Result<Option<State>> {
+        Ok(file.metadata().map_err(Error::io(path, "read"))?.as_ref().map(State::of))
     }
 
     fn name(&self) -> &str {
@@ -201,7 +205,8 @@ impl Checkpoint {
             _ => Box::new(input::open(&path)?),
         };
         unfinished::refuse(&path)?;
-        let state = Shard::state(&path, &*file)?;
+        let (length, state) =
+            (file.length().map_err(Error::io(&path, "read"))?, Shard::state(&path, &*file)?);
         let (entries, records) = match kind {
             Kind::Safetensors => (safetensors::read_header(&path, &*file)?, Records::default()),
             Kind::PyTorch => pytorch::read_header(&path, &*file)?,
@@ -224,7 +229,7 @@ impl Checkpoint {
             }
             self.tensors.insert(entry.name, tensor);
         }
-        self.shards.push(Shard { path, file, state, records });
+        self.shards.push(Shard { path, file, length, state, records });
         Ok(())
     }
 
@@ -298,8 +303,7 @@ impl Checkpoint {
     pub fn read_rows(&self, tensor: &Tensor, first_row: usize, out: &mut [u8]) -> Result<()> {
         let shard = &self.shards[tensor.shard];
         if self.remote.is_some() {
-            let expected = "it read front to back: this is a fault of glm2llama";
-            return Err(Error::mismatch(&shard.path, "", "a file that is not in the folder", expected));
+            return Err(Error::Internal(format!("{}: is read front to back only", shard.path.display())));
         }
         let (rows, end) = (tensor.rows(), first_row.saturating_add(out.len() / tensor.row_bytes().max(1)));
         if end > rows {
@@ -325,33 +329,34 @@ impl Checkpoint {
     /// Hashes every file from now on, while it is read.
     pub fn record_hashes(&mut self) {
         let most = MOST_PARTIAL / self.shards.len().max(1);
-        let blocks = |shard: &Shard| Mutex::new(Blocks::new(shard.state.0, most));
+        let blocks = |shard: &Shard| Mutex::new(Blocks::new(shard.length, most));
         self.hashes = Some(self.shards.iter().map(blocks).collect());
     }
 
     /// Each file with its length and its hash: SHA-256 of the SHA-256 of each 64 KiB. What nobody has read yet is
-    /// read now, and `go_on` is asked all along; without [`Checkpoint::record_hashes`] there are none.
+    /// read now; without [`Checkpoint::record_hashes`] there are none.
     ///
     /// # Errors
-    /// When a file cannot be read, and as `go_on` does.
-    pub fn hashes(
-        &self,
-        go_on: &dyn Fn() -> Result<()>,
-    ) -> impl Iterator<Item = Result<(&Path, u64, String)>> {
+    /// When a file cannot be read, or `watch` stops the run.
+    pub fn hashes(&self, watch: &dyn Watch) -> impl Iterator<Item = Result<(&Path, u64, String)>> {
         self.shards.iter().zip(self.hashes.iter().flatten()).map(
-            move |(Shard { path, file, state, .. }, blocks)| {
-                Ok((path.as_path(), state.0, lock(blocks).finish(path, &**file, go_on)?))
+            move |(Shard { path, file, length, .. }, blocks)| {
+                Ok((path.as_path(), *length, lock(blocks).finish(path, &**file, watch)?))
             },
         )
     }
 
-    /// Hashes every file of which a download cache knows the SHA-256, and refuses it when it has another. `go_on` is
-    /// asked all along.
+    /// Hashes every file of which a download cache knows the SHA-256, and refuses it when it has another.
     ///
     /// # Errors
-    /// When a file is not what was to be downloaded or cannot be read, and as `go_on` does.
-    pub fn check_known_hashes(&self, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
-        self.files().try_for_each(|file| known::check(file, go_on))
+    /// When a file is not what was to be downloaded or cannot be read, or `watch` stops the run.
+    pub fn check_known_hashes(&self, watch: &dyn Watch) -> Result<()> {
+        self.files().try_for_each(|file| known::check(file, watch))
+    }
+
+    /// What [`Checkpoint::check_known_hashes`] leaves out: files that were written to after their download.
+    pub fn stale_hashes(&self) -> impl Iterator<Item = String> {
+        self.files().filter_map(known::stale)
     }
 
     /// Refuses files that were written to since they were opened: what was read may be of two versions. Records of
@@ -361,7 +366,7 @@ impl Checkpoint {
     /// When a file has another length or time of its last change than at first, or a record other bytes than its CRC
     /// is of.
     pub fn refuse_changed(&self) -> Result<()> {
-        for Shard { path, file, state, records } in &self.shards {
+        for Shard { path, file, state, records, .. } in &self.shards {
             records.finish(path, &**file)?;
             if Shard::state(path, &**file)? != *state {
                 return Err(changed(path, "it was changed while it was read"));

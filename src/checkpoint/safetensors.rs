@@ -18,7 +18,7 @@ const MAX_HEADER: u64 = 2 << 20;
 /// Reads and validates the header; the file must end exactly where the header says.
 pub(super) fn read_header(path: &Path, file: &dyn Source) -> Result<Vec<Entry>> {
     let wrong = |problem: String| Error::input(path, "", problem);
-    let (length, _) = file.state().map_err(Error::io(path, "read"))?;
+    let length = file.length().map_err(Error::io(path, "read"))?;
     let mut prefix = [0; 8];
     if length < 8 {
         return Err(wrong(format!("found {length} bytes, expected a safetensors file")));

@@ -1,13 +1,12 @@
 //! Where a file's bytes come from: the disk, or a place that is read over a network.
 
 use std::fmt::Debug;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,11 +15,17 @@ use crate::error::{Error, Result};
 
 /// Bytes that can be read from any place on.
 pub trait Source: Debug + Send + Sync {
-    /// The length in bytes, and the time of the last change.
+    /// The length in bytes.
     ///
     /// # Errors
     /// When the system does not tell.
-    fn state(&self) -> io::Result<(u64, SystemTime)>;
+    fn length(&self) -> io::Result<u64>;
+
+    /// What the system knows of a file; none of one that is elsewhere, and cannot change.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn metadata(&self) -> io::Result<Option<Metadata>>;
 
     /// Fills `out` with the bytes from `offset` on.
     ///
@@ -30,9 +35,12 @@ pub trait Source: Debug + Send + Sync {
 }
 
 impl Source for File {
-    fn state(&self) -> io::Result<(u64, SystemTime)> {
-        let metadata = self.metadata()?;
-        Ok((metadata.len(), metadata.modified()?))
+    fn length(&self) -> io::Result<u64> {
+        Ok(File::metadata(self)?.len())
+    }
+
+    fn metadata(&self) -> io::Result<Option<Metadata>> {
+        File::metadata(self).map(Some)
     }
 
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
@@ -92,9 +100,10 @@ impl Checkpoint {
         ended: Arc<AtomicBool>,
     ) -> Result<(&Path, Box<dyn Read + Send>)> {
         let shard = &self.shards[file];
-        let remote = self.remote.as_ref().ok_or_else(|| {
-            Error::mismatch(&shard.path, "", "a file in a folder", "one elsewhere: a fault of glm2llama")
-        })?;
+        let remote = self
+            .remote
+            .as_ref()
+            .ok_or_else(|| Error::Internal(format!("{}: is in a folder", shard.path.display())))?;
         Ok((&shard.path, remote.stream(shard.name(), ended)?))
     }
 

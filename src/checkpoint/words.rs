@@ -21,7 +21,9 @@ impl Checkpoint {
 
     /// A warning of other weights in the folder.
     pub fn left_alone(&self) -> Option<String> {
-        let first = self.beside.first()?;
+        // An index that is not followed says more than the shards that it names.
+        let index = self.beside.iter().find(|name| name.ends_with(".index.json"));
+        let first = index.or_else(|| self.beside.first())?;
         let more = match self.beside.len() {
             1 => String::new(),
             count => format!(" and {} more", count - 1),

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::args::Convert;
+use super::args::{Convert, Plan};
 use super::progress::{Progress, Stop};
 use super::report::{Report, Start, Summary};
 use super::source::{self, Found};
-use super::{options, plan, size, verify};
+use super::{choose, options, plan, size, verify};
 use crate::convert::{Job, Output};
 use crate::error::{Error, Result};
 use crate::locate::Located;
@@ -17,17 +17,17 @@ use crate::request::Request;
 
 pub(super) fn run(args: &Convert) -> Result<()> {
     if args.dry_run {
-        return plan(args);
+        return show(args);
     }
     let started = Instant::now();
     let options = pipeline_options(args)?;
-    let (found, job) = prepare(args)?;
+    let (found, job) = prepare(args, args.types()?)?;
     let located = &found.located;
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
     let outputs = job.create_outputs()?;
     let report = announce(args, located, &job);
-    let progress = Progress::new(job.work().source_bytes(), &job.model.plan, &report, &stop);
+    let progress = Progress::of_bytes(&report, &stop);
     let filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
     progress.finish();
     if let Some(doubt) = filled.doubt() {
@@ -39,13 +39,11 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     if args.verify {
         for (output, files) in job.outputs.iter().zip(filled.files()) {
             let (facts, ratio) = (!args.contents.changes_metadata(), args.model.rope_ratio_applies_to);
-            let line = verify::check_written(&located.folder, ratio, &files, facts, &progress)?;
+            let line = verify::check_written(&located.folder, ratio, &files, facts, &stop)?;
             report.verified(&output.path, &line);
         }
     }
-    if stop.requested() {
-        return Err(Error::Interrupted);
-    }
+    stop.check()?;
     filled.publish()?;
     found.done()?;
     report.summary(&Summary::new(&job, started.elapsed()));
@@ -53,9 +51,34 @@ pub(super) fn run(args: &Convert) -> Result<()> {
 }
 
 /// `glm2llama plan`.
-pub(super) fn plan(args: &Convert) -> Result<()> {
+pub(super) fn plan(args: &Plan) -> Result<()> {
+    let convert = &args.convert;
+    let of_one = convert.all || convert.strict || convert.output.is_some() || convert.contents.vocab_only;
+    match convert.types.is_empty() && !of_one {
+        true => choose(convert, args.fit.as_deref()),
+        false => show(convert),
+    }
+}
+
+/// What each type comes to, and which fits.
+fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
+    let fit = fit.map(|size| size::parse("--fit", size)).transpose()?;
+    // Nothing would be written by these names: the table is of types.
+    let unnamed = Convert { receipt: None, no_modelfile: true, ..args.clone() };
+    let (found, job) = prepare(&unnamed, FileType::all().collect())?;
+    let located = &found.located;
+    let report = Report::new(args.json, args.quiet);
+    report.start(&Start::new(&job.model, job.work().source_bytes(), Vec::new()).from(located));
+    let warnings = job.model.warnings();
+    let warnings = located.unfinished.iter().chain(&warnings);
+    warnings.for_each(|warning| report.warning(&located.called(warning)));
+    choose::print(&job, fit, args.json)
+}
+
+/// What a conversion to the chosen types would do.
+fn show(args: &Convert) -> Result<()> {
     let options = pipeline_options(args)?;
-    let (found, job) = prepare(args)?;
+    let (found, job) = prepare(args, args.types()?)?;
     let report = announce(args, &found.located, &job);
     for target in job.targets() {
         if let Err(error) = output::check(&target, args.force) {
@@ -69,8 +92,7 @@ pub(super) fn plan(args: &Convert) -> Result<()> {
 }
 
 /// Everything that is done before the first weight is read.
-fn prepare(args: &Convert) -> Result<(Found, Job)> {
-    let types = args.types.iter().map(|name| name.parse::<FileType>()).collect::<Result<Vec<_>>>()?;
+fn prepare(args: &Convert, types: Vec<FileType>) -> Result<(Found, Job)> {
     let split = args.contents.split_max_size.as_deref();
     #[cfg(feature = "hub")]
     if args.verify && super::hub::is_address(&args.model.folder) {
@@ -90,7 +112,7 @@ fn prepare(args: &Convert) -> Result<(Found, Job)> {
         modelfile: !args.no_modelfile,
         imatrix: args.imatrix.clone(),
         overrides: args.tensor_types.parse()?,
-        given: args.contents.given(),
+        given: args.contents.given()?,
         vocab_only: args.contents.vocab_only,
         split_max_bytes: split.map(|size| size::parse("--split-max-size", size)).transpose()?,
         receipt: args.receipt.clone(),
@@ -109,6 +131,9 @@ fn announce(args: &Convert, located: &Located, job: &Job) -> Report {
     report.start(&Start::new(&job.model, job.work().source_bytes(), files).from(located));
     for warning in located.unfinished.iter().chain(&job.warnings()) {
         report.warning(&located.called(warning));
+    }
+    if args.verify || args.receipt.is_some() {
+        job.model.checkpoint.stale_hashes().for_each(|stale| report.warning(&stale));
     }
     report
 }

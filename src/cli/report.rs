@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::memory::peak_memory_bytes;
 use super::next;
 use super::output::{Padding, parts, title};
-use super::print::{gigabytes, json, note, out, peak_memory_bytes};
+use super::print::{gigabytes, json, note, out};
 use crate::convert::{Job, Output};
 use crate::error::one_line;
 use crate::hf::Export;
 use crate::locate::Located;
 use crate::model::Model;
+use crate::watch::Step;
 
 /// Where and how to print.
 #[derive(Clone, Copy, Debug)]
@@ -152,26 +154,24 @@ impl Report {
         }
     }
 
-    /// `downloaded_bytes`: of a model on a hub, ahead of the bytes that are done.
-    pub(super) fn progress(
-        self,
-        tensor: &str,
-        bytes: u64,
-        total_bytes: u64,
-        downloaded_bytes: Option<u64>,
-        elapsed: Duration,
-    ) {
+    pub(super) fn progress(self, &Step { at, done, total, downloaded }: &Step, elapsed: Duration) {
         let seconds = elapsed.as_secs_f64();
         match self {
             Report::Text => {
-                let left = seconds * (total_bytes - bytes) as f64 / bytes.max(1) as f64;
-                let percent = 100 * bytes / total_bytes.max(1);
-                let speed = gigabytes((bytes as f64 / seconds) as u64);
-                let downloaded = downloaded_bytes.map(|bytes| format!("{} downloaded  ", gigabytes(bytes)));
-                let downloaded = downloaded.unwrap_or_default();
-                note(&format!("{percent:3}%  {speed}/s  {left:.0} s left  {downloaded}{tensor}"));
+                let left = seconds * (total - done) as f64 / done.max(1) as f64;
+                let percent = 100 * done / total.max(1);
+                let speed = gigabytes((done as f64 / seconds) as u64);
+                let ahead = downloaded.map(|bytes| format!("{} downloaded  ", gigabytes(bytes)));
+                let ahead = ahead.unwrap_or_default();
+                note(&format!("{percent:3}%  {speed}/s  {left:.0} s left  {ahead}{at}"));
             }
-            Report::Json => json(&Event::Progress { tensor, bytes, total_bytes, downloaded_bytes, seconds }),
+            Report::Json => json(&Event::Progress {
+                tensor: at,
+                bytes: done,
+                total_bytes: total,
+                downloaded_bytes: downloaded,
+                seconds,
+            }),
             Report::Quiet => {}
         }
     }

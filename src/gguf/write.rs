@@ -87,7 +87,7 @@ impl Writer {
 
     fn out_of_step(&self, tensor: usize) -> Error {
         let name = self.layout.tensors.get(tensor).map_or("", |info| &info.name);
-        Error::input(self.file.target(), name, "was written out of step: this is a fault of glm2llama")
+        Error::Internal(format!("{}: {name}: was written out of step", self.file.target().display()))
     }
 }
 

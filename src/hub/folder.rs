@@ -15,8 +15,10 @@ use super::repository::Repository;
 use super::shards::Shards;
 use crate::checkpoint::{Origin, Remote};
 use crate::error::{Error, Result};
-use crate::receipt::MODEL_FILES;
 
+/// Small files that a model may be told by, as their names end: whoever reads them knows which, and this is no list.
+const ENDS: [&str; 4] = [".json", ".jinja", ".model", ".py"];
+const CARD: &str = "README.md";
 /// The largest tokenizer.json has 20 MB.
 const LARGEST: u64 = 64 << 20;
 /// What else is stored with a model that is kept: code and texts.
@@ -64,13 +66,12 @@ pub fn fetch(repository: &Repository, caches: &[Keep], keep: Option<&Keep>) -> R
         if path.contains('/') {
             continue; // a model's folder has no others that are read
         }
-        let is_weights = [".safetensors", ".bin"].iter().any(|end| path.ends_with(end));
-        if is_weights {
+        if [".safetensors", ".bin"].iter().any(|end| path.ends_with(end)) {
             fs::write(&file, "").map_err(Error::io(&file, "write"))?;
             weights.push(path.to_owned());
             continue;
         }
-        let needed = MODEL_FILES.contains(&path);
+        let needed = path == CARD || ENDS.iter().any(|end| path.ends_with(end));
         if needed || (keep.is_some() && bytes <= LARGEST_OTHER) {
             let read = read_small(repository, path, caches.iter().chain(&keep))?;
             if needed {
@@ -111,7 +112,7 @@ fn read_small<'a>(
 }
 
 fn fault(path: &str) -> Error {
-    Error::Usage(format!("{path}: not in the list any more: a fault of glm2llama"))
+    Error::Internal(format!("{path}: is not in the list any more"))
 }
 
 /// Fetches an adapter, weights and all, into a temporary folder.

@@ -90,7 +90,7 @@ pub(super) fn aside<T: Send + 'static>(
             Ok(outcome) => return outcome,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(Error::Usage("fault of glm2llama: a transfer ended without a word".to_owned()));
+                return Err(Error::Internal("a transfer ended without a word".to_owned()));
             }
         }
     }

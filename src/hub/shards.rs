@@ -1,12 +1,11 @@
 //! The files of weights on a hub: their headers by ranges, and all of them front to back.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use tempfile::TempDir;
 
@@ -18,7 +17,6 @@ use super::repository::Repository;
 use super::transfer::Wanted;
 use crate::checkpoint::{Remote, Source};
 use crate::error::{Error, Result};
-use crate::input;
 
 /// A header is read in blocks of so many bytes.
 const BLOCK: u64 = 16 << 10;
@@ -91,7 +89,11 @@ impl Shards {
     fn local(&self, shard: &Shard) -> Result<Option<(PathBuf, File)>> {
         let mut there =
             self.kept.iter().chain(&self.keep).filter_map(|kept| kept.find(&shard.name, &shard.entry));
-        there.next().map(|path| Ok((path.clone(), input::open(&path)?))).transpose()
+        let open = |path: PathBuf| {
+            let file = File::open(&path).map_err(Error::io(&path, "open"))?;
+            Ok((path, file))
+        };
+        there.next().map(open).transpose()
     }
 }
 
@@ -168,8 +170,12 @@ impl Head {
 }
 
 impl Source for Head {
-    fn state(&self) -> io::Result<(u64, SystemTime)> {
-        Ok((self.shard.entry.bytes, SystemTime::UNIX_EPOCH)) // a commit's file does not change
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.shard.entry.bytes)
+    }
+
+    fn metadata(&self) -> io::Result<Option<Metadata>> {
+        Ok(None) // a commit's file does not change
     }
 
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::settings::{CHANGES_BASE, HARMLESS, KINDS, MERGE, REFUSED};
 use crate::config::Fields;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 use crate::input::{self, read_capped};
 
 const FILE: &str = "adapter_config.json";
@@ -60,7 +60,9 @@ impl AdapterConfig {
 
     /// For a message on an adapter that does not fit: which model it was trained for, if the config says so.
     pub(super) fn trained_for(&self) -> String {
-        self.base.as_ref().map_or(String::new(), |base| format!(": it was trained for {base}"))
+        self.base
+            .as_ref()
+            .map_or(String::new(), |base| format!(": it was trained for \"{}\"", shortened(base, 60)))
     }
 
     /// What B·A of a module is multiplied with, its rank being known.
@@ -102,11 +104,20 @@ impl AdapterConfig {
     }
 }
 
+/// Refuses an adapter that cannot be merged, whatever the model; tells the model that it was trained for, where it
+/// says so.
+///
+/// # Errors
+/// When its config is damaged, or says that it is more than plain LoRA.
+pub fn check(folder: &Path) -> Result<Option<String>> {
+    Ok(AdapterConfig::load(folder)?.base)
+}
+
 fn parse(fields: &Fields) -> Result<AdapterConfig> {
     // ms-swift's first adapters have its own key only.
     let key = if fields.get("peft_type").is_none() { "swift_type" } else { "peft_type" };
     let kind = fields.get(key).and_then(Value::as_str);
-    if kind != Some("LORA") {
+    if !kind.is_some_and(|kind| kind.eq_ignore_ascii_case("LORA")) {
         let known = KINDS.iter().find(|(name, _)| kind.is_some_and(|kind| kind.eq_ignore_ascii_case(name)));
         let reason = known.map_or(MERGE, |(_, reason)| reason);
         let expected = if kind.is_some() { format!("\"LORA\": {reason}") } else { "\"LORA\"".to_owned() };
@@ -137,6 +148,7 @@ fn parse(fields: &Fields) -> Result<AdapterConfig> {
     let any = |value: &Value| value.as_f64();
     let whole = |value: &Value| value.as_u64().filter(|rank| (1..=MAX_RANK).contains(rank)).map(|n| n as f64);
     let rank = fields.size("r", MAX_RANK)?;
+    let base = fields.get("base_model_name_or_path").and_then(Value::as_str);
     let alpha = fields.number_or("lora_alpha", 8.0)?; // PEFT's own default
     Ok(AdapterConfig {
         file: fields.file.to_owned(),
@@ -145,7 +157,7 @@ fn parse(fields: &Fields) -> Result<AdapterConfig> {
         rslora: fields.flag("use_rslora", false)?,
         ranks: patterns(fields, "rank_pattern", whole, &format!("a whole number from 1 to {MAX_RANK}"))?,
         alphas: patterns(fields, "alpha_pattern", any, "a number")?,
-        base: fields.get("base_model_name_or_path").map(|_| fields.text("base_model_name_or_path")),
+        base: base.filter(|base| !base.is_empty()).map(str::to_owned),
     })
 }
 
@@ -243,6 +255,15 @@ mod tests {
         for name in ["key_value", "dense", "layers.11.self_attention.query_key_value"] {
             assert_eq!(scale(&[("alpha_pattern", json!({name: 4}))], 8), 2.0, "{name}");
         }
+    }
+
+    #[test]
+    fn the_kind_may_be_in_lower_case() {
+        for (key, kind) in [("peft_type", "lora"), ("peft_type", "Lora"), ("peft_type", "LORA")] {
+            assert!(config(&[(key, kind.into())]).is_ok(), "{kind}");
+        }
+        let error = config(&[("peft_type", "prefix_tuning".into())]).unwrap_err().to_string();
+        assert!(error.contains("found \"prefix_tuning\"") && error.contains("train LoRA instead"), "{error}");
     }
 
     #[test]

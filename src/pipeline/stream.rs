@@ -15,10 +15,11 @@ use rayon::Scope;
 use super::chunk::{Chunk, Chunks};
 use super::encode::Encoder;
 use super::order::{Piece, pieces};
-use super::{Buffer, Options, Watch, Work, ZeroRows, check, workers};
+use super::{Buffer, Options, Work, ZeroRows, check, workers};
 use crate::error::{Error, Result};
 use crate::remap::Source;
 use crate::sink::{Place, Shape, Sink};
+use crate::watch::{Step, Watch};
 
 /// Files that come at the same time: one connection alone is seldom as fast as a line.
 const FILES_AT_ONCE: usize = 4;
@@ -54,7 +55,6 @@ pub fn run_streamed<S: Place>(
     let feed = Feed {
         work,
         encoder: &encoder,
-        watch,
         pieces: &pieces,
         next: AtomicUsize::new(0),
         free: Mutex::new(free),
@@ -75,7 +75,7 @@ pub fn run_streamed<S: Place>(
                 });
             });
         });
-        let written = write_to_places(&done, &free_sender, &encoder, &shapes, &mut outputs, watch);
+        let written = write_to_places(&done, &free_sender, feed, &shapes, &mut outputs, watch);
         feed.ended.store(true, Ordering::Relaxed);
         drop(free_sender);
         written
@@ -94,7 +94,6 @@ struct Encoded {
 struct Feed<'a> {
     work: &'a Work<'a>,
     encoder: &'a Encoder<'a>,
-    watch: &'a dyn Watch,
     /// By file.
     pieces: &'a [Vec<Piece>],
     /// The first file that nobody reads yet.
@@ -102,6 +101,7 @@ struct Feed<'a> {
     free: Mutex<Receiver<Buffer>>,
     /// The writer has given up.
     ended: Arc<AtomicBool>,
+    /// Bytes that have come, those that no tensor needs too.
     received: AtomicU64,
 }
 
@@ -162,8 +162,7 @@ impl<'a> Feed<'a> {
     }
 
     fn receive(&self, bytes: usize) {
-        let all = self.received.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
-        self.watch.received(all);
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// None when the writer has given up.
@@ -203,18 +202,17 @@ impl<'a> Feed<'a> {
 fn write_to_places(
     done: &Receiver<Result<Encoded>>,
     free: &Sender<Buffer>,
-    encoder: &Encoder,
+    feed: &Feed,
     shapes: &[Vec<Shape>],
     outputs: &mut [impl Place],
     watch: &dyn Watch,
 ) -> Result<ZeroRows> {
-    let mut zero_rows = ZeroRows::new(encoder.plan());
+    let mut zero_rows = ZeroRows::new(feed.work.plan);
+    let total = feed.work.source_bytes();
     let mut source_bytes = 0;
     loop {
         let encoded = done.recv_timeout(PATIENCE);
-        if watch.stopped() {
-            return Err(Error::Interrupted);
-        }
+        watch.go_on()?;
         let Encoded { chunk, zero_rows: zero, buffer } = match encoded {
             Ok(encoded) => encoded?,
             Err(RecvTimeoutError::Timeout) => continue,
@@ -222,7 +220,7 @@ fn write_to_places(
         };
         zero_rows.add(chunk.tensor, zero);
         for (i, output) in outputs.iter_mut().enumerate() {
-            let passed: &[u8] = if encoder.passes(chunk.tensor, i) { &buffer.input } else { &[] };
+            let passed: &[u8] = if feed.encoder.passes(chunk.tensor, i) { &buffer.input } else { &[] };
             let mut at = chunk.rows.start as u64 * row_bytes(shapes[i][chunk.tensor])?;
             for bytes in [passed, &buffer.outputs[i]] {
                 output.write_at(chunk.tensor, at, bytes)?;
@@ -230,14 +228,14 @@ fn write_to_places(
             }
         }
         source_bytes += buffer.input.len() as u64;
-        watch.advanced(chunk.tensor, source_bytes);
+        let at = &feed.work.plan.tensors[chunk.tensor].name;
+        let downloaded = Some(feed.received.load(Ordering::Relaxed));
+        watch.advanced(&Step { at, done: source_bytes, total, downloaded });
         let _ = free.send(buffer);
     }
 }
 
 fn row_bytes(shape: Shape) -> Result<u64> {
     let bytes = shape.format.row_bytes(shape.columns);
-    bytes
-        .map(|bytes| bytes as u64)
-        .ok_or_else(|| Error::Usage("fault of glm2llama: rows of part blocks".to_owned()))
+    bytes.map(|bytes| bytes as u64).ok_or_else(|| Error::Internal("rows of part blocks".to_owned()))
 }

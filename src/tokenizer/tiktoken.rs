@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::files::Files;
-use super::{Evidence, TokenType, Vocabulary, glm4, special};
+use super::{Evidence, Kind, TokenType, Vocabulary, glm4, special};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result, shortened};
 
@@ -32,10 +32,8 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
     let letters = letters();
     let spell = |bytes: &[u8]| bytes.iter().map(|&byte| letters[usize::from(byte)]).collect::<String>();
     let mut vocabulary = Vocabulary {
-        model: "gpt2",
-        // Splits text exactly as chatglm-bpe does, and looks a whole word up before joining its parts, as tiktoken
-        // does and chatglm-bpe does not: 893 tokens (a space and a common Chinese word) are reached in no other way.
-        pre: "llama-bpe",
+        // 893 tokens (a space and a common Chinese word) are reached in no other way.
+        kind: Kind::Bpe { whole_words: true },
         tokens: tokens.iter().map(|token| spell(token)).collect(),
         types: vec![TokenType::Normal; tokens.len()],
         merges: merges(file, &tokens)?
@@ -189,6 +187,13 @@ fn last_split(token: &[u8], rank: usize, ranks: &HashMap<&[u8], usize>) -> Optio
 pub(super) fn spell(bytes: &[u8]) -> String {
     let letters = letters();
     bytes.iter().map(|&byte| letters[usize::from(byte)]).collect()
+}
+
+/// The bytes that such letters stand for; nothing where one is no such letter.
+pub(super) fn unspell(text: &str) -> Option<Vec<u8>> {
+    let letters = letters();
+    let byte = |letter| u8::try_from(letters.iter().position(|&other| other == letter)?).ok();
+    text.chars().map(byte).collect()
 }
 
 /// The letters that byte-level BPE writes for the 256 bytes: printable ones for themselves, then from U+0100 on.

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::Watch;
 use super::math::Activations;
 use crate::error::Result;
+use crate::watch::Watch;
 
 /// One of the two models.
 pub(super) trait Decoder {
@@ -30,7 +30,7 @@ pub(super) fn all_logits(decoder: &dyn Decoder, tokens: &[u32], watch: &dyn Watc
     let mut x = decoder.embed(tokens)?;
     for layer in 0..decoder.layers() {
         x = decoder.layer(layer, x)?;
-        watch.advanced("layers", layer as u64 + 1, decoder.layers() as u64)?;
+        watch.step("layers", layer as u64 + 1, decoder.layers() as u64)?;
     }
     let x = decoder.last_norm(&x)?;
     let vocabulary = decoder.vocabulary();

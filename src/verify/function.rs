@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use super::Pair;
 use super::decoder::{Decoder, HEAD_ROWS};
 use super::divergence::{Divergence, Position};
 use super::evidence::Evidence;
 use super::glm::Glm;
 use super::llama::Llama;
-use super::{Pair, Watch};
 use crate::error::Result;
+use crate::watch::Watch;
 
 /// What running both models came to.
 #[derive(Clone, Debug)]
@@ -52,16 +53,16 @@ pub(super) fn run(
     let (mut a, mut b) = (source.embed(tokens)?, file.embed(tokens)?);
     for layer in 0..source.layers() {
         a = source.layer(layer, a)?;
-        watch.advanced("layers", 2 * layer as u64 + 1, total)?;
+        watch.step("layers", 2 * layer as u64 + 1, total)?;
         b = file.layer(layer, b)?;
-        watch.advanced("layers", 2 * layer as u64 + 2, total)?;
+        watch.step("layers", 2 * layer as u64 + 2, total)?;
     }
     let (a, b) = (source.last_norm(&a)?, file.last_norm(&b)?);
     let mut divergence = Divergence::new(tokens);
     for start in (0..vocabulary).step_by(HEAD_ROWS) {
         let rows = start..vocabulary.min(start + HEAD_ROWS);
         divergence.add(start, &source.logits(rows.clone(), &a)?, &file.logits(rows, &b)?);
-        watch.advanced("layers", total - 1, total)?;
+        watch.step("layers", total - 1, total)?;
     }
     Ok(Function::new(divergence.positions(), prefix))
 }

@@ -35,7 +35,7 @@ pub(super) fn read(path: &Path, file: &dyn Source) -> Result<BTreeMap<String, Pl
             Error::input(path, "", format!("is no whole PyTorch file: {e}: is the download complete?"))
         }
     };
-    let (length, _) = file.state().map_err(Error::io(path, "read"))?;
+    let length = file.length().map_err(Error::io(path, "read"))?;
     let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
     let reader = At { file, length };
     let found = ZipLocator::new().locate_in_reader(reader, &mut buffer, length);

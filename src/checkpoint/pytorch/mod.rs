@@ -33,7 +33,7 @@ const LEGACY: [u8; 4] = [0x80, 2, 0x8a, 0x0a];
 /// The records of the tensors are returned too, to be checked when they are read.
 pub(super) fn read_header(path: &Path, file: &dyn Source) -> Result<(Vec<Entry>, Records)> {
     let mut start = [0; 4];
-    let (length, _) = file.state().map_err(Error::io(path, "read"))?;
+    let length = file.length().map_err(Error::io(path, "read"))?;
     if length >= 4 {
         file.read_exact_at(&mut start, 0).map_err(Error::io(path, "read"))?;
     }
