@@ -1,7 +1,7 @@
 //! How Hugging Face and its mirrors tell what a repository holds.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use ureq::http::header;
@@ -89,7 +89,7 @@ pub(super) fn list(client: &Client, address: &Address) -> Result<Listing> {
     Err(Error::mismatch(&file, "", "a list of files without an end", "the few pages of a model's"))
 }
 
-fn entry(node: Node, file: &PathBuf) -> Result<Entry> {
+fn entry(node: Node, file: &Path) -> Result<Entry> {
     let (bytes, hash) = match &node.lfs {
         Some(lfs) => (lfs.size, Hash::sha256(&lfs.oid)),
         None => (node.size, Hash::git(&node.oid)),

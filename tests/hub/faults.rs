@@ -68,7 +68,7 @@ fn succeeds(hub: &Hub, address: &str) {
 fn fails(hub: &Hub, address: &str, words: &[&str]) {
     let output = Dir::new();
     let error = stream(hub, address, &["Q4_K_M"], &output.join("m.gguf")).unwrap_err();
-    assert_eq!(error.exit_code(), 2);
+    assert!(!matches!(error, Error::Interrupted | Error::Refuted { .. }), "{error}");
     let error = error.to_string();
     assert!(words.iter().all(|word| error.contains(word)) && !error.contains('\n'), "{error}");
     assert!(!error.contains("X-Amz-Signature") && !error.contains(TOKEN), "{error}");
