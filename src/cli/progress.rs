@@ -52,16 +52,13 @@ impl Watch for Stop {
     }
 }
 
-/// Prints how far the work is after so long.
-type Line<'a> = Box<dyn Fn(&Step, Duration) + Sync + 'a>;
-
 /// Shows how far the work is, and stops it on Ctrl-C.
 pub(super) struct Progress<'a> {
     stop: &'a Stop,
     /// On a terminal.
     bar: Option<ProgressBar>,
     /// Elsewhere: prints a plain line.
-    line: Line<'a>,
+    line: Box<dyn Fn(&Step, Duration) + Sync + 'a>,
     started: Instant,
     /// When the last plain line was printed.
     last_line: Mutex<Instant>,

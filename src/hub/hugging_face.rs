@@ -10,7 +10,7 @@ use super::address::Address;
 use super::client::Client;
 use super::listing::{Entry, Hash, LARGEST_LIST, Listing, MOST_FILES, escaped, is_hex, is_safe};
 use super::transfer::{Wanted, text};
-use crate::error::{Error, Result};
+use crate::error::{Error, InFile, Result};
 use crate::input;
 
 /// Pages of a list; one has a thousand files.
@@ -51,7 +51,7 @@ pub(super) fn list(client: &Client, address: &Address) -> Result<Listing> {
     let revision = escaped(address.revision());
     let url = client.url(&format!("/api/models/{}/revision/{revision}", address.repository()));
     let (body, _) = text(client, &Wanted { url, file: file.clone(), bytes: 0 }, LARGEST_LIST)?;
-    let info: Info = input::json(&file, &body, "found an answer that is not the hub's")?;
+    let info: Info = input::json(&body, "found an answer that is not the hub's").in_file(&file)?;
     if !is_hex(&info.sha, 40) {
         return Err(Error::mismatch(
             &file,
@@ -67,7 +67,8 @@ pub(super) fn list(client: &Client, address: &Address) -> Result<Listing> {
     let mut files = BTreeMap::new();
     for _ in 0..MOST_PAGES {
         let (body, headers) = text(client, &Wanted { url, file: file.clone(), bytes: 0 }, LARGEST_LIST)?;
-        let nodes: Vec<Node> = input::json(&file, &body, "found a list of files that is not the hub's")?;
+        let nodes: Vec<Node> =
+            input::json(&body, "found a list of files that is not the hub's").in_file(&file)?;
         for node in nodes.into_iter().filter(|node| node.kind == "file" && is_safe(&node.path)) {
             let path = node.path.clone();
             files.insert(path, entry(node, &file)?);

@@ -12,7 +12,7 @@ use super::address::Address;
 use super::client::Client;
 use super::listing::{Entry, Hash, LARGEST_LIST, Listing, MOST_FILES, escaped, is_safe};
 use super::transfer::{Wanted, text};
-use crate::error::{Error, Result};
+use crate::error::{Error, InFile, Result};
 use crate::input;
 
 #[derive(Deserialize)]
@@ -58,7 +58,7 @@ pub(super) fn list(client: &Client, address: &Address) -> Result<Listing> {
         format!("/api/v1/models/{repository}/repo/files?Revision={}&Recursive=True", escaped(&revision));
     let (body, _) =
         text(client, &Wanted { url: client.url(&path), file: file.clone(), bytes: 0 }, LARGEST_LIST)?;
-    let answer: Answer = input::json(&file, &body, "found an answer that is not the hub's")?;
+    let answer: Answer = input::json(&body, "found an answer that is not the hub's").in_file(&file)?;
     let Some(data) = answer.data else {
         let found = answer.message.unwrap_or_else(|| "no list of files".to_owned());
         return Err(Error::mismatch(&file, "", format!("the answer `{found}`"), "the files of the model"));
