@@ -38,9 +38,16 @@ pub(super) enum Command {
     /// Shows which type to take, or, with --type, what convert would do; reads no weight
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(Plan),
-    /// Shows what a GGUF file holds: metadata, tensors and sizes
-    #[command(after_help = "Example:\n  glm2llama inspect ChatGLM3-6B-Q4_K_M.gguf --json")]
+    /// Shows what a GGUF file holds: the model at a glance, metadata, formats and sizes
+    #[command(
+        after_help = "Examples:\n  glm2llama inspect ChatGLM3-6B-Q4_K_M.gguf\n  glm2llama inspect ChatGLM3-6B-Q4_K_M.gguf --template"
+    )]
     Inspect(Inspect),
+    /// Shows in what two GGUF files differ: metadata, formats, shapes and bytes of tensors
+    #[command(
+        after_help = "Example:\n  glm2llama diff old.gguf new.gguf\n\nExit codes: 0 no difference; 1 they differ; 2 one could not be read."
+    )]
+    Diff(Diff),
     /// Shows that a GGUF file is the same model as a checkpoint: its weights, metadata and predictions
     #[command(after_help = VERIFY_CODES)]
     Verify(Verify),
@@ -110,12 +117,35 @@ pub(super) struct Verify {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(super) struct Diff {
+    /// One GGUF file; of a split model any part
+    #[arg(value_name = "A", value_parser = values::read())]
+    pub(super) a: PathBuf,
+
+    /// The other
+    #[arg(value_name = "B", value_parser = values::read())]
+    pub(super) b: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(super) struct Inspect {
-    /// The GGUF file, of any architecture
+    /// The GGUF file, of any architecture; of a split model any part
     #[arg(value_name = "FILE", value_parser = values::read())]
     pub(super) file: PathBuf,
 
-    /// Show long texts and arrays whole
+    /// Print the chat template, and nothing else
+    #[arg(long, conflicts_with_all = ["all", "json", "tensors"])]
+    pub(super) template: bool,
+
+    /// List every tensor: offset, size, format and shape
+    #[arg(long)]
+    pub(super) tensors: bool,
+
+    /// List no tensors, with --json
+    #[arg(long, conflicts_with_all = ["tensors", "all"])]
+    pub(super) no_tensors: bool,
+
+    /// Show long texts and arrays whole, and every tensor
     #[arg(long)]
     pub(super) all: bool,
 

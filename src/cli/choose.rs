@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::memory::machine_memory_bytes;
+use super::memory::{machine_memory_bytes, run_bytes};
 use super::print::{gigabytes, json, out};
 use crate::config::GlmConfig;
 use crate::convert::{Job, Output};
@@ -14,9 +14,6 @@ const CONTEXTS: [usize; 3] = [4096, 8192, 32768];
 
 /// `--fit` asks for room for this context, or for the model's own when that is shorter, in tokens.
 const FIT_CONTEXT: usize = 8192;
-
-/// Tokens that llama.cpp computes at a time: it keeps the logits of so many in its compute buffer.
-const MICRO_BATCH: u64 = 512;
 
 /// One row of the table; in JSON the data of a `type` line.
 #[derive(Serialize)]
@@ -95,15 +92,9 @@ fn contexts(config: &GlmConfig) -> Vec<usize> {
     if known.is_empty() { vec![config.seq_length] } else { known }
 }
 
-/// What the program itself takes: llama-server's peak was 516 MB and 705 MB with 4k and 8k tokens of context where
-/// the rest of the sum is 459 MB and 648 MB.
-const PROGRAM_BYTES: u64 = 58_000_000;
-
-/// What llama.cpp needs to run a file of so many bytes: the weights, the keys and values of every position as F16,
-/// a compute buffer that the logits of a micro-batch, as F32, fill nearly alone, and the program.
 fn memory_bytes(file_bytes: u64, config: &GlmConfig, context: usize) -> u64 {
-    let kv = 2 * 2 * (config.num_layers * config.num_kv_heads * config.head_dim) as u64 * context as u64;
-    file_bytes + kv + MICRO_BATCH * 4 * config.padded_vocab_size as u64 + PROGRAM_BYTES
+    let values = 2 * (config.num_layers * config.num_kv_heads * config.head_dim) as u64;
+    run_bytes(file_bytes, values, config.padded_vocab_size as u64, context as u64).unwrap_or(u64::MAX)
 }
 
 impl Candidate {
@@ -208,14 +199,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-
-    #[test]
-    fn keys_values_and_logits_are_counted() {
-        // 2 layers, 2 key heads of 32, 1024 tokens
-        let config = GlmConfig::load(Path::new("testdata/models/tiny-chatglm3")).unwrap();
-        let kv = 2 * 2 * 32 * 2 * 2 * 8192;
-        assert_eq!(memory_bytes(1000, &config, 8192), 1000 + kv + 512 * 4 * 1024 + 58_000_000);
-    }
 
     #[test]
     fn a_context_is_named_briefly() {

@@ -3,6 +3,7 @@
 mod args;
 mod choose;
 mod convert;
+mod diff;
 mod export;
 mod inspect;
 mod memory;
@@ -55,6 +56,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Convert(args) => convert::run(&args)?,
         Command::Plan(args) => convert::plan(&args)?,
         Command::Inspect(args) => inspect::run(&args)?,
+        Command::Diff(args) => code = diff::run(&args)?,
         Command::ExportHf(args) => export::run(&args)?,
         Command::Verify(args) => code = verify::run(&args)?,
         Command::Completions { shell } => shell::completions(shell),

@@ -16,6 +16,14 @@ pub(super) fn gigabytes(bytes: u64) -> String {
     }
 }
 
+/// A model's size for people.
+pub(super) fn weights(count: u64) -> String {
+    match count {
+        1_000_000_000.. => format!("{:.2} billion weights", count as f64 / 1e9),
+        _ => format!("{:.2} million weights", count as f64 / 1e6),
+    }
+}
+
 /// One JSON line on stdout.
 pub(super) fn json(event: &impl Serialize) {
     if let Ok(line) = serde_json::to_string(event) {
