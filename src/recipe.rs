@@ -133,7 +133,7 @@ fn more_bits(layer: usize, layers: usize) -> bool {
 }
 
 /// Where the feed-forward network is padded to whole super-blocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FfnPad {
     /// Where a format would fall back otherwise.
     #[default]

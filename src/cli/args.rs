@@ -80,7 +80,7 @@ pub(super) struct Verify {
     pub(super) weights_only: bool,
 
     /// As given to convert: what config.json's rope_ratio scales
-    #[arg(long, value_enum, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", value_parser = values::rope_ratio())]
     pub(super) rope_ratio_applies_to: Option<RopeRatio>,
 
     /// The text to run both models on, UTF-8 [default: a page of English, Chinese and code]
@@ -174,7 +174,7 @@ pub(super) struct Convert {
 
     /// Pad the feed-forward network with zeros to whole super-blocks of 256: where a type would fall back
     /// otherwise (auto), always, or never; the model computes the same either way
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    #[arg(long, value_name = "WHEN", value_parser = values::ffn_pad(), default_value = "auto")]
     pub(super) ffn_pad: FfnPad,
 
     /// Write no Modelfile for Ollama beside the output

@@ -205,14 +205,16 @@ fn grade(mean_kl: f64) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::config::tests::chatglm3_config;
 
     #[test]
     fn keys_values_and_logits_are_counted() {
-        let config = chatglm3_config(); // 28 layers, 2 key heads of 128, 65024 tokens
-        let kv = 28 * 2 * 128 * 2 * 2 * 8192;
-        assert_eq!(memory_bytes(1000, &config, 8192), 1000 + kv + 512 * 4 * 65024 + 58_000_000);
+        // 2 layers, 2 key heads of 32, 1024 tokens
+        let config = GlmConfig::load(Path::new("testdata/models/tiny-chatglm3")).unwrap();
+        let kv = 2 * 2 * 32 * 2 * 2 * 8192;
+        assert_eq!(memory_bytes(1000, &config, 8192), 1000 + kv + 512 * 4 * 1024 + 58_000_000);
     }
 
     #[test]

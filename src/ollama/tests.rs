@@ -5,7 +5,6 @@ use crate::tokenizer::{ChatFormat, Kind, Sampling};
 /// ChatGLM3-6B's.
 fn config() -> GlmConfig {
     GlmConfig {
-        file: "config.json".into(),
         layout: Layout::ChatGlm,
         name_or_path: String::new(),
         num_layers: 28,

@@ -16,7 +16,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::config::GlmConfig;
-use crate::error::Result;
+use crate::error::{InFile, Result};
 pub use ends::can_stop;
 use files::{Files, OwnTemplate};
 pub use template::ChatFormat;
@@ -93,7 +93,7 @@ type Found = (Vocabulary, ChatFormat, Vec<Evidence>);
 /// ChatGLM2 and 3: the published templates, where there are any, give other ids than the authors' code, by white
 /// space alone. One that does something else was written for the model, and stays.
 fn sentencepiece_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
-    let model = sentencepiece::parse(&files.model_file, &files.model, config.padded_vocab_size)?;
+    let model = sentencepiece::parse(&files.model, config.padded_vocab_size).in_file(&files.model_file)?;
     let (specials, roles) = special::choose(files, config, model.pieces.len());
     let mut vocabulary = special::complete(model, specials, files, config)?;
     let (chat, choice) = match specials {
@@ -263,7 +263,6 @@ mod tests {
     /// ChatGLM3's, with a small vocabulary.
     pub fn config() -> GlmConfig {
         GlmConfig {
-            file: "config.json".into(),
             layout: crate::config::Layout::ChatGlm,
             name_or_path: String::new(),
             num_layers: 1,

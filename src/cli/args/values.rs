@@ -9,7 +9,8 @@ use clap::builder::{
 use clap::{Arg, Command, Error};
 
 use crate::locate::Caches;
-use crate::recipe::meant;
+use crate::recipe::{FfnPad, meant};
+use crate::remap::RopeRatio;
 
 /// One of some names; what other programs call them is refused with the name here.
 #[derive(Clone, Debug)]
@@ -43,6 +44,31 @@ impl TypedValueParser for Names {
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
         Some(Box::new(self.0.iter().copied().map(PossibleValue::new)))
     }
+}
+
+/// What `rope_ratio` multiplies.
+pub(in crate::cli) fn rope_ratio() -> impl TypedValueParser<Value = RopeRatio> {
+    one_of(&[
+        ("base", "The frequency base: all models but one", RopeRatio::Base),
+        ("positions", "It divides the positions: ChatGLM2-6B-32k", RopeRatio::Positions),
+    ])
+}
+
+/// When to pad.
+pub(in crate::cli) fn ffn_pad() -> impl TypedValueParser<Value = FfnPad> {
+    one_of(&[
+        ("auto", "Where a format would fall back otherwise", FfnPad::Auto),
+        ("on", "Always", FfnPad::On),
+        ("off", "Never", FfnPad::Off),
+    ])
+}
+
+/// Names, what the help says of each, and what they stand for.
+fn one_of<T: Copy + Send + Sync>(choices: &'static [(&str, &str, T)]) -> impl TypedValueParser<Value = T> {
+    let names = choices.iter().map(|(name, help, _)| PossibleValue::new(*name).help(*help));
+    PossibleValuesParser::new(names).try_map(|given| {
+        choices.iter().find(|(name, ..)| *name == given).map(|choice| choice.2).ok_or("an unknown name")
+    })
 }
 
 /// A file or folder that is read.
