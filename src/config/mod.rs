@@ -81,6 +81,11 @@ impl GlmConfig {
         };
         parse_bytes(&text).in_file(&file)
     }
+
+    /// Whether it is a GLM-Edge: GLM-4 in the transformers layout, but smaller, and without its prefix.
+    pub fn is_edge(&self) -> bool {
+        self.layout == Layout::Glm && self.hidden_size < 4096
+    }
 }
 
 fn missing(folder: &Path, file: &Path) -> Error {

@@ -75,7 +75,7 @@ pub fn source_logits(folder: &Path, tokens: &[u32], watch: &dyn Watch) -> Result
     let config = crate::config::GlmConfig::load(folder)?;
     let checkpoint = crate::checkpoint::Checkpoint::open(folder)?;
     let pieces = super::Pieces::read(folder, config.padded_vocab_size)?;
-    let evidence = Evidence::read(folder, &config, pieces.is_some(), None)?;
+    let evidence = Evidence::read(folder, &config, pieces.as_ref(), None)?;
     super::decoder::all_logits(&Glm::new(&config, &checkpoint, &evidence), tokens, watch)
 }
 

@@ -116,7 +116,11 @@ impl Pair {
             Some(pieces) => Vocabulary::Pieces(pieces),
             None => Ranks::read(folder, most)?.map_or(Vocabulary::None, Vocabulary::Ranks),
         };
-        let evidence = Evidence::read(folder, &config, matches!(vocabulary, Vocabulary::Pieces(_)), scale)?;
+        let pieces = match &vocabulary {
+            Vocabulary::Pieces(pieces) => Some(pieces),
+            Vocabulary::Ranks(_) | Vocabulary::None => None,
+        };
+        let evidence = Evidence::read(folder, &config, pieces, scale)?;
         let key = "general.architecture";
         let found = match file.metadata.get(key) {
             Some(Value::String(name)) if name == "llama" => {
@@ -158,7 +162,8 @@ impl Pair {
             Vocabulary::Pieces(pieces) => {
                 let roles =
                     vocabulary::check(self, &self.folder, pieces, &self.evidence, &mut facts.findings)?;
-                template::check(self, roles, &mut facts.findings);
+                let own = vocabulary::template_of(&self.folder)?;
+                template::check(self, roles, own.as_deref(), &mut facts.findings);
             }
             Vocabulary::Ranks(ranks) => {
                 rank_vocabulary::check(self, &self.folder, ranks, &mut facts.findings)?
