@@ -11,11 +11,13 @@ pub mod template;
 mod tiktoken;
 mod tokenizer_json;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
 use crate::config::GlmConfig;
 use crate::error::{InFile, Result};
+pub use ends::can_stop;
 use files::Files;
 pub use template::ChatFormat;
 pub(crate) use tokenizer_json::WORDS;
@@ -223,6 +225,26 @@ pub struct Vocabulary {
     pub add_space_prefix: bool,
     /// The chat template, Jinja.
     pub chat_template: Option<String>,
+}
+
+impl Vocabulary {
+    /// What a token stands for in a text. Ordinary tokens are written in the vocabulary's own spelling, in which a
+    /// space or a line break is a letter; this is what they spell. Nothing for one that is only part of a character,
+    /// and for an id that no token has.
+    pub fn text(&self, id: u32) -> Option<Cow<'_, str>> {
+        let place = usize::try_from(id).ok()?;
+        let (token, kind) = (self.tokens.get(place)?, self.types.get(place)?);
+        let utf8 = |bytes: Vec<u8>| String::from_utf8(bytes).ok().map(Cow::Owned);
+        match (kind, self.kind) {
+            (TokenType::Normal, Kind::Bpe { .. }) => utf8(tiktoken::unspell(token)?),
+            (TokenType::Normal, _) => Some(Cow::Owned(token.replace('▁', " "))),
+            (TokenType::Byte, _) => {
+                let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+                utf8(vec![u8::from_str_radix(digits, 16).ok()?])
+            }
+            _ => Some(Cow::Borrowed(token)),
+        }
+    }
 }
 
 #[cfg(test)]

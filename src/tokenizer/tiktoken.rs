@@ -187,6 +187,13 @@ pub(super) fn spell(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| letters[usize::from(byte)]).collect()
 }
 
+/// The bytes that such letters stand for; nothing where one is no such letter.
+pub(super) fn unspell(text: &str) -> Option<Vec<u8>> {
+    let letters = letters();
+    let byte = |letter| u8::try_from(letters.iter().position(|&other| other == letter)?).ok();
+    text.chars().map(byte).collect()
+}
+
 /// The letters that byte-level BPE writes for the 256 bytes: printable ones for themselves, then from U+0100 on.
 fn letters() -> Vec<char> {
     let mut others = '\u{100}'..;
