@@ -33,6 +33,7 @@ pub mod cli;
 pub mod config;
 pub mod convert;
 pub mod error;
+mod forward;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod gguf;

@@ -1,6 +1,6 @@
 //! How far two models' predictions are apart, from their logits, a block of the vocabulary at a time.
 
-use super::math::Activations;
+use crate::forward::Activations;
 
 /// The two predictions after one token.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use super::decoder::{Decoder, HEAD_ROWS};
 use super::divergence::{Divergence, Position};
 use super::evidence::Evidence;
 use super::glm::Glm;
-use super::llama::Llama;
-use super::{Pair, Watch};
+use super::{Pair, Watch, llama};
 use crate::error::Result;
+use crate::forward::{Decoder, HEAD_ROWS};
 
 /// What running both models came to.
 #[derive(Clone, Debug)]
@@ -45,8 +44,8 @@ pub(super) fn run(
 ) -> Result<Function> {
     let vocabulary = pair.config.padded_vocab_size;
     let source = Glm::new(&pair.config, &pair.checkpoint, evidence);
-    let file = Llama::new(&pair.file)?;
-    file.comparable(&pair.config)?;
+    let file = llama::open(&pair.file)?;
+    llama::refuse_other_sizes(&file, &pair.config)?;
     // A layer is in work once on each side; the output layer is about as much as one more.
     let total = 2 * source.layers() as u64 + 2;
     let (mut a, mut b) = (source.embed(tokens)?, file.embed(tokens)?);
@@ -75,7 +74,7 @@ pub fn source_logits(folder: &Path, tokens: &[u32], watch: &dyn Watch) -> Result
     let checkpoint = crate::checkpoint::Checkpoint::open(folder)?;
     let pieces = super::Pieces::read(folder, config.padded_vocab_size)?;
     let evidence = Evidence::read(folder, &config, pieces.is_some(), None)?;
-    super::decoder::all_logits(&Glm::new(&config, &checkpoint, &evidence), tokens, watch)
+    all_logits(&Glm::new(&config, &checkpoint, &evidence), tokens, watch)
 }
 
 /// All logits of a GGUF file, `[tokens, vocabulary]`.
@@ -84,7 +83,26 @@ pub fn source_logits(folder: &Path, tokens: &[u32], watch: &dyn Watch) -> Result
 /// When the file is no llama model, cannot be read, or has no such tokens.
 pub fn file_logits(file: &Path, tokens: &[u32], watch: &dyn Watch) -> Result<Vec<f32>> {
     let file = crate::gguf::GgufFile::open_model(file)?;
-    super::decoder::all_logits(&Llama::new(&file)?, tokens, watch)
+    all_logits(&llama::open(&file)?, tokens, watch)
+}
+
+/// All logits, token by token: `[tokens, vocabulary]`.
+fn all_logits(decoder: &dyn Decoder, tokens: &[u32], watch: &dyn Watch) -> Result<Vec<f32>> {
+    let mut x = decoder.embed(tokens)?;
+    for layer in 0..decoder.layers() {
+        x = decoder.layer(layer, x)?;
+        watch.advanced("layers", layer as u64 + 1, decoder.layers() as u64)?;
+    }
+    let x = decoder.last_norm(&x)?;
+    let vocabulary = decoder.vocabulary();
+    let mut all = vec![0.0; tokens.len() * vocabulary];
+    for start in (0..vocabulary).step_by(HEAD_ROWS) {
+        let block = decoder.logits(start..vocabulary.min(start + HEAD_ROWS), &x)?;
+        for ((row, token), logit) in block.indexed_iter() {
+            all[token * vocabulary + start + row] = *logit;
+        }
+    }
+    Ok(all)
 }
 
 impl Function {

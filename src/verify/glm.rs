@@ -6,16 +6,15 @@ use std::path::Path;
 
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
-use super::decoder::Decoder;
 use super::evidence::Evidence;
 use super::mapping::query_key_value;
-use super::math::{
-    Activations, Matrix, add_bias, attention, embed, gated, linear, multiply, rms_norm, rotate_pairs,
-    rows_of, vector,
-};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::config::{GlmConfig, Layout};
 use crate::error::{Error, Result};
+use crate::forward::{
+    Activations, Decoder, Matrix, add_bias, attention, embed, gated, linear, multiply, rms_norm,
+    rotate_pairs, rows_of, vector,
+};
 
 /// The source model.
 pub(super) struct Glm<'a> {
@@ -91,9 +90,10 @@ impl<'a> Glm<'a> {
                 (projected("q_proj", n * d)?, projected("k_proj", g * d)?, projected("v_proj", g * d)?)
             }
         };
-        rotate_pairs(&mut q, d, &self.speeds);
-        rotate_pairs(&mut k, d, &self.speeds);
-        let mixed = attention(&q, &k, &v, n, g);
+        let window = usize::MAX; // all tokens are one text
+        rotate_pairs(&mut q, d, &self.speeds, window);
+        rotate_pairs(&mut k, d, &self.speeds, window);
+        let mixed = attention(&q, &k, &v, (n, g), window);
         linear(&self.tensor(&name("dense.weight"), h, n * d)?, &mixed)
     }
 

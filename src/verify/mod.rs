@@ -7,7 +7,6 @@
 mod added;
 mod bounds;
 mod compare;
-mod decoder;
 mod divergence;
 mod encode;
 mod evidence;
@@ -16,7 +15,6 @@ mod function;
 mod glm;
 mod llama;
 mod mapping;
-mod math;
 mod pieces;
 mod rank_vocabulary;
 mod ranks;
