@@ -41,12 +41,15 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// Stdout took less than everything.
+    #[error("cannot write to stdout: {0}")]
+    Stdout(#[source] io::Error),
+    /// The program contradicts itself: no file and no option is at fault.
+    #[error("{}: this is a fault of glm2llama: please report it", one_line(.0))]
+    Internal(String),
     /// The user stopped the run.
-    #[error("interrupted, nothing was written")]
+    #[error("interrupted")]
     Interrupted,
-    /// The user stopped a judgement.
-    #[error("interrupted, nothing was judged")]
-    NotJudged,
 }
 
 impl Error {
@@ -69,15 +72,6 @@ impl Error {
     pub fn io(file: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
         let file = file.to_owned();
         move |source| Error::Io { file, action, source }
-    }
-
-    /// The program's exit code for this error.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Error::Refuted { .. } => 1,
-            Error::Interrupted | Error::NotJudged => 130, // 128 + SIGINT, as shells report it
-            _ => 2,
-        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Files that a stranger may have made: opened only when they are regular ones, and read whole only up to a cap.
 //! What they hold instead of what they should is said here, where any of them may hold it.
 
+mod guests;
+
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+pub(crate) use guests::{GuestBook, State, noted};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -49,7 +52,16 @@ pub(crate) fn read_head(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
     let length = file.metadata().map_err(Error::io(path, "read"))?.len();
     let mut bytes = Vec::with_capacity(length.min(max) as usize); // at most the cap
     file.take(max).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
+    if (bytes.len() as u64) < max {
+        guests::note_bytes(path, &bytes);
+    }
     Ok(Some(bytes))
+}
+
+/// Whether anything has this name, be it a link to nothing.
+pub(crate) fn is_there(path: &Path) -> bool {
+    guests::note(path, State::now(path), false);
+    path.symlink_metadata().is_ok()
 }
 
 /// Parses a file's JSON.
@@ -104,6 +116,7 @@ fn open_if_there(path: &Path) -> Result<Option<File>> {
     let file = match OpenOptions::new().read(true).custom_flags(nonblocking).open(path) {
         Ok(file) => file,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            guests::note(path, None, false);
             return dangling(path).map_or(Ok(None), Err);
         }
         Err(e) => return Err(Error::io(path, "open")(e)),
@@ -115,6 +128,7 @@ fn open_if_there(path: &Path) -> Result<Option<File>> {
     if !metadata.is_file() {
         return Err(Error::mismatch(path, "", "no regular file", "one"));
     }
+    guests::note(path, Some(State::of(&metadata)), true);
     Ok(Some(file))
 }
 

@@ -59,6 +59,7 @@ pub mod request;
 pub mod sink;
 pub mod tokenizer;
 pub mod verify;
+pub mod watch;
 
 pub use ::quant;
 pub use checkpoint::Checkpoint;
@@ -67,7 +68,8 @@ pub use error::{Error, Result};
 pub use gguf::GgufFile;
 pub use hf::Export;
 pub use model::Model;
-pub use pipeline::{Options, Watch};
+pub use pipeline::Options;
 pub use recipe::FileType;
 pub use request::Request;
 pub use verify::Pair;
+pub use watch::{Step, Watch};

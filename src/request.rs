@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::metadata::Override;
 use crate::model;
 use crate::recipe::{FfnPad, FileType, Overrides};
 
@@ -49,8 +50,8 @@ pub struct Given {
     pub model_name: Option<String>,
     /// A JSON file of `general.` keys.
     pub metadata: Option<PathBuf>,
-    /// Keys, as `KEY=TYPE:VALUE`.
-    pub override_kv: Vec<String>,
+    /// Keys that go over all others.
+    pub overrides: Vec<Override>,
     /// A file with a chat template in Jinja.
     pub chat_template: Option<PathBuf>,
 }

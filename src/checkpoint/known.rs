@@ -9,15 +9,15 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::hash::hex;
 use crate::input;
+use crate::watch::Watch;
 
 /// Three short lines.
 const MAX_METADATA: u64 = 4096;
 
-/// Holds a file against what the Hugging Face cache that it lies in knows, if it lies in one. `go_on` is asked all
-/// along.
-pub(super) fn check(path: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
+/// Holds a file against what the Hugging Face cache that it lies in knows, if it lies in one. `watch` may stop it.
+pub(super) fn check(path: &Path, watch: &dyn Watch) -> Result<()> {
     let Some((expected, source)) = hash_of(path) else { return Ok(()) };
-    let found = sha256(path, go_on)?;
+    let found = sha256(path, watch)?;
     if found.eq_ignore_ascii_case(&expected) {
         return Ok(());
     }
@@ -46,11 +46,11 @@ fn hash_of(path: &Path) -> Option<(String, PathBuf)> {
     is_hash(&second).then_some((second, metadata))
 }
 
-fn sha256(path: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<String> {
+fn sha256(path: &Path, watch: &dyn Watch) -> Result<String> {
     let mut file: BufReader<File> = BufReader::with_capacity(1 << 20, input::open(path)?);
     let mut hash = Sha256::new();
     loop {
-        go_on()?;
+        watch.go_on()?;
         let bytes = file.fill_buf().map_err(Error::io(path, "read"))?;
         if bytes.is_empty() {
             return Ok(hex(&hash.finalize()));
@@ -69,7 +69,7 @@ mod tests {
     const WEIGHTS: &[u8] = b"weights";
 
     fn outcome(path: &Path) -> String {
-        check(path, &|| Ok(())).map_or_else(|error| error.to_string(), |()| "right".to_owned())
+        check(path, &()).map_or_else(|error| error.to_string(), |()| "right".to_owned())
     }
 
     #[test]

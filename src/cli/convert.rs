@@ -25,7 +25,7 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     // Before anything is printed: a refusal is one line.
     let outputs = job.create_outputs()?;
     let report = announce(args, &located, &job);
-    let progress = Progress::new(job.work().source_bytes(), &job.model.plan, &report, &stop);
+    let progress = Progress::of_bytes(&report, &stop);
     let filled = job.fill(outputs, options, &progress)?;
     progress.finish();
     if let Some(doubt) = filled.doubt() {
@@ -37,13 +37,11 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     if args.verify {
         for (output, files) in job.outputs.iter().zip(filled.files()) {
             let (facts, ratio) = (!args.contents.changes_metadata(), args.model.rope_ratio_applies_to);
-            let line = verify::check_written(&located.folder, ratio, &files, facts, &progress)?;
+            let line = verify::check_written(&located.folder, ratio, &files, facts, &stop)?;
             report.verified(&output.path, &line);
         }
     }
-    if stop.requested() {
-        return Err(Error::Interrupted);
-    }
+    stop.check()?;
     filled.publish()?;
     report.summary(&Summary::new(&job, started.elapsed()));
     Ok(())
@@ -79,7 +77,7 @@ fn prepare(args: &Convert) -> Result<(Located, Job)> {
         modelfile: !args.no_modelfile,
         imatrix: args.imatrix.clone(),
         overrides: args.tensor_types.parse()?,
-        given: args.contents.given(),
+        given: args.contents.given()?,
         vocab_only: args.contents.vocab_only,
         split_max_bytes: split.map(|size| size::parse("--split-max-size", size)).transpose()?,
         receipt: args.receipt.clone(),

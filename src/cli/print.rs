@@ -1,7 +1,7 @@
 //! Lines on stdout and stderr, and how sizes are written.
 
 use std::io::{self, ErrorKind, Write};
-use std::sync::OnceLock;
+use std::sync::Mutex;
 
 use serde::Serialize;
 
@@ -14,6 +14,19 @@ pub(super) fn gigabytes(bytes: u64) -> String {
         1_000_000.. => format!("{:.1} MB", bytes as f64 / 1e6),
         _ => format!("{:.1} kB", bytes as f64 / 1e3),
     }
+}
+
+/// A whole number with its thousands apart.
+pub(super) fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// The most memory this process ever had, where the system tells.
@@ -37,7 +50,7 @@ pub(super) fn out(line: &str) {
 }
 
 /// Why stdout took less than everything.
-static CUT: OnceLock<io::Error> = OnceLock::new();
+static CUT: Mutex<Option<io::Error>> = Mutex::new(None);
 
 /// Bytes on stdout. A reader that has gone away (a closed pipe) is no failure of the work; any other error is for
 /// [`end`], when the work is done.
@@ -45,7 +58,9 @@ pub(super) fn write(bytes: &[u8]) {
     let mut stdout = io::stdout();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            let _ = CUT.set(error); // the first one tells
+            if let Ok(mut cut) = CUT.lock() {
+                cut.get_or_insert(error); // the first one tells
+            }
         }
         _ => {}
     }
@@ -53,9 +68,9 @@ pub(super) fn write(bytes: &[u8]) {
 
 /// Fails when stdout took less than everything.
 pub(super) fn end() -> Result<()> {
-    match CUT.get() {
+    match CUT.lock().ok().and_then(|mut cut| cut.take()) {
         None => Ok(()),
-        Some(error) => Err(Error::Usage(format!("cannot write to stdout: {error}"))),
+        Some(error) => Err(Error::Stdout(error)),
     }
 }
 

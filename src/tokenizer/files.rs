@@ -71,7 +71,8 @@ impl Files {
         let mut model_file = dir.join("tokenizer.model");
         let fast = dir.join("tokenizer.json");
         // A link to nothing counts as there: a download cache that lost a file is no model without it.
-        if model_file.symlink_metadata().is_err() && fast.symlink_metadata().is_ok() {
+        let (model_is_there, fast_is_there) = (input::is_there(&model_file), input::is_there(&fast));
+        if !model_is_there && fast_is_there {
             model_file = fast;
         }
         let largest = if model_file.extension().is_some_and(|kind| kind == "json") {

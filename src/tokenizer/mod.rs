@@ -98,8 +98,8 @@ fn sentencepiece_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> 
     let (specials, roles) = special::choose(files, config);
     let mut vocabulary = special::complete(model, specials, files, config)?;
     let (chat, choice) = match specials {
-        special::Specials::Five => (ChatFormat::Rounds, "numbered rounds"),
-        special::Specials::Nine => (ChatFormat::Roles, "role tokens"),
+        special::Specials::ChatGlm2 => (ChatFormat::Rounds, "numbered rounds"),
+        special::Specials::ChatGlm3 => (ChatFormat::Roles, "role tokens"),
     };
     vocabulary.chat_template = chat.template().map(str::to_owned);
     Ok((vocabulary, chat, vec![roles, template_evidence(choice, "the authors' chat functions")]))
@@ -176,20 +176,31 @@ pub enum TokenType {
     Byte = 6,
 }
 
+/// How a vocabulary makes tokens of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Pieces with scores: the two neighbours that make up the best piece are joined first.
+    #[default]
+    SentencePiece,
+    /// Bytes, written as letters, and a list of merges.
+    Bpe {
+        /// A word that is a token is taken whole, before its parts are joined, as tiktoken does.
+        whole_words: bool,
+    },
+}
+
 /// Everything a runtime needs to turn text into the original tokenizer's ids, and to know when to stop.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vocabulary {
-    /// `tokenizer.ggml.model`: `llama` (SentencePiece BPE) or `gpt2` (byte-level BPE).
-    pub model: &'static str,
-    /// `tokenizer.ggml.pre`.
-    pub pre: &'static str,
+    /// How text becomes tokens.
+    pub kind: Kind,
     /// The tokens' texts, by id; `padded_vocab_size` of them.
     pub tokens: Vec<String>,
-    /// Merge scores, by id; empty for `gpt2`.
+    /// Merge scores, by id; empty for [`Kind::Bpe`].
     pub scores: Vec<f32>,
     /// Kinds, by id.
     pub types: Vec<TokenType>,
-    /// Merges, best first; empty for `llama`.
+    /// Merges, best first; empty for [`Kind::SentencePiece`].
     pub merges: Vec<String>,
     /// Beginning of text.
     pub bos: Option<u32>,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::files::Files;
-use super::{Evidence, TokenType, Vocabulary, glm4, special};
+use super::{Evidence, Kind, TokenType, Vocabulary, glm4, special};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result, shortened};
 
@@ -32,10 +32,8 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
     let letters = letters();
     let spell = |bytes: &[u8]| bytes.iter().map(|&byte| letters[usize::from(byte)]).collect::<String>();
     let mut vocabulary = Vocabulary {
-        model: "gpt2",
-        // Splits text exactly as chatglm-bpe does, and looks a whole word up before joining its parts, as tiktoken
-        // does and chatglm-bpe does not: 893 tokens (a space and a common Chinese word) are reached in no other way.
-        pre: "llama-bpe",
+        // 893 tokens (a space and a common Chinese word) are reached in no other way.
+        kind: Kind::Bpe { whole_words: true },
         tokens: tokens.iter().map(|token| spell(token)).collect(),
         types: vec![TokenType::Normal; tokens.len()],
         merges: merges(file, &tokens)?

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::added::{self, AddedToken, AddedTokens, Source, shown};
 use super::bounded::{List, Map};
 use super::files::Files;
-use super::{Evidence, TokenType, Vocabulary, glm4, special};
+use super::{Evidence, Kind, TokenType, Vocabulary, glm4, special};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::input;
@@ -111,9 +111,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
         Merge::Pair([left, right]) => format!("{left} {right}"),
     });
     let mut vocabulary = Vocabulary {
-        model: "gpt2",
-        // The same pattern twice; only the first looks a whole word up before joining its parts.
-        pre: if model.ignore_merges { "llama-bpe" } else { "chatglm-bpe" },
+        kind: Kind::Bpe { whole_words: model.ignore_merges },
         tokens,
         types,
         merges: merges.collect(),
@@ -198,14 +196,14 @@ mod tests {
             [TokenType::UserDefined, TokenType::Control, TokenType::Control, TokenType::Unused]
         );
         assert_eq!(
-            (vocabulary.merges.as_slice(), vocabulary.pre),
-            (["a b".to_owned()].as_slice(), "llama-bpe")
+            (vocabulary.merges.as_slice(), vocabulary.kind),
+            (["a b".to_owned()].as_slice(), Kind::Bpe { whole_words: true })
         );
         assert_eq!([vocabulary.eos, vocabulary.eot, vocabulary.eom], [Some(3), Some(4), Some(6)]);
         json["model"]["merges"] = json!([["a", "b"]]);
         assert_eq!(read(&json).unwrap(), vocabulary);
         json["model"]["ignore_merges"] = json!(false);
-        assert_eq!(read(&json).unwrap().pre, "chatglm-bpe");
+        assert_eq!(read(&json).unwrap().kind, Kind::Bpe { whole_words: false });
     }
 
     #[test]

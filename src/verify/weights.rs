@@ -9,11 +9,12 @@ use rayon::prelude::*;
 
 use super::compare::{Comparer, Tally, WILD};
 use super::mapping::{self, Place, ROPE_FACTORS, Run};
-use super::{Finding, Pair, Watch};
+use super::{Finding, Pair};
 use crate::checkpoint::Tensor;
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::StoredTensor;
+use crate::watch::Watch;
 
 /// Source weights that are compared at a time by one thread.
 const CHUNK_WEIGHTS: usize = 1 << 20;
@@ -41,7 +42,7 @@ pub struct TensorError {
     pub worst: (usize, usize),
     /// Root of the mean square error, as a part of the tensor's own root mean square.
     pub relative_rmse: f64,
-    /// Signal to noise in dB; none when there is no error at all.
+    /// Signal to noise in dB; none when there is no error at all, and no number when the error is none.
     pub snr_db: Option<f64>,
 }
 
@@ -78,14 +79,15 @@ pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
         .collect();
     let chunks = chunks(pair, &usable, &mut weights.findings);
     let total: u64 = chunks.iter().map(Chunk::weights).sum();
-    pair.checkpoint.check_known_hashes(&|| watch.advanced("weights", 0, total))?;
+    watch.step("weights", 0, total)?;
+    pair.checkpoint.check_known_hashes(watch)?;
     let done = AtomicU64::new(0);
     let tallies = chunks
         .par_iter()
         .map(|chunk| {
             let tally = chunk.compare(pair)?;
             let done = done.fetch_add(chunk.weights(), Ordering::Relaxed) + chunk.weights();
-            watch.advanced("weights", done, total)?;
+            watch.step("weights", done, total)?;
             Ok(tally)
         })
         .collect::<Result<Vec<Tally>>>()?;
@@ -307,7 +309,7 @@ impl TensorError {
             largest_use: tally.largest_use,
             worst: tally.worst,
             relative_rmse: if tally.error_squares == 0.0 { 0.0 } else { relative.sqrt() },
-            snr_db: (tally.error_squares > 0.0).then(|| -10.0 * relative.log10()),
+            snr_db: (tally.error_squares != 0.0).then(|| -10.0 * relative.log10()), // no number: an error too
         }
     }
 
@@ -322,7 +324,7 @@ impl TensorError {
         }
         let (row, column) = self.worst;
         let problem = format!(
-            "{} of {} weights are further from their source than {} allows, first of all [{row}, {column}]",
+            "{} of {} weights are further from their source than {} allows, the worst at row {row}, column {column}",
             self.outside, self.weights, self.format
         );
         Some(Finding::new(&self.name, problem))

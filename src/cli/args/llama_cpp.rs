@@ -83,12 +83,12 @@ impl Contents {
         !self.override_kv.is_empty() || self.chat_template.is_some()
     }
 
-    pub(in crate::cli) fn given(&self) -> Given {
-        Given {
+    pub(in crate::cli) fn given(&self) -> Result<Given> {
+        Ok(Given {
             model_name: self.model_name.clone(),
             metadata: self.metadata.clone(),
-            override_kv: self.override_kv.clone(),
+            overrides: self.override_kv.iter().map(|text| text.parse()).collect::<Result<_>>()?,
             chat_template: self.chat_template.clone(),
-        }
+        })
     }
 }
