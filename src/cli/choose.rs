@@ -196,7 +196,6 @@ fn grade(mean_kl: f64) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
     use super::*;
 

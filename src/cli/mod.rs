@@ -1,7 +1,9 @@
 //! The commands. Only this module prints.
 
 mod args;
+mod ask;
 mod choose;
+mod colour;
 mod convert;
 mod diff;
 mod export;
@@ -19,6 +21,7 @@ mod shell;
 mod size;
 mod usage;
 mod verify;
+mod verify_json;
 mod verify_report;
 
 use std::io::Write;
@@ -59,6 +62,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Diff(args) => code = diff::run(&args)?,
         Command::ExportHf(args) => export::run(&args)?,
         Command::Verify(args) => code = verify::run(&args)?,
+        Command::Ask(args) => ask::run(&args)?,
         Command::Completions { shell } => shell::completions(shell),
         Command::Man => shell::man(),
     }
