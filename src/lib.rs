@@ -37,6 +37,8 @@ pub mod fuzzing;
 pub mod gguf;
 pub mod hash;
 pub mod hf;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod imatrix;
 pub mod input;
 pub mod jinja;

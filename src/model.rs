@@ -1,8 +1,9 @@
 //! An opened model: everything that a command knows of it before a weight is read.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Origin, Remote};
 use crate::config::GlmConfig;
 use crate::error::Result;
 use crate::lora::{self, Lora};
@@ -20,6 +21,10 @@ pub struct Request {
     pub rope_ratio: Option<RopeRatio>,
     /// Adapters to merge, in this order.
     pub lora: Vec<lora::Request>,
+    /// The repository on a hub that the folder's files are from, where it is known.
+    pub origin: Option<Origin>,
+    /// What has the weights, when the folder holds only empty files of their names.
+    pub remote: Option<Arc<dyn Remote>>,
 }
 
 /// A checkpoint's folder, read and checked.
@@ -51,7 +56,7 @@ impl Model {
     pub fn open(request: &Request) -> Result<Model> {
         let folder = &request.folder;
         let config = GlmConfig::load(folder)?;
-        let checkpoint = Checkpoint::open(folder)?;
+        let checkpoint = Checkpoint::open_from(folder, request.remote.clone())?;
         let tokenizer = tokenizer::load(folder, &config)?;
         let modelling = Modelling::load(folder, &config, tokenizer.chat, request.rope_ratio)?;
         let rope = Rope::new(&config, modelling.rope_ratio);

@@ -155,7 +155,8 @@ pub(super) struct Ask {
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Inspect {
-    /// The GGUF file, of any architecture; of a split model any part
+    /// The GGUF file, of any architecture, of a split model any part; or hf://ORG/NAME/FILE or ms://ORG/NAME/FILE on a
+    /// hub, of which only the head is fetched
     #[arg(value_name = "FILE", value_parser = values::read())]
     pub(super) file: PathBuf,
 
@@ -184,6 +185,7 @@ const EXAMPLES: &str = "Examples:
   glm2llama convert chatglm3-6b
   glm2llama convert chatglm3-6b --type Q4_K_M --type Q8_0
   glm2llama convert my-finetune --type Q5_K_M --output my-finetune.gguf
+  glm2llama convert hf://zai-org/chatglm3-6b
 
 Exit codes: 0 done; 1 --verify found a file wrong; 2 bad usage, bad input, or a failed read or write; \
 130 interrupted. Anything but 0 leaves no new file, and one that --force was to replace as it was.";
@@ -264,6 +266,12 @@ pub(super) struct Convert {
     #[arg(long, help_heading = RUNNING)]
     pub(super) all: bool,
 
+    /// With hf:// or ms://: also store the checkpoint in this folder, in the layout of the hub's own cache, where the
+    /// next run finds it (HF_HUB_CACHE or MODELSCOPE_CACHE may name it)
+    #[cfg(feature = "hub")]
+    #[arg(long, help_heading = RUNNING, value_name = "DIR", value_parser = values::written())]
+    pub(super) keep: Option<PathBuf>,
+
     /// Workers that quantize [default: one for each core]
     #[arg(long, help_heading = RUNNING, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub(super) threads: Option<NonZero<usize>>,
@@ -292,6 +300,14 @@ pub(super) struct Convert {
 }
 
 impl Convert {
+    /// Where to store what comes from a hub.
+    pub(super) fn keep(&self) -> Option<&PathBuf> {
+        #[cfg(feature = "hub")]
+        return self.keep.as_ref();
+        #[cfg(not(feature = "hub"))]
+        None
+    }
+
     /// What `--type` names.
     pub(super) fn types(&self) -> Result<Vec<FileType>> {
         match self.types.as_slice() {

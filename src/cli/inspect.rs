@@ -4,7 +4,7 @@ mod card;
 mod values;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -69,11 +69,7 @@ struct Size {
 }
 
 pub(super) fn run(args: &Inspect) -> Result<()> {
-    if args.file.is_dir() {
-        let expected = "a GGUF file: glm2llama plan shows what is in a checkpoint's folder";
-        return Err(Error::mismatch(&args.file, "", "a folder", expected));
-    }
-    let file = GgufFile::open_model(&args.file)?;
+    let file = open(&args.file)?;
     if args.template {
         let template = card::template(&file).ok_or_else(|| {
             Error::mismatch(&args.file, card::TEMPLATE, "none", "a chat template: this model has none")
@@ -122,6 +118,18 @@ pub(super) fn run(args: &Inspect) -> Result<()> {
         out("\n--tensors lists every tensor, --template prints the chat template");
     }
     Ok(())
+}
+
+fn open(path: &Path) -> Result<GgufFile> {
+    #[cfg(feature = "hub")]
+    if super::hub::is_address(path) {
+        return super::hub::gguf(path);
+    }
+    if path.is_dir() {
+        let expected = "a GGUF file: glm2llama plan shows what is in a checkpoint's folder";
+        return Err(Error::mismatch(path, "", "a folder", expected));
+    }
+    GgufFile::open_model(path)
 }
 
 impl Key {

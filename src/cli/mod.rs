@@ -7,6 +7,8 @@ mod colour;
 mod convert;
 mod diff;
 mod export;
+#[cfg(feature = "hub")]
+mod hub;
 mod inspect;
 mod memory;
 mod next;
@@ -19,6 +21,7 @@ mod progress;
 mod report;
 mod shell;
 mod size;
+mod source;
 mod usage;
 mod verify;
 mod verify_json;

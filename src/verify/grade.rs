@@ -54,8 +54,9 @@ impl Grade {
         }
     }
 
-    /// The best grade that allows all three figures; what is no number is allowed by none.
-    fn of(kl: f64, agreement: f64, perplexities: f64) -> Grade {
+    /// The best grade that allows a mean divergence in nats, a share of positions with the same first choice, and a
+    /// ratio of perplexities; what is no number is allowed by none.
+    pub fn of(kl: f64, agreement: f64, perplexities: f64) -> Grade {
         let allows = |&&(_, most_kl, least_agreement, most_perplexities): &&(Grade, f64, f64, f64)| {
             kl <= most_kl && agreement >= least_agreement && perplexities <= most_perplexities
         };
