@@ -10,7 +10,7 @@ use crate::lora::{self, Lora};
 use crate::modelling::Modelling;
 use crate::naming::Name;
 use crate::remap::{self, Plan, Rope, RopeRatio};
-use crate::tokenizer::{self, Tokenizer};
+use crate::tokenizer::{self, ChatFormat, Tokenizer};
 
 /// Which model, and what the user decides about it.
 #[derive(Clone, Debug, Default)]
@@ -75,9 +75,14 @@ impl Model {
             )
         });
         let other_template = self.tokenizer.other_template.then(|| {
-            "the folder's chat template is not the published one, and is left out: the model gets the authors' own \
-             chat format; --chat-template FILE takes another"
-                .to_owned()
+            let authors = match self.tokenizer.chat {
+                ChatFormat::Rounds => "chatglm2",
+                _ => "chatglm3",
+            };
+            format!(
+                "the folder's chat template is not the published one, and is kept; if the model was trained in the \
+                 authors' own chat format, give --chat-template {authors}"
+            )
         });
         let heads = remap::left_out(&self.checkpoint);
         let beside = self.checkpoint.left_alone();

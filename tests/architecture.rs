@@ -30,6 +30,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "tokenizer",
         ],
     ),
+    ("forward", &[]),
     ("fuzzing", &["checkpoint", "config", "gguf", "imatrix", "remap", "tokenizer"]),
     ("gguf", &["output", "sink"]),
     ("hf", &["checkpoint", "config", "model", "output", "pipeline", "remap", "sink", "tokenizer"]),
@@ -52,7 +53,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sink", &[]),
     ("tokenizer", &["config"]),
     // Verify judges the mapping, so it shares nothing with what makes it.
-    ("verify", &["checkpoint", "config", "gguf"]),
+    ("verify", &["checkpoint", "config", "forward", "gguf"]),
 ];
 
 fn root() -> &'static Path {

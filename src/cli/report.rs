@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::memory::peak_memory_bytes;
 use super::next;
 use super::output::{Padding, parts, title};
-use super::print::{gigabytes, json, note, out};
+use super::print::{gigabytes, json, note, out, weights};
 use crate::convert::{Job, Output};
 use crate::error::one_line;
 use crate::hf::Export;
@@ -60,13 +60,6 @@ pub(super) struct Start {
     /// What no single field of the checkpoint tells, and what it was taken from.
     decisions: Vec<String>,
     outputs: Vec<PathBuf>,
-}
-
-fn weights(count: u64) -> String {
-    match count {
-        1_000_000_000.. => format!("{:.2} billion weights", count as f64 / 1e9),
-        _ => format!("{:.2} million weights", count as f64 / 1e6),
-    }
 }
 
 /// What the run came to.
