@@ -75,12 +75,52 @@ impl Error {
     }
 }
 
+/// What is wrong in some bytes. Parsers return it, and whoever opened the file says which: [`InFile`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The tensor or key at fault, or nothing when all bytes are meant.
+    pub item: String,
+    /// What was found and what was expected.
+    pub problem: String,
+}
+
+impl Problem {
+    /// Of all bytes or, with a non-empty `item`, of one tensor or key in them.
+    pub fn new(item: impl Into<String>, problem: impl Into<String>) -> Problem {
+        Problem { item: item.into(), problem: problem.into() }
+    }
+
+    /// Something else was found than expected.
+    pub fn mismatch(
+        item: impl Into<String>,
+        found: impl fmt::Display,
+        expected: impl fmt::Display,
+    ) -> Problem {
+        Problem::new(item, format!("found {found}, expected {expected}"))
+    }
+}
+
+/// Says once, where a file was opened, in which file a problem is.
+pub trait InFile<T> {
+    /// The problem as an error of this file.
+    ///
+    /// # Errors
+    /// When there is a problem.
+    fn in_file(self, file: &Path) -> Result<T>;
+}
+
+impl<T> InFile<T> for Result<T, Problem> {
+    fn in_file(self, file: &Path) -> Result<T> {
+        self.map_err(|Problem { item, problem }| Error::input(file, item, problem))
+    }
+}
+
 fn item_prefix(item: &str) -> String {
     if item.is_empty() { String::new() } else { format!("{}: ", shortened(item, 160)) }
 }
 
 /// Names come from files that strangers made: no line break or terminal code of theirs is printed.
-pub(crate) fn one_line(text: impl fmt::Display) -> String {
+pub fn one_line(text: impl fmt::Display) -> String {
     let text = text.to_string();
     if !text.chars().any(char::is_control) {
         return text;
@@ -89,7 +129,7 @@ pub(crate) fn one_line(text: impl fmt::Display) -> String {
 }
 
 /// A name may also be as long as the file that it comes from.
-pub(crate) fn shortened(text: &str, most: usize) -> String {
+pub fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => one_line(text),
         Some((end, _)) => one_line(&text[..end]) + "...",

@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Problem, Result};
 pub(crate) use guests::{GuestBook, State, noted};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -21,7 +21,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 ///
 /// # Errors
 /// When it cannot be opened, or is a folder, a pipe or a device.
-pub(crate) fn open(path: &Path) -> Result<File> {
+pub fn open(path: &Path) -> Result<File> {
     open_if_there(path)?.ok_or_else(|| Error::input(path, "", "no such file"))
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn open(path: &Path) -> Result<File> {
 ///
 /// # Errors
 /// When it is over `max` bytes or a Git LFS pointer, and as for [`open`].
-pub(crate) fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
+pub fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
     let Some(mut bytes) = read_head(path, max + 1)? else { return Ok(None) }; // one more to see the end
     if bytes.len() as u64 > max {
         return Err(Error::mismatch(path, "", format!("over {max} bytes"), "no more of such a file"));
@@ -64,25 +64,25 @@ pub(crate) fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// Parses a file's JSON.
+/// Parses JSON.
 ///
 /// # Errors
-/// When the file is empty, or is something else: `refusal` says what it is not.
-pub(crate) fn json<'a, T: Deserialize<'a>>(path: &Path, bytes: &'a [u8], refusal: &str) -> Result<T> {
+/// When there are no bytes, or they are something else: `refusal` says what they are not.
+pub(crate) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8], refusal: &str) -> Result<T, Problem> {
     if bytes.is_empty() {
-        return Err(Error::mismatch(path, "", "0 bytes", "JSON: is the file complete?"));
+        return Err(Problem::mismatch("", "0 bytes", "JSON: is the file complete?"));
     }
-    serde_json::from_slice(bytes).map_err(|e| Error::input(path, "", format!("{refusal}: {e}")))
+    serde_json::from_slice(bytes).map_err(|e| Problem::new("", format!("{refusal}: {e}")))
 }
 
-/// Parses a file's one JSON object.
+/// Parses one JSON object.
 ///
 /// # Errors
-/// When the file is no JSON, or another value.
-pub(crate) fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
-    match json(path, bytes, "is not valid JSON")? {
+/// When the bytes are no JSON, or another value.
+pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
+    match json(bytes, "is not valid JSON")? {
         Value::Object(map) => Ok(map),
-        other => Err(Error::mismatch(path, "", kind(&other), "a JSON object")),
+        other => Err(Problem::mismatch("", kind(&other), "a JSON object")),
     }
 }
 
@@ -178,8 +178,7 @@ mod tests {
             ("{", "is not valid JSON: EOF while parsing an object at line 1 column 1"),
             ("[]", "found a list, expected a JSON object"),
         ] {
-            let error = object(Path::new("m.json"), text.as_bytes()).unwrap_err();
-            assert_eq!(error.to_string(), format!("m.json: {problem}"));
+            assert_eq!(object(text.as_bytes()).unwrap_err(), Problem::new("", problem));
         }
     }
 }

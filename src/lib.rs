@@ -28,8 +28,6 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used))]
 
 pub mod checkpoint;
-#[allow(clippy::disallowed_methods)] // it prints
-pub mod cli;
 pub mod config;
 pub mod convert;
 pub mod error;
@@ -40,7 +38,7 @@ pub mod gguf;
 mod hash;
 pub mod hf;
 pub mod imatrix;
-mod input;
+pub mod input;
 pub mod jinja;
 pub mod locate;
 pub mod lora;

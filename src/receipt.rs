@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
-use crate::error::{Error, Result, shortened};
+use crate::error::{Error, InFile, Problem, Result, shortened};
 use crate::input::{GuestBook, read_capped};
 use crate::provenance::VERSION;
 pub use check::Check;
@@ -89,14 +89,18 @@ impl Receipt {
     /// When the file is none.
     pub fn load(file: &Path) -> Result<Receipt> {
         let text = read_capped(file, MAX_BYTES)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
-        let receipt: Receipt = serde_json::from_slice(&text)
-            .map_err(|e| Error::input(file, "", format!("is no receipt: {e}")))?;
+        Receipt::parse(&text).in_file(file)
+    }
+
+    fn parse(text: &[u8]) -> Result<Receipt, Problem> {
+        let receipt: Receipt =
+            serde_json::from_slice(text).map_err(|e| Problem::new("", format!("is no receipt: {e}")))?;
         let lists = [("model", &receipt.model), ("given", &receipt.given), ("outputs", &receipt.outputs)];
         for (list, entries) in lists {
             for (i, entry) in entries.iter().enumerate() {
                 if let Some((key, hash)) = entry.bad_hash() {
                     let (item, found) = (format!("{list}[{i}].{key}"), format!("{:?}", shortened(hash, 80)));
-                    return Err(Error::mismatch(file, item, found, "64 hexadecimal digits"));
+                    return Err(Problem::mismatch(item, found, "64 hexadecimal digits"));
                 }
             }
         }

@@ -79,6 +79,11 @@ impl FileType {
         self.row().2
     }
 
+    /// Every mix once.
+    pub fn all() -> impl Iterator<Item = FileType> {
+        TABLE.iter().map(|row| row.0)
+    }
+
     /// Every name that `--type` takes.
     pub fn names() -> impl Iterator<Item = &'static str> {
         TABLE.iter().map(|row| row.1).chain(ALIASES.iter().map(|alias| alias.0))
@@ -128,7 +133,7 @@ fn more_bits(layer: usize, layers: usize) -> bool {
 }
 
 /// Where the feed-forward network is padded to whole super-blocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FfnPad {
     /// Where a format would fall back otherwise.
     #[default]

@@ -35,7 +35,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("gguf", &["output", "sink"]),
     ("hf", &["checkpoint", "config", "model", "output", "pipeline", "remap", "sink", "tokenizer"]),
     ("imatrix", &["checkpoint", "gguf", "remap"]),
-    ("locate", &[]),
+    ("locate", &["checkpoint", "lora"]),
     ("lora", &["checkpoint", "config", "remap"]),
     ("metadata", &["config", "gguf", "imatrix", "model", "naming", "recipe", "remap", "tokenizer"]),
     ("model", &["checkpoint", "config", "lora", "modelling", "naming", "remap", "tokenizer"]),

@@ -8,6 +8,7 @@ mod dtype;
 mod foreign;
 mod index;
 mod known;
+mod names;
 mod pytorch;
 mod records;
 mod safetensors;
@@ -27,7 +28,9 @@ use crate::watch::Watch;
 use blocks::Blocks;
 pub use dtype::Dtype;
 use index::Kind;
+pub use names::{is_tensors, is_weights};
 use records::Records;
+pub use unfinished::FINISHED;
 
 /// A model of 40 layers has 286.
 const MAX_TENSORS: usize = 1 << 14;
@@ -268,7 +271,9 @@ impl Checkpoint {
 
     /// A warning of other weights in the folder.
     pub fn left_alone(&self) -> Option<String> {
-        let first = self.beside.first()?;
+        // An index that is not followed says more than the shards that it names.
+        let index = self.beside.iter().find(|name| name.ends_with(".index.json"));
+        let first = index.or_else(|| self.beside.first())?;
         let more = match self.beside.len() {
             1 => String::new(),
             count => format!(" and {} more", count - 1),
@@ -352,6 +357,11 @@ impl Checkpoint {
     /// When a file is not what was to be downloaded or cannot be read, or `watch` stops the run.
     pub fn check_known_hashes(&self, watch: &dyn Watch) -> Result<()> {
         self.files().try_for_each(|file| known::check(file, watch))
+    }
+
+    /// What [`Checkpoint::check_known_hashes`] leaves out: files that were written to after their download.
+    pub fn stale_hashes(&self) -> impl Iterator<Item = String> {
+        self.files().filter_map(known::stale)
     }
 
     /// Refuses files that were written to since they were opened: what was read may be of two versions. Records of

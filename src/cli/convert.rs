@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::args::Convert;
+use super::args::{Convert, Plan};
 use super::progress::{Progress, Stop};
 use super::report::{Report, Start, Summary};
-use super::{options, plan, size, verify};
+use super::{choose, options, plan, size, verify};
 use crate::convert::{Job, Output};
 use crate::error::{Error, Result};
 use crate::locate::Located;
@@ -16,11 +16,11 @@ use crate::request::Request;
 
 pub(super) fn run(args: &Convert) -> Result<()> {
     if args.dry_run {
-        return plan(args);
+        return show(args);
     }
     let started = Instant::now();
     let options = pipeline_options(args)?;
-    let (located, job) = prepare(args)?;
+    let (located, job) = prepare(args, args.types()?)?;
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
     let outputs = job.create_outputs()?;
@@ -48,9 +48,31 @@ pub(super) fn run(args: &Convert) -> Result<()> {
 }
 
 /// `glm2llama plan`.
-pub(super) fn plan(args: &Convert) -> Result<()> {
+pub(super) fn plan(args: &Plan) -> Result<()> {
+    let convert = &args.convert;
+    let of_one = convert.all || convert.strict || convert.output.is_some() || convert.contents.vocab_only;
+    match convert.types.is_empty() && !of_one {
+        true => choose(convert, args.fit.as_deref()),
+        false => show(convert),
+    }
+}
+
+/// What each type comes to, and which fits.
+fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
+    let fit = fit.map(|size| size::parse("--fit", size)).transpose()?;
+    // Nothing would be written by these names: the table is of types.
+    let unnamed = Convert { receipt: None, no_modelfile: true, ..args.clone() };
+    let (located, job) = prepare(&unnamed, FileType::all().collect())?;
+    let report = Report::new(args.json, args.quiet);
+    report.start(&Start::new(&job.model, job.work().source_bytes(), Vec::new()).from(&located));
+    located.unfinished.iter().chain(&job.model.warnings()).for_each(|warning| report.warning(warning));
+    choose::print(&job, fit, args.json)
+}
+
+/// What a conversion to the chosen types would do.
+fn show(args: &Convert) -> Result<()> {
     let options = pipeline_options(args)?;
-    let (located, job) = prepare(args)?;
+    let (located, job) = prepare(args, args.types()?)?;
     let report = announce(args, &located, &job);
     for target in job.targets() {
         if let Err(error) = output::check(&target, args.force) {
@@ -64,8 +86,7 @@ pub(super) fn plan(args: &Convert) -> Result<()> {
 }
 
 /// Everything that is done before the first weight is read.
-fn prepare(args: &Convert) -> Result<(Located, Job)> {
-    let types = args.types.iter().map(|name| name.parse::<FileType>()).collect::<Result<Vec<_>>>()?;
+fn prepare(args: &Convert, types: Vec<FileType>) -> Result<(Located, Job)> {
     let split = args.contents.split_max_size.as_deref();
     let located = args.model.locate()?;
     let request = Request {
@@ -96,6 +117,9 @@ fn announce(args: &Convert, located: &Located, job: &Job) -> Report {
     report.start(&Start::new(&job.model, job.work().source_bytes(), files).from(located));
     for warning in located.unfinished.iter().chain(&job.warnings()) {
         report.warning(warning);
+    }
+    if args.verify || args.receipt.is_some() {
+        job.model.checkpoint.stale_hashes().for_each(|stale| report.warning(&stale));
     }
     report
 }

@@ -2,10 +2,12 @@
 
 mod args;
 mod ask;
+mod choose;
 mod colour;
 mod convert;
 mod export;
 mod inspect;
+mod memory;
 mod next;
 mod options;
 mod output;

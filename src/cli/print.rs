@@ -29,14 +29,6 @@ pub(super) fn grouped(n: u64) -> String {
     text
 }
 
-/// The most memory this process ever had, where the system tells.
-pub(super) fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
 /// One JSON line on stdout.
 pub(super) fn json(event: &impl Serialize) {
     if let Ok(line) = serde_json::to_string(event) {

@@ -35,7 +35,7 @@ impl Stop {
 
     /// Fails when one of the three came.
     pub(super) fn check(&self) -> Result<()> {
-        (self as &dyn Watch).go_on()
+        if self.stopped() { Err(Error::Interrupted) } else { Ok(()) }
     }
 }
 

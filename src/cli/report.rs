@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::memory::peak_memory_bytes;
 use super::next;
 use super::output::{Padding, parts, title};
-use super::print::{gigabytes, json, note, out, peak_memory_bytes};
+use super::print::{gigabytes, json, note, out};
 use crate::convert::{Job, Output};
 use crate::error::one_line;
 use crate::hf::Export;

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::print::{json, peak_memory_bytes};
+use super::memory::peak_memory_bytes;
+use super::print::json;
 use super::verify_report::{Outcome, Session};
 use crate::verify::{Finding, Function, Quality, TensorError};
 

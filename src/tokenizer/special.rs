@@ -8,7 +8,7 @@ use super::files::Files;
 use super::sentencepiece::Model;
 use super::{Evidence, Kind, TokenType, Vocabulary, tiktoken};
 use crate::config::GlmConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, InFile, Problem, Result};
 
 /// Below every piece. llama.cpp merges by score, whatever a token is for: with score 0 ordinary text that spells a
 /// special token would turn into it.
@@ -183,7 +183,7 @@ pub(super) fn pad(
     file: &Path,
     padded_vocab_size: usize,
 ) -> Result<()> {
-    check_size(file, vocabulary.tokens.len(), padded_vocab_size)?;
+    check_size(vocabulary.tokens.len(), padded_vocab_size).in_file(file)?;
     let rows = u32::try_from(padded_vocab_size).unwrap_or(u32::MAX);
     if let Some((&id, _)) = added.by_id.range(rows..).next() {
         let expected = format!(
@@ -235,11 +235,11 @@ pub(super) fn without_ids(vocabulary: &Vocabulary, added: &AddedTokens) -> Optio
 }
 
 /// Refuses more tokens than the embedding has rows.
-pub(super) fn check_size(file: &Path, found: usize, padded_vocab_size: usize) -> Result<()> {
+pub(super) fn check_size(found: usize, padded_vocab_size: usize) -> Result<(), Problem> {
     if found > padded_vocab_size {
         let expected =
             format!("at most {padded_vocab_size} by config.json: the tokenizer is of another model");
-        return Err(Error::mismatch(file, "", format!("{found} tokens"), expected));
+        return Err(Problem::mismatch("", format!("{found} tokens"), expected));
     }
     Ok(())
 }
