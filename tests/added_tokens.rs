@@ -44,7 +44,7 @@ fn made(model: &Path) -> (Gguf, String, Value, Value) {
     let printed =
         Cmd::new("convert").arg(model).args(&["--type", "Q8_0", "--output"]).arg(&file).succeed().stderr;
     let judged = Cmd::new("verify").arg(model).arg(&file).args(&["--tokens", "8"]).succeed();
-    assert!(judged.stdout.contains("verdict: the same model"), "{}", judged.stdout);
+    assert!(judged.stdout.contains("verdict: faithful: the same model"), "{}", judged.stdout);
     let folder = out.join("hf");
     Cmd::new("export-hf").arg(model).arg(&folder).arg("--quiet").succeed();
     let json =

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::args::Verify;
 use super::colour::Tone;
-use super::print::{note, out};
+use super::print::note;
 use super::progress::{Progress, Stop};
 use super::verify_report::{self, Outcome, Session};
 use super::{page, verify_json};
@@ -74,18 +74,10 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     }
     progress.finish();
     let session = Session { folder: &args.folder, text: text_name, took: started.elapsed() };
-    for outcome in &judged {
-        if args.json {
-            verify_json::print(&session, outcome);
-            continue;
-        }
-        if judged.len() > 1 {
-            out(&format!("{}:", one_line(&outcome.file.display().to_string())));
-        }
-        verify_report::print(outcome);
-    }
-    if !args.json {
-        verify_report::print_end(&session, &judged);
+    match judged.as_slice() {
+        all if args.json => all.iter().for_each(|outcome| verify_json::print(&session, outcome)),
+        [alone] => verify_report::print(&session, alone, true),
+        several => verify_report::print_all(&session, several),
     }
     if let Some(mut file) = page {
         file.write_all(page::render(&session, &judged)?.as_bytes())?;

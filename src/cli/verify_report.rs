@@ -50,8 +50,8 @@ impl Outcome {
     }
 }
 
-/// One file.
-pub(super) fn print(outcome: &Outcome) {
+/// One file; the verdict last. `alone`: with what the run took.
+pub(super) fn print(session: &Session, outcome: &Outcome, alone: bool) {
     let Outcome { weights, facts, verdict, .. } = outcome;
     out(&format!(
         "weights: {} compared, in {} tensors ({:.1} s)",
@@ -72,6 +72,9 @@ pub(super) fn print(outcome: &Outcome) {
     }
     if let Some(more @ 1..) = verdict.blame.len().checked_sub(MOST_FINDINGS) {
         out(&format!("  and {} more (--json names them all)", grouped(more as u64)));
+    }
+    if alone {
+        took(session);
     }
     if let (Some(quality), Some(function)) = (verdict.quality, &outcome.function) {
         out(&format!("quality: {}{}", Tone::of(quality).out(quality.words()), measures(quality, function)));
@@ -94,11 +97,17 @@ fn measures(quality: Quality, function: &Function) -> String {
     }
 }
 
-/// All files in a table, when there are several; and what it took.
-pub(super) fn print_end(session: &Session, outcomes: &[Outcome]) {
-    if outcomes.len() > 1 {
-        table(outcomes).iter().for_each(|line| out(line));
+/// Several files, one after the other and in a table.
+pub(super) fn print_all(session: &Session, outcomes: &[Outcome]) {
+    for outcome in outcomes {
+        out(&format!("{}:", one_line(&outcome.file.display().to_string())));
+        print(session, outcome, false);
     }
+    took(session);
+    table(outcomes).iter().for_each(|line| out(line));
+}
+
+fn took(session: &Session) {
     let memory = peak_memory_bytes().map(|bytes| format!(", peak memory {}", gigabytes(bytes)));
     out(&format!("{:.1} s{}", session.took.as_secs_f64(), memory.unwrap_or_default()));
 }

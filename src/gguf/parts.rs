@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::read::MAX_MEMORY;
 use super::{GgufFile, StoredTensor};
 use crate::error::{Error, Result};
+use crate::hash::sha256_of;
 
 /// More files than this are no model.
 const MOST_FILES: u64 = 1000;
@@ -91,6 +92,15 @@ impl GgufFile {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Each file, its bytes, and their SHA-256: reads all of them.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn hashes(&self) -> Result<Vec<(&Path, u64, String)>> {
+        let hashed = |path| sha256_of(path).map(|(bytes, hash)| (path, bytes, hash));
+        self.paths().map(hashed).collect()
     }
 
     /// Its files, in their order.

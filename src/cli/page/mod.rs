@@ -14,11 +14,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use words::{escape, kl, perplexity};
 
-use super::print::gigabytes;
+use super::print::{gigabytes, grouped};
 use super::verify_report::{Outcome, Session};
 use crate::error::Result;
 use crate::gguf::Value;
-use crate::hash::sha256_of;
 
 /// The whole page. Hashes the files, for a page is of no use that does not say of what it is.
 ///
@@ -105,10 +104,11 @@ fn identity(out: &mut String, session: &Session, outcomes: &[Outcome]) -> Result
         let text = format!("{}: its first {} tokens", session.text, function.positions.len());
         rows.push(("text".to_owned(), escape(&text)));
     }
-    for path in outcomes.iter().flat_map(|outcome| outcome.pair.file.paths()) {
-        let (bytes, hash) = sha256_of(path)?;
-        let bytes = crate::cli::print::grouped(bytes);
-        rows.push((file_name(path), format!("{bytes} bytes, SHA-256 <code>{hash}</code>")));
+    for outcome in outcomes {
+        for (path, bytes, hash) in outcome.pair.file.hashes()? {
+            let bytes = grouped(bytes);
+            rows.push((file_name(path), format!("{bytes} bytes, SHA-256 <code>{hash}</code>")));
+        }
     }
     out.push_str("<section><h2>What was run</h2>\n<dl>\n");
     for (name, value) in rows {
