@@ -60,7 +60,7 @@ pub(super) fn find(folder: &Path) -> Result<Weights> {
     let mut incomplete = None;
     for (kind, index, single) in NAMES {
         let file = folder.join(single);
-        // What may not be read is there: opening it says why not.
+        // A file that must not be read counts as there: opening it says why it cannot be.
         if !matches!(file.try_exists(), Ok(false)) {
             return Ok(Weights { kind, beside: beside(folder, &[single]), files: vec![file], index: None });
         }

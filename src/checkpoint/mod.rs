@@ -45,7 +45,7 @@ const MOST_PARTIAL: usize = 256;
 pub struct Checkpoint {
     shards: Vec<Shard>,
     tensors: BTreeMap<String, Tensor>,
-    /// Of each shard, where they are asked for.
+    /// What has been hashed of each shard, when hashes were asked for.
     hashes: Option<Vec<Mutex<Blocks>>>,
     /// The shard index, if the weights are in several files.
     index: Option<PathBuf>,
@@ -117,7 +117,7 @@ impl Entry {
     }
 }
 
-/// Whoever panicked with it in hand has ended the run.
+/// A thread that panicked while it held the lock has ended the run, so what it left behind is not read.
 fn lock(blocks: &Mutex<Blocks>) -> MutexGuard<'_, Blocks> {
     blocks.lock().unwrap_or_else(PoisonError::into_inner)
 }

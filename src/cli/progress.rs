@@ -52,13 +52,16 @@ impl Watch for Stop {
     }
 }
 
+/// Prints a line on how far the work is after so much time.
+type PrintLine<'a> = dyn Fn(&Step, Duration) + Sync + 'a;
+
 /// Shows how far the work is, and stops it on Ctrl-C.
 pub(super) struct Progress<'a> {
     stop: &'a Stop,
     /// On a terminal.
     bar: Option<ProgressBar>,
     /// Elsewhere: prints a plain line.
-    line: Box<dyn Fn(&Step, Duration) + Sync + 'a>,
+    line: Box<PrintLine<'a>>,
     started: Instant,
     /// When the last plain line was printed.
     last_line: Mutex<Instant>,

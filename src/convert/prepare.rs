@@ -157,7 +157,8 @@ fn text<'a>(keys: &'a Metadata, key: &str) -> Option<&'a str> {
     })
 }
 
-/// None beside what has no name: that is refused when it is to be created. With what is to be warned of.
+/// The Modelfile beside a GGUF, and what it has to be warned of. A GGUF without a name, which is refused when it is
+/// created, has none.
 fn modelfile_beside(
     gguf: &Path,
     jinja: Option<&str>,

@@ -137,7 +137,8 @@ impl Lora {
         Ok(())
     }
 
-    /// The factors of a term, read by whoever comes first. What is kept holds no state, so a poisoned lock is none.
+    /// The factors of a term: whoever asks first reads them. A panic cannot leave them half changed, so a poisoned lock is
+    /// taken as it is.
     fn factors(&self, place: Place, term: &Term) -> Result<Arc<Factors>> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let known = recent.iter().position(|(known, _)| *known == place);

@@ -189,7 +189,7 @@ fn check_piece(id: usize, piece: PieceProto) -> Result<Piece, Problem> {
     Ok(Piece { text: piece.piece, score: piece.score, kind })
 }
 
-fn ids_by_text<'a>(pieces: &'a [Piece]) -> Result<HashMap<&'a str, usize>, Problem> {
+fn ids_by_text(pieces: &[Piece]) -> Result<HashMap<&str, usize>, Problem> {
     let mut ids = HashMap::with_capacity(pieces.len());
     for (id, piece) in pieces.iter().enumerate() {
         if let Some(first) = ids.insert(piece.text.as_str(), id) {

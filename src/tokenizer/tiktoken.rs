@@ -129,8 +129,11 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Two tokens that are joined to a third.
+type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// The merges, best first, each of two tokens.
-fn merges<'a>(tokens: &'a [Vec<u8>]) -> Result<Vec<(&'a [u8], &'a [u8])>, Problem> {
+fn merges(tokens: &[Vec<u8>]) -> Result<Vec<Pair<'_>>, Problem> {
     let work: usize = tokens.iter().map(|token| token.len().pow(2)).sum(); // each at most LONGEST_TOKEN
     if work > MOST_WORK {
         let found = format!("too many long tokens: the squares of their lengths make {work}");

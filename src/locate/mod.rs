@@ -149,9 +149,7 @@ fn not_downloaded(model: &Path, name: &Name, caches: &Caches) -> Error {
 }
 
 #[cfg(test)]
-#[path = "locate/tests.rs"]
 mod tests;
 
 #[cfg(test)]
-#[path = "locate/broken_tests.rs"]
 mod broken_tests;

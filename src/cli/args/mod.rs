@@ -208,7 +208,7 @@ pub(super) struct Plan {
     pub(super) fit: Option<String>,
 }
 
-/// Where the help would go on under the heading of the options above.
+/// Options behind a flattened group would stand under that group's heading in the help: these have one of their own.
 const RUNNING: &str = "Running";
 
 #[derive(Clone, Debug, ClapArgs)]
