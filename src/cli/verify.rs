@@ -60,6 +60,9 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     }
     let weights = pair.weights(&progress)?;
     let weights_took = started.elapsed();
+    if let Some(zeros) = &weights.zeros {
+        note(&format!("warning: {}", one_line(zeros)));
+    }
     let wrong = !(weights.findings.is_empty() && facts.findings.is_empty());
     let function = if args.weights_only { None } else { function(&pair, &text, args, wrong, &progress)? };
     progress.finish();

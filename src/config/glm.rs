@@ -42,6 +42,7 @@ pub(super) fn parse(fields: &Fields) -> Result<GlmConfig> {
         rotary_dim,
         rope_base,
         rope_ratio: 1.0,
+        rope_unread: Vec::new(),
         tie_word_embeddings: fields.flag("tie_word_embeddings", false)?,
     })
 }

@@ -24,6 +24,7 @@ mod template;
 mod verdict;
 mod vocabulary;
 mod weights;
+mod zeros;
 
 use std::path::{Path, PathBuf};
 
