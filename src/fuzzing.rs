@@ -51,7 +51,10 @@ pub fn pytorch(bytes: &[u8]) {
         if let Ok(checkpoint) = Checkpoint::open(folder) {
             for tensor in checkpoint.tensors().values() {
                 let mut row = vec![0; tensor.row_bytes()];
-                assert!(checkpoint.read_rows(tensor, tensor.rows() - 1, &mut row).is_ok());
+                // Other bytes than a record's CRC is of are the one thing that only reading shows.
+                if let Err(error) = checkpoint.read_rows(tensor, tensor.rows() - 1, &mut row) {
+                    assert!(error.to_string().contains("found bytes of CRC-32"), "{error}");
+                }
             }
         }
     });

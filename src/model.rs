@@ -86,10 +86,11 @@ impl Model {
         });
         let heads = remap::left_out(&self.checkpoint);
         let beside = self.checkpoint.left_alone();
-        [beside, heads, self.modelling.doubt.clone(), log_scaled, other_template]
-            .into_iter()
-            .flatten()
-            .collect()
+        let rope = self.config.rope_unread.iter().chain(&self.modelling.doubts).cloned();
+        let mut warnings: Vec<String> = beside.into_iter().chain(heads).chain(rope).collect();
+        warnings.extend(log_scaled.into_iter().chain(other_template));
+        warnings.extend(self.tokenizer.lost_ends.clone());
+        warnings
     }
 
     /// What no single field of the checkpoint tells, and what each choice rests on.

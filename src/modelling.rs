@@ -2,15 +2,16 @@
 //!
 //! The file is only searched for a few expressions; nothing of it is run.
 
+mod code;
+
 use std::path::Path;
 
-use regex::Regex;
-
-use crate::config::GlmConfig;
-use crate::error::Result;
+use crate::config::{GlmConfig, Layout};
+use crate::error::{Result, shortened};
 use crate::input::read_capped;
 use crate::remap::RopeRatio;
 use crate::tokenizer::ChatFormat;
+use code::{RATIO, Rotation};
 
 const FILE: &str = "modeling_chatglm.py";
 const MAX_BYTES: u64 = 1 << 20;
@@ -22,8 +23,8 @@ pub struct Modelling {
     pub rope_ratio: RopeRatio,
     /// Why that was taken.
     pub reason: String,
-    /// What speaks against it, when it is a guess.
-    pub doubt: Option<String>,
+    /// What speaks against what was taken, a warning each.
+    pub doubts: Vec<String>,
     /// Queries are scaled by the logarithm of their position from this one on; Llama cannot do that.
     pub log_scaled_from: Option<usize>,
 }
@@ -41,59 +42,77 @@ impl Modelling {
         said: Option<RopeRatio>,
     ) -> Result<Modelling> {
         let bytes = read_capped(&folder.join(FILE), MAX_BYTES)?.unwrap_or_default();
-        let found = judge(&String::from_utf8_lossy(&bytes), config, chat);
-        Ok(match said {
-            Some(rope_ratio) => {
-                let reason = "--rope-ratio-applies-to says so".to_owned();
-                Modelling { rope_ratio, reason, doubt: None, ..found }
-            }
-            None => found,
-        })
+        Ok(judge(&String::from_utf8_lossy(&bytes), config, chat, said))
     }
 }
 
-fn judge(source: &str, config: &GlmConfig, chat: ChatFormat) -> Modelling {
-    let code = code(source);
-    let (rope_ratio, reason, doubt) = match scaled(&code) {
-        _ if config.rope_ratio == 1.0 => (RopeRatio::Base, "rope_ratio is 1".to_owned(), None),
-        Some((RopeRatio::Positions, by)) => {
-            (RopeRatio::Positions, format!("its modelling file divides positions by {by}"), None)
-        }
-        Some((RopeRatio::Base, by)) => {
-            (RopeRatio::Base, format!("its modelling file multiplies the base by {by}"), None)
-        }
-        None => guess(config, chat, !source.is_empty()),
-    };
+fn judge(source: &str, config: &GlmConfig, chat: ChatFormat, said: Option<RopeRatio>) -> Modelling {
+    let code = code::of(source);
     // max(1, ln(64 + p + 1) / ln(2048)) exceeds 1 from p = 1984 on.
     let log_scaled_from = (code.contains("math.log(2048)") || code.contains("np.log(2048)")).then_some(1984);
-    Modelling { rope_ratio, reason, doubt, log_scaled_from }
-}
-
-/// Without comments and white space.
-fn code(source: &str) -> String {
-    let lines = source.lines().map(|line| line.split('#').next().unwrap_or_default());
-    lines.flat_map(|line| line.chars().filter(|c| !c.is_whitespace()).chain(['\n'])).collect()
-}
-
-/// What the code scales, and the name of what it scales by: `rope_ratio`, or a name of the fine-tune's own.
-fn scaled(code: &str) -> Option<(RopeRatio, String)> {
-    const NUMBER: &str = r"((?:\w+\.)*\w*(?:ratio|scal|factor|alpha)\w*)";
-    let first = |pattern: &str| {
-        let regex = Regex::new(&pattern.replace("NUMBER", NUMBER)).ok()?;
-        Some(regex.captures(code)?.get(1)?.as_str().to_owned())
+    // The library's own class has its base in the config, and no such file.
+    let rotation = match config.layout {
+        Layout::ChatGlm => Rotation::of(&code),
+        Layout::Glm => Rotation::default(),
     };
-    // The known name goes first, wherever it stands.
-    let known = |pattern: &str| first(pattern).map(|_| "rope_ratio".to_owned());
-    let positions = |by: Option<String>| by.map(|by| (RopeRatio::Positions, by));
-    let base = |by: Option<String>| by.map(|by| (RopeRatio::Base, by));
-    positions(known(r"/((?:self\.)?(?:config\.)?rope_ratio)\b"))
-        .or_else(|| base(known(r"\*=?((?:self\.)?(?:config\.)?rope_ratio)\b")))
-        .or_else(|| base(known(r"\b(rope_ratio)\*(?:self\.)?(?:rope_|rotary_)?base\b")))
-        .or_else(|| base(first(r"\b(?:rope_|rotary_)?base\*=?NUMBER\b")))
-        .or_else(|| base(first(r"NUMBER\*(?:self\.)?(?:rope_|rotary_)?base\b")))
-        .or_else(|| base(first(r"\b10000(?:\.0?)?\*NUMBER\b")))
-        .or_else(|| positions(first(r"\b(?:seq_idx|position_ids|positions|t)/=?NUMBER\b")))
-        .or_else(|| positions(first(r"\barange\((?:seq_len|max_seq_len|seq_length)[^\n]*\)/NUMBER\b")))
+    let ratio = config.rope_ratio;
+    let taken = config.rope_base * ratio;
+    let mut doubts = Vec::new();
+    let (rope_ratio, reason) = match (said, &rotation.base[..], &rotation.positions[..]) {
+        (Some(said), ..) => (said, "--rope-ratio-applies-to says so".to_owned()),
+        (None, [], [by, ..]) => {
+            (RopeRatio::Positions, format!("its modelling file divides positions by {by}"))
+        }
+        (None, [by, ..], []) => (RopeRatio::Base, format!("its modelling file multiplies the base by {by}")),
+        (None, both, _) => {
+            let (rope_ratio, reason, doubt) = match both.is_empty() {
+                true => guess(config, chat, !source.is_empty()),
+                false => {
+                    let (rope_ratio, reason, _) = guess(config, chat, false);
+                    let both = "its modelling file both multiplies the base and divides positions";
+                    (rope_ratio, reason, Some(guessed(both, rope_ratio, ratio)))
+                }
+            };
+            doubts.extend(doubt.filter(|_| ratio != 1.0 && rotation.odd.is_empty()));
+            (rope_ratio, reason)
+        }
+    };
+    // Under a name of its own the number may be in the code, or anywhere.
+    for by in rotation.base.iter().chain(&rotation.positions).filter(|by| *by != RATIO) {
+        let what = if rotation.base.contains(by) { "multiplies the base by" } else { "divides positions by" };
+        match code::number_of(&code, by) {
+            Some(number) if number == ratio => {}
+            Some(number) => doubts.push(format!(
+                "its modelling file {what} {by}, which it sets to {number}, and config.json has rope_ratio {ratio}, \
+                 which was taken: if the code is right, set \"rope_ratio\": {number} in config.json"
+            )),
+            None if ratio == 1.0 => doubts.push(format!(
+                "its modelling file {what} {by}, and config.json has no rope_ratio: 1 was taken; if {by} is another \
+                 number, set it as \"rope_ratio\" in config.json"
+            )),
+            None => {}
+        }
+    }
+    doubts.extend(rotation.odd.first().map(|odd| {
+        let effect = match rope_ratio {
+            RopeRatio::Base => format!("base {taken}"),
+            RopeRatio::Positions => format!("base {}, positions divided by {ratio},", config.rope_base),
+        };
+        format!(
+            "its modelling file has `{}`, which is not understood: {effect} was taken; if that is wrong, set \
+             \"rope_ratio\" in config.json to what gives the right one, or give --rope-ratio-applies-to",
+            shortened(odd, 100)
+        )
+    }));
+    let scaled_by = if rotation.base.is_empty() { 1.0 } else { ratio };
+    for base in rotation.literals.iter().map(|literal| literal * scaled_by).filter(|base| *base != taken) {
+        doubts.push(format!(
+            "its modelling file has base {base}, and config.json's rope_ratio {ratio} makes it {taken}, which was taken: \
+             if the code is right, set \"rope_ratio\": {} in config.json",
+            base / config.rope_base
+        ));
+    }
+    Modelling { rope_ratio, reason, doubts, log_scaled_from }
 }
 
 /// Without a word of the code: of the published models only ChatGLM2-6B-32k divides positions.
@@ -105,19 +124,32 @@ fn guess(config: &GlmConfig, chat: ChatFormat, silent: bool) -> (RopeRatio, Stri
         let reason = "seq_length 32768 and rope_ratio 16 are ChatGLM2-6B-32k's";
         return (RopeRatio::Positions, reason.to_owned(), None);
     }
-    let doubt = |why: &str| {
-        Some(format!(
-            "{why}: it was guessed that rope_ratio {} multiplies the base, as in all models but ChatGLM2-6B-32k; if the \
-             model's own code divides positions, give --rope-ratio-applies-to positions",
-            config.rope_ratio
-        ))
-    };
+    let doubt = |why: &str| Some(guessed(why, RopeRatio::Base, config.rope_ratio));
     let doubt = match (silent, chatglm2 || is_32k) {
         (true, _) => doubt("its modelling file says nothing of rope_ratio that is known here"),
         (false, true) => doubt("there is no modelling file"),
         (false, false) => None,
     };
     (RopeRatio::Base, "so do all models but ChatGLM2-6B-32k".to_owned(), doubt)
+}
+
+/// The warning of a guess.
+fn guessed(why: &str, taken: RopeRatio, ratio: f64) -> String {
+    let (taken, models, does, other) = match taken {
+        RopeRatio::Base => (
+            "multiplies the base",
+            "all models but ChatGLM2-6B-32k",
+            "divides positions",
+            RopeRatio::Positions,
+        ),
+        RopeRatio::Positions => {
+            ("divides positions", "ChatGLM2-6B-32k", "multiplies the base", RopeRatio::Base)
+        }
+    };
+    format!(
+        "{why}: it was guessed that rope_ratio {ratio} {taken}, as in {models}; if the model's own code {does}, give \
+         --rope-ratio-applies-to {other}"
+    )
 }
 
 #[cfg(test)]
@@ -136,7 +168,7 @@ mod tests {
             rope_ratio,
             ..crate::config::tests::chatglm3_config()
         };
-        judge(source, &config, chat)
+        judge(source, &config, chat, None)
     }
 
     const TWO_32K: (usize, f64) = (32768, 16.0);
@@ -153,7 +185,10 @@ mod tests {
         ] {
             let found = judged(source, "THUDM/chatglm3-6b-32k", THREE_32K, three);
             let reason = format!("its modelling file divides positions by {by}");
-            assert_eq!((found.rope_ratio, found.reason, found.doubt), (RopeRatio::Positions, reason, None));
+            assert_eq!(
+                (found.rope_ratio, found.reason, found.doubts),
+                (RopeRatio::Positions, reason, vec![])
+            );
         }
         for (source, by) in [
             ("base = base * self.rope_ratio", "rope_ratio"),
@@ -167,8 +202,8 @@ mod tests {
             let found = judged(source, "THUDM/chatglm2-6b-32k", TWO_32K, two);
             let reason = format!("its modelling file multiplies the base by {by}");
             assert_eq!(
-                (found.rope_ratio, found.reason, found.doubt),
-                (RopeRatio::Base, reason, None),
+                (found.rope_ratio, found.reason, found.doubts),
+                (RopeRatio::Base, reason, vec![]),
                 "{source}"
             );
         }
@@ -193,7 +228,11 @@ mod tests {
             (silent, "my-model", (8192, 1.0), two, RopeRatio::Base, false),
         ] {
             let found = judged(source, name, numbers, chat);
-            assert_eq!((found.rope_ratio, found.doubt.is_some()), (expected, doubted), "{name} {numbers:?}");
+            assert_eq!(
+                (found.rope_ratio, !found.doubts.is_empty()),
+                (expected, doubted),
+                "{name} {numbers:?}"
+            );
         }
     }
 
@@ -207,5 +246,97 @@ mod tests {
         let said = load(Some(RopeRatio::Positions));
         let reason = "--rope-ratio-applies-to says so".to_owned();
         assert_eq!((said.rope_ratio, said.reason), (RopeRatio::Positions, reason));
+    }
+
+    /// What is doubted of a fine-tune's code.
+    #[track_caller]
+    fn doubted(source: &str, rope_ratio: f64, parts: &[&str]) {
+        let found = judged(source, "my-model", (8192, rope_ratio), ChatFormat::Roles).doubts;
+        let fits = parts.iter().zip(&found).all(|(part, doubt)| doubt.contains(part));
+        assert!(fits && found.len() == parts.len(), "{source}: {found:#?}");
+    }
+
+    #[test]
+    fn a_base_that_the_config_does_not_say_is_doubted() {
+        for (source, ratio, parts) in [
+            ("base = base * self.rope_ratio", 1.0, &[][..]),
+            ("base: int = 10000\nself.rope_ratio = rope_ratio\nbase = (10000 * self.rope_ratio)", 1.0, &[]),
+            (
+                "base = base * config.rope_scale",
+                1.0,
+                &["multiplies the base by config.rope_scale, and config.json has no rope_ratio: 1 was"],
+            ),
+            ("t = t / self.scaling_factor", 1.0, &["divides positions by self.scaling_factor, and"]),
+            ("base = base * config.rope_scale", 8.0, &[]),
+            (
+                "self.ratio = 200\nbase = base * self.ratio",
+                1.0,
+                &["sets to 200, and config.json has rope_ratio 1,"],
+            ),
+            (
+                "self.ratio = 200.0\nbase = base * self.ratio",
+                8.0,
+                &["if the code is right, set \"rope_ratio\": 200 in"],
+            ),
+            ("self.ratio = 200\nbase = base * self.ratio", 200.0, &[]),
+            ("base = 500000", 1.0, &["has base 500000, and config.json's rope_ratio 1 makes it 10000,"]),
+            ("def f(self, n, base: int = 1_000_000):", 1.0, &["set \"rope_ratio\": 100 in config.json"]),
+            ("inv = 1.0 / (5e5 ** (torch.arange(0, dim, 2) / dim))", 1.0, &["has base 500000, and"]),
+            ("base = 500000\nbase = base * self.rope_ratio", 2.0, &["has base 1000000, and"]),
+            ("base = 500000\nint(text, base=16)", 50.0, &["says nothing of rope_ratio"]),
+            (
+                "base = self.find_base(seq_len)",
+                1.0,
+                &["has `base=self.find_base(seq_len)`, which is not understood"],
+            ),
+            (
+                "base = self.k * base",
+                8.0,
+                &["has `base=self.k*base`, which is not understood: base 80000 was"],
+            ),
+            ("rope_theta = 10000.0 * config.ntk", 1.0, &["has `rope_theta=10000.0*config.ntk`"]),
+            ("x = torch.arange(seq_len) / 4.0", 1.0, &["has `x=torch.arange(seq_len)/4.0`"]),
+        ] {
+            doubted(source, ratio, parts);
+        }
+    }
+
+    #[test]
+    fn a_power_of_the_ratio_is_not_the_ratio() {
+        for source in [
+            "base = base * self.ratio ** (dim / (dim - 2))",
+            "base = base * self.rope_ratio ** (dim / (dim - 2))",
+            "base *= config.ntk_alpha ** 1.02",
+            "theta = 1.0 / ((self.rope_ratio * base + 1) ** (x / dim))",
+        ] {
+            doubted(source, 8.0, &["which is not understood: base 80000 was taken"]);
+            doubted(source, 1.0, &["which is not understood: base 10000 was taken"]);
+        }
+        doubted(
+            "base = base * self.rope_ratio if False else base",
+            8.0,
+            &["`base=base*self.rope_ratio if False else base`"],
+        );
+    }
+
+    #[test]
+    fn only_positions_are_divided_and_texts_are_no_code() {
+        for (source, expected, doubts) in [
+            (
+                "\"\"\"once: seq_idx / self.rope_ratio\"\"\"\nbase = base * self.rope_ratio",
+                RopeRatio::Base,
+                0,
+            ),
+            ("'''base * self.rope_ratio\n'''\nt = (t\n  / rope_ratio)", RopeRatio::Positions, 0),
+            ("log('# seq_idx / rope_ratio')\nbase = rope_ratio * base # \"", RopeRatio::Base, 0),
+            ("n = max_len / self.rope_ratio", RopeRatio::Base, 1),
+            ("seq_idx = torch.arange(n) * (1.0 / self.rope_ratio)", RopeRatio::Positions, 0),
+            ("inv_freq = inv_freq / self.rope_ratio", RopeRatio::Positions, 0),
+            ("base = base * self.rope_ratio\nt = t / self.rope_ratio", RopeRatio::Base, 1),
+            ("t = t / self.rope_ratio / 2", RopeRatio::Base, 1),
+        ] {
+            let found = judged(source, "my-model", (8192, 8.0), ChatFormat::Roles);
+            assert_eq!((found.rope_ratio, found.doubts.len()), (expected, doubts), "{source}: {found:?}");
+        }
     }
 }

@@ -64,6 +64,28 @@ fn a_file_with_a_download_of_it_beside_is_refused() {
 }
 
 #[test]
+fn the_small_files_downloads_count_too() {
+    let model = tiny();
+    for (name, end) in [
+        ("config.json", ".aria2"),
+        ("tokenizer.model", ".incomplete"),
+        ("tokenizer.model", "_0_1048575"),
+        ("tokenizer_config.json", ".crdownload"),
+    ] {
+        let trace = model.join(format!("{name}{end}"));
+        fs::write(&trace, "").unwrap();
+        refused(
+            model.path(),
+            &[],
+            &[name, &format!("found {name}{end} beside it, expected a finished download")],
+        );
+        fs::remove_file(trace).unwrap();
+    }
+    fs::write(model.join("README.md.aria2"), "").unwrap(); // decides nothing
+    converted(model.path(), &[]);
+}
+
+#[test]
 fn an_adapters_download_counts_too() {
     let (model, adapter) = (tiny(), Dir::new());
     fs::write(adapter.join("adapter_config.json"), r#"{"peft_type": "LORA", "r": 1}"#).unwrap();
@@ -111,8 +133,67 @@ fn rows_of_zeros_are_warned_of_and_refused_if_strict() {
     let both = format!("300 of 384 rows of {QKV} are zero, and some of another tensor: is");
     assert!(converted(model.path(), &[]).contains(&both));
     let out = Dir::new();
-    let export = Cmd::new("export-hf").arg(model.path()).arg(out.join("hf")).succeed();
-    assert!(export.stderr.contains(&both), "{}", export.stderr);
+    let export = || Cmd::new("export-hf").arg(model.path()).arg(out.join("hf"));
+    let strict = export().arg("--strict").exit_with(2);
+    assert!(
+        strict.stderr.contains(&format!("{both} the download complete? (--strict)")),
+        "{}",
+        strict.stderr
+    );
+    assert_eq!(out.names(), [""; 0], "left behind");
+    let said = export().succeed().stderr;
+    assert!(said.contains(&both), "{said}");
+}
+
+/// A file of zeros is the same as a model of zeros: what is odd is the model.
+#[test]
+fn verify_tells_zeros_of_the_checkpoint() {
+    let (model, out) = (tiny(), Dir::new());
+    let file = out.join("m.gguf");
+    let judged = |name: &str, rows: usize, bytes: std::ops::Range<usize>| {
+        let whole = fs::read(model.join(WEIGHTS)).expect("read");
+        hole(&model.join(WEIGHTS), name, bytes);
+        Cmd::new("convert").arg(model.path()).args(&["-q", "-f", "--output"]).arg(&file).succeed();
+        let judged = Cmd::new("verify").arg(model.path()).arg(&file).arg("--weights-only").succeed();
+        fs::write(model.join(WEIGHTS), whole).expect("written");
+        assert!(judged.stdout.contains("verdict: "), "{}", judged.stdout);
+        (judged.stderr.contains("are zero: is the download complete?"), judged.stderr, rows)
+    };
+    let row = 2 * 256;
+    let (warned, said, rows) = judged(DENSE, 3, 5 * row..8 * row);
+    assert!(
+        warned && said.contains(&format!("warning: the checkpoint: {rows} of 256 rows of {DENSE} are")),
+        "{said}"
+    );
+    let norm = "transformer.encoder.layers.1.input_layernorm.weight";
+    let (warned, said, _) = judged(norm, 1, 0..row);
+    assert!(warned && said.contains(&format!("all 256 values of {norm} are zero")), "{said}");
+    let (warned, said, _) = judged(norm, 1, 0..10);
+    assert!(!warned, "{said}");
+}
+
+#[test]
+fn vectors_and_the_vocabulary_are_judged_too() {
+    let row = 2 * 256;
+    let embedding = "transformer.embedding.word_embeddings.weight";
+    let bias = QKV.replace("weight", "bias");
+    let norm = "transformer.encoder.final_layernorm.weight";
+    // 900 pieces and nine tokens; the last has id 908.
+    for (name, bytes, expected) in [
+        (norm, 0..row, Some(format!("all 256 values of {norm} are zero"))),
+        (norm, 0..row - 2, None),
+        (&bias, 0..2 * 384, Some(format!("all 384 values of {bias} are zero"))),
+        (embedding, 908 * row..1024 * row, None),
+        (embedding, 907 * row..1024 * row, Some(format!("1 of 1024 rows of {embedding} are zero"))),
+        (embedding, 20 * row..21 * row, Some(format!("1 of 1024 rows of {embedding} are zero"))),
+    ] {
+        let model = tiny();
+        hole(&model.join(WEIGHTS), name, bytes.clone());
+        match expected {
+            Some(expected) => refused(model.path(), &["--strict"], &[&expected, "(--strict)"]),
+            None => assert!(!converted(model.path(), &["--strict"]).contains("are zero"), "{name} {bytes:?}"),
+        }
+    }
 }
 
 #[test]
@@ -141,6 +222,12 @@ fn a_hash_that_a_cache_knows_is_compared_when_all_is_read() {
     assert!(!converted(model.path(), &[]).contains("after its download"));
     note("0123456789abcdef"); // a small file's
     converted(model.path(), &["--verify", "--receipt", "receipt.json"]);
+
+    // Small files are held against what is known of them, too.
+    let vocabulary = notes.join("tokenizer.model.metadata");
+    fs::write(&vocabulary, format!("main\n{wrong}\n{now}.5\n")).unwrap();
+    refused(model.path(), &["--verify"], &["tokenizer.model: found SHA-256 ", &wrong]);
+    fs::remove_file(vocabulary).unwrap();
 
     // The cache's own layout: the name of the blob.
     let cache = Dir::new();

@@ -26,9 +26,17 @@ const QUANTIZED: [(&str, &str); 15] = [
     (".scales", "MLX or AWQ"),
 ];
 
-/// What PEFT puts into the names of a model that has an adapter.
-const ADAPTED: [&str; 6] =
-    [".base_layer.", ".lora_A.", ".lora_B.", ".lora_embedding_", ".original_module.", ".modules_to_save."];
+/// What PEFT, loralib and their kin put into the names of a model that has an adapter: parts between dots.
+const ADAPTED: [&str; 8] = [
+    "base_layer",
+    "lora_A",
+    "lora_B",
+    "lora_embedding_A",
+    "lora_embedding_B",
+    "lora_magnitude_vector",
+    "original_module",
+    "modules_to_save",
+];
 
 /// Refuses the tensors of one file as a whole: their names, and whether they have no values.
 pub(super) fn refuse<'a>(path: &Path, tensors: impl Iterator<Item = (&'a str, bool)> + Clone) -> Result<()> {
@@ -60,7 +68,7 @@ pub(super) fn refuse<'a>(path: &Path, tensors: impl Iterator<Item = (&'a str, bo
 
 /// Refuses a model's weights that have an adapter's beside them.
 pub(super) fn refuse_adapted<'a>(path: &Path, names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
-    let adapted = |name: &&str| ADAPTED.iter().any(|part| name.contains(part));
+    let adapted = |name: &&str| name.split('.').any(|part| ADAPTED.contains(&part));
     let Some(name) = names.clone().find(adapted) else { return Ok(()) };
     let (count, all) = (names.clone().filter(adapted).count(), names.count());
     let found = format!("a PEFT model's weights with the adapter apart ({count} of {all} tensors)");
@@ -100,6 +108,16 @@ mod tests {
                 &["a.base_layer.weight", "a.lora_A.default.weight", "c"],
                 "m: a.base_layer.weight: found a PEFT model's weights with the adapter apart (2 of 3 tensors)",
             ),
+            (
+                &["q.weight", "q.lora_A", "q.lora_B"],
+                "q.lora_A: found a PEFT model's weights with the adapter apart (2 of 3",
+            ),
+            (&["e.weight", "e.lora_embedding_A", "e.lora_embedding_B.default"], "apart (2 of 3"),
+            (
+                &["q.weight", "q.lora_magnitude_vector", "p.lora_magnitude_vector.default.weight"],
+                "apart (2 of 3",
+            ),
+            (&["base_layer.weight", "q.weight"], "apart (1 of 2"),
             (&["c", "o.modules_to_save.default.weight"], "call merge_and_unload(), then save_pretrained()"),
         ] {
             let error = refused(names);

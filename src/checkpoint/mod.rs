@@ -55,6 +55,8 @@ pub struct Checkpoint {
     taken_off: Vec<&'static str>,
     /// What has the files' bytes, where the folder does not.
     remote: Option<Arc<dyn Remote>>,
+    /// The folder's small files, which a download may have damaged as well.
+    small: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -117,6 +119,11 @@ impl Entry {
     }
 }
 
+/// Each name in quotes of its own.
+fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ")
+}
+
 /// A thread that panicked while it held the lock has ended the run, so what it left behind is not read.
 fn lock(blocks: &Mutex<Blocks>) -> MutexGuard<'_, Blocks> {
     blocks.lock().unwrap_or_else(PoisonError::into_inner)
@@ -173,8 +180,9 @@ impl Checkpoint {
     /// # Errors
     /// As for [`Checkpoint::open`], and when that place cannot be read.
     pub fn open_from(folder: &Path, remote: Option<Arc<dyn Remote>>) -> Result<Checkpoint> {
+        let small = unfinished::refuse_small(folder)?;
         let weights = index::find(folder)?;
-        let mut checkpoint = Checkpoint { beside: weights.beside, remote, ..Checkpoint::default() };
+        let mut checkpoint = Checkpoint { beside: weights.beside, remote, small, ..Checkpoint::default() };
         for file in weights.files {
             checkpoint.add_shard(file, weights.kind)?;
         }
@@ -192,8 +200,9 @@ impl Checkpoint {
     /// # Errors
     /// When there are none, or their file is damaged.
     pub fn open_adapter(folder: &Path) -> Result<Checkpoint> {
+        let small = unfinished::refuse_small(folder)?;
         let (file, kind) = index::adapter(folder)?;
-        let mut checkpoint = Checkpoint::default();
+        let mut checkpoint = Checkpoint { small, ..Checkpoint::default() };
         checkpoint.add_shard(file, kind)?;
         checkpoint.unwrap_names(true)?;
         Ok(checkpoint)
@@ -264,7 +273,7 @@ impl Checkpoint {
         let mut tensors = BTreeMap::new();
         for ((wrapped, tensor), name) in std::mem::take(&mut self.tensors).into_iter().zip(own) {
             if tensors.contains_key(&name) {
-                let found = format!("another tensor of this name without {}", taken.join(" and "));
+                let found = format!("another tensor of this name without {}", quoted(&taken));
                 let path = &self.shards[tensor.shard].path;
                 return Err(Error::mismatch(path, wrapped, found, "each tensor once"));
             }
@@ -346,17 +355,22 @@ impl Checkpoint {
         )
     }
 
-    /// Hashes every file of which a download cache knows the SHA-256, and refuses it when it has another.
+    /// Hashes every file of which a download cache knows the SHA-256, and refuses it when it has another; the
+    /// folder's small files too.
     ///
     /// # Errors
     /// When a file is not what was to be downloaded or cannot be read, or `watch` stops the run.
     pub fn check_known_hashes(&self, watch: &dyn Watch) -> Result<()> {
-        self.files().try_for_each(|file| known::check(file, watch))
+        self.downloaded().try_for_each(|file| known::check(file, watch))
     }
 
     /// What [`Checkpoint::check_known_hashes`] leaves out: files that were written to after their download.
     pub fn stale_hashes(&self) -> impl Iterator<Item = String> {
-        self.files().filter_map(known::stale)
+        self.downloaded().filter_map(known::stale)
+    }
+
+    fn downloaded(&self) -> impl Iterator<Item = &Path> {
+        self.files().chain(self.small.iter().map(PathBuf::as_path))
     }
 
     /// Refuses files that were written to since they were opened: what was read may be of two versions. Records of

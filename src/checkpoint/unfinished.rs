@@ -2,7 +2,7 @@
 //!
 //! Such a file cannot be told by its header. What tells is what the download program keeps beside it until it is done.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::names::in_folder;
 use crate::error::{Error, Result};
@@ -33,6 +33,26 @@ pub const FINISHED: &str = "a finished download";
 
 /// Where `hf download --local-dir` keeps what it has not finished, named by hashes that do not tell the file.
 const LOCAL: &str = ".cache/huggingface/download";
+
+/// What decides the numbers or the vocabulary of a model or an adapter beside its weights.
+const SMALL: [&str; 10] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+    "adapter_config.json",
+];
+
+/// Refuses the small files of a folder as [`refuse`] does the large ones; returns those that are there.
+pub(super) fn refuse_small(folder: &Path) -> Result<Vec<PathBuf>> {
+    let there = SMALL.iter().map(|name| folder.join(name)).filter(|file| file.is_file());
+    there.map(|file| refuse(&file).map(|()| file)).collect()
+}
 
 /// Refuses a file that a download program has not finished.
 pub(super) fn refuse(path: &Path) -> Result<()> {

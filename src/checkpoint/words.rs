@@ -1,6 +1,6 @@
 //! What there is to say of a checkpoint's files.
 
-use super::{Checkpoint, Shard};
+use super::{Checkpoint, Shard, quoted};
 
 impl Checkpoint {
     /// What was read and how, in words.
@@ -13,8 +13,8 @@ impl Checkpoint {
         };
         let mut decisions = vec![format!("weights: {files}")];
         if !self.taken_off.is_empty() {
-            let wrappers = self.taken_off.join(" and ");
-            decisions.push(format!("names: `{wrappers}` taken off, which a trainer's wrapper put there"));
+            let wrappers = quoted(&self.taken_off);
+            decisions.push(format!("names: {wrappers} taken off, which a trainer's wrapper put there"));
         }
         decisions
     }

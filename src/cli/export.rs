@@ -39,7 +39,12 @@ pub(super) fn run(args: &ExportHf) -> Result<()> {
     let progress = Progress::of_bytes(&report, &stop);
     let filled = export.fill(outputs, options, &progress)?;
     progress.finish();
-    filled.doubt().iter().for_each(|doubt| report.warning(doubt));
+    if let Some(doubt) = filled.doubt() {
+        if args.strict {
+            return Err(Error::input(&located.folder, "", format!("{doubt} (--strict)")));
+        }
+        report.warning(doubt);
+    }
     stop.check()?;
     filled.publish()?;
     report.exported(&Exported::new(&export, started.elapsed()));

@@ -99,6 +99,9 @@ fn weigh(pair: Pair, file: &Path, folder: &Path, args: &Verify, watch: &dyn Watc
         unchanged = Some(check.same);
     }
     let weights = pair.weights(watch)?;
+    if let Some(zeros) = &weights.zeros {
+        note(&format!("{} {}", Tone::Doubtful.note("warning:"), one_line(zeros)));
+    }
     let verdict = Verdict::new(&weights, &facts, None, None);
     let (file, weights_took) = (file.to_owned(), started.elapsed());
     Ok(Outcome { file, pair, facts, unchanged, weights, function: None, verdict, weights_took })

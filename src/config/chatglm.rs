@@ -72,11 +72,44 @@ pub(super) fn parse(fields: &Fields) -> Result<GlmConfig, Problem> {
         seq_length: fields.size("seq_length", MAX_CONTEXT)?,
         layernorm_epsilon: fields.epsilon("layernorm_epsilon", 1e-5)?,
         rotary_dim: head_dim / 2,
-        rope_base: 10_000.0,
+        rope_base: ROPE_BASE,
         rope_ratio,
+        rope_unread: rope_unread(fields, ROPE_BASE * rope_ratio),
         // The authors' model class never ties them, whatever the field says.
         tie_word_embeddings: false,
     })
+}
+
+/// The authors' own, which no field changes.
+const ROPE_BASE: f64 = 10_000.0;
+
+/// Other models keep their rotation in these fields. A fine-tune whose own code reads them has to say so in the field
+/// that is read here.
+fn rope_unread(fields: &Fields, taken: f64) -> Vec<String> {
+    let warning = |key: &&str| {
+        let value = fields.get(key)?;
+        let number = value.as_f64().filter(|number| *number > 0.0);
+        let kind = value.get("rope_type").or_else(|| value.get("type")).and_then(Value::as_str);
+        if number == Some(taken) || kind == Some("default") {
+            return None;
+        }
+        let way_out = match number {
+            Some(base) if *key != "rope_scaling" => {
+                format!("set \"rope_ratio\": {} in config.json", base / ROPE_BASE)
+            }
+            _ => "the conversion is of another model, unless \"rope_ratio\" in config.json can say the same"
+                .to_owned(),
+        };
+        let found = fields.text(key);
+        Some(format!(
+            "config.json has {key} {found}, which the authors' code never reads: base {taken} was taken; if your \
+             model's own code reads it, {way_out}"
+        ))
+    };
+    ["rope_theta", "rotary_emb_base", "rope_base", "rope_scaling", "rope_parameters"]
+        .iter()
+        .filter_map(warning)
+        .collect()
 }
 
 /// Fields of models that share the name but not the architecture.

@@ -41,6 +41,7 @@ pub(super) fn parse(fields: &Fields) -> Result<GlmConfig, Problem> {
         rotary_dim,
         rope_base,
         rope_ratio: 1.0,
+        rope_unread: Vec::new(),
         tie_word_embeddings: fields.flag("tie_word_embeddings", false)?,
     })
 }

@@ -61,6 +61,8 @@ pub struct GlmConfig {
     pub rope_base: f64,
     /// `rope_ratio`, 1 when absent.
     pub rope_ratio: f64,
+    /// Warnings of fields that say something else of the rotation, which the authors' code never reads.
+    pub rope_unread: Vec<String>,
     /// The embedding serves as the output layer too.
     pub tie_word_embeddings: bool,
 }

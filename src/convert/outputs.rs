@@ -68,7 +68,7 @@ impl Job {
         }
         self.model.checkpoint.refuse_changed()?;
         self.model.lora.refuse_changed()?;
-        let doubt = zero_rows.warning(&self.model.plan);
+        let doubt = zero_rows.warning(&self.model.plan, self.model.tokenizer.vocabulary.last());
         Ok(Outputs { writers, modelfiles, receipt, doubt })
     }
 

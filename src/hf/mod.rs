@@ -135,7 +135,11 @@ impl Export {
         let (writers, zero_rows) = pipeline::run(&self.work(), writers, options, watch)?;
         self.model.checkpoint.refuse_changed()?;
         self.model.lora.refuse_changed()?;
-        Ok(Outputs { folder, writers, doubt: zero_rows.warning(&self.plan) })
+        Ok(Outputs {
+            folder,
+            writers,
+            doubt: zero_rows.warning(&self.plan, self.model.tokenizer.vocabulary.last()),
+        })
     }
 
     /// What the pipeline works on.

@@ -72,10 +72,20 @@ fn typo(key: &str) -> Option<Option<String>> {
         return Some(Some(meant.clone()));
     }
     let ours = FAMILIES.iter().any(|family| plain.starts_with(family));
+    // A typo changes a letter or two of many: a short word that is another one is none.
     let most = if ours { 4 } else { 2 };
     let far = known.iter().map(|known| (strsim::damerau_levenshtein(known, &plain), known));
-    let near = far.filter(|(far, _)| *far <= most).min().map(|(_, known)| known.clone());
+    let near = far
+        .filter(|(far, known)| *far <= most && far * 4 <= differing(known, &plain))
+        .min()
+        .map(|(_, known)| known.clone());
     (ours || near.is_some()).then_some(near)
+}
+
+/// The letters of a key that a typo may be in: all but a family that is right.
+fn differing(known: &str, key: &str) -> usize {
+    let family = FAMILIES.iter().find(|family| known.starts_with(**family) && key.starts_with(**family));
+    known.len() - family.map_or(0, |family| family.len())
 }
 
 fn known() -> impl Iterator<Item = String> {
@@ -116,7 +126,11 @@ mod tests {
         ] {
             assert_eq!(typo(key), None, "{key}");
         }
-        assert_eq!(typo("llama.something_else_entirely"), Some(None));
+        for key in
+            ["llama.something_else_entirely", "general.foo", "general.bar", "quantize.x", "general.tan"]
+        {
+            assert_eq!(typo(key), Some(None), "{key}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ fn config() -> GlmConfig {
         rotary_dim: 64,
         rope_base: 10_000.0,
         rope_ratio: 1.0,
+        rope_unread: Vec::new(),
         tie_word_embeddings: false,
     }
 }
@@ -38,6 +39,7 @@ fn tokenizer(control: &[&str]) -> Tokenizer {
         chat: ChatFormat::Own,
         sampling: Sampling { temperature: 0.8, top_p: 1.0 },
         evidence: Vec::new(),
+        lost_ends: None,
         other_template: false,
     }
 }

@@ -7,6 +7,7 @@ use quant::{Backend, Format};
 
 use super::Work;
 use super::chunk::Chunk;
+use super::zeros::Rows;
 use crate::error::{Error, Result};
 use crate::remap::{Source, Target};
 use crate::sink::Shape;
@@ -72,8 +73,8 @@ impl<'a> Encoder<'a> {
     }
 
     /// Quantizes a chunk, and the rows of padding behind a tensor's last, for every output: into `outputs`,
-    /// where nothing stands for the rows that pass. Returns how many of the chunk's rows are all zero.
-    pub(super) fn encode(&self, chunk: &Chunk, input: &[u8], outputs: &mut Vec<Vec<u8>>) -> Result<usize> {
+    /// where nothing stands for the rows that pass. Returns which of the tensor's rows are all zero.
+    pub(super) fn encode(&self, chunk: &Chunk, input: &[u8], outputs: &mut Vec<Vec<u8>>) -> Result<Rows> {
         let target = &self.work.plan.tensors[chunk.tensor];
         let dtype = target.dtype();
         outputs.resize_with(self.outputs.len(), Vec::new);
@@ -82,12 +83,14 @@ impl<'a> Encoder<'a> {
         let merges = self.merges(target);
         let group_rows = (GROUP / target.columns).max(1);
         let row_bytes = target.columns * dtype.bytes();
-        let mut zero_rows = 0;
+        let mut zero_rows = Rows::default();
         SCRATCH.with_borrow_mut(|[decoded, padded]| {
             for (group, bytes) in input.chunks(group_rows * row_bytes).enumerate() {
-                // A row with a weight in it is left at its first bytes.
-                zero_rows += bytes.chunks(row_bytes).filter(|row| row.iter().all(|&byte| byte == 0)).count();
                 let first_row = chunk.rows.start + group * group_rows;
+                // A row with a weight in it is left at its first bytes.
+                let zero = |row: &[u8]| row.iter().all(|&byte| byte == 0);
+                let rows = bytes.chunks(row_bytes).enumerate().filter(|(_, row)| zero(row));
+                rows.for_each(|(row, _)| zero_rows.push(first_row + row..first_row + row + 1));
                 let finite = dtype.all_finite(bytes);
                 if finite && encoded.is_empty() {
                     continue;

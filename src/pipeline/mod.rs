@@ -29,6 +29,7 @@ use crate::watch::{Step, Watch};
 use chunk::{Chunk, Chunks};
 use encode::Encoder;
 pub use stream::run_streamed;
+use zeros::Rows;
 pub use zeros::ZeroRows;
 
 /// How to run; nothing in it changes a byte of the output.
@@ -147,8 +148,8 @@ struct Buffer {
 struct Done {
     number: usize,
     chunk: Chunk,
-    /// How many of the rows are all zero.
-    outcome: Result<usize>,
+    /// Which of the tensor's rows are all zero.
+    outcome: Result<Rows>,
     buffer: Buffer,
 }
 

@@ -15,7 +15,7 @@ use rayon::Scope;
 use super::chunk::{Chunk, Chunks};
 use super::encode::Encoder;
 use super::order::{Piece, pieces};
-use super::{Buffer, Options, Work, ZeroRows, check, workers};
+use super::{Buffer, Options, Rows, Work, ZeroRows, check, workers};
 use crate::error::{Error, Result};
 use crate::remap::Source;
 use crate::sink::{Place, Shape, Sink};
@@ -86,7 +86,7 @@ pub fn run_streamed<S: Place>(
 /// A chunk that was quantized, and how many of its rows are all zero.
 struct Encoded {
     chunk: Chunk,
-    zero_rows: usize,
+    zero_rows: Rows,
     buffer: Buffer,
 }
 

@@ -113,9 +113,12 @@ impl AddedTokens {
         self.notes.push(Evidence { subject: "added tokens", choice, source });
     }
 
-    /// How many tokens are from the older of the files, where there are any.
-    pub fn older(&self) -> Option<Evidence> {
-        let count = self.by_id.values().filter(|token| token.source == Source::File).count();
+    /// How many tokens are from the older of the files, where there are any that the model's own files (`known`) do
+    /// not have.
+    pub fn older(&self, known: impl Fn(u32, &str) -> bool) -> Option<Evidence> {
+        let new =
+            |(id, token): &(&u32, &AddedToken)| token.source == Source::File && !known(**id, &token.content);
+        let count = self.by_id.iter().filter(new).count();
         let source = "added_tokens.json".to_owned();
         (count > 0).then(|| Evidence { subject: "added tokens", choice: count.to_string(), source })
     }
@@ -243,6 +246,11 @@ pub(super) fn named(object: &Object) -> BTreeSet<String> {
     named
 }
 
+/// The text that a file names as the end of texts.
+pub(super) fn end(object: &Object) -> Option<String> {
+    content(object.get("eos_token")?)
+}
+
 fn content(value: &RawValue) -> Option<String> {
     match value.get().as_bytes().first()? {
         b'"' => serde_json::from_str(value.get()).ok(),
@@ -282,7 +290,8 @@ mod tests {
             joined(&[(5, "<x>"), (7, "<c>")], &[("<a>", 5), ("<c>", 9), ("<d>", 8), ("<x>", 5)]).unwrap();
         let texts: Vec<_> = all.by_id.iter().map(|(&id, token)| (id, token.content.as_str())).collect();
         assert_eq!(texts, [(5, "<x>"), (7, "<c>"), (8, "<d>")]);
-        assert_eq!(all.older().unwrap().to_string(), "added tokens: 1, from added_tokens.json");
+        assert_eq!(all.older(|_, _| false).unwrap().to_string(), "added tokens: 1, from added_tokens.json");
+        assert_eq!(all.older(|id, content| (id, content) == (8, "<d>")), None);
         let notes: Vec<String> = all.notes.iter().map(|note| note.choice.clone()).collect();
         assert_eq!(
             notes,

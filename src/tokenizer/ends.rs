@@ -12,12 +12,21 @@ use crate::error::{Error, Result};
 const KNOWN_BY_NAME: [&str; 6] =
     ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<EOT>"];
 
+/// What was decided of the ends.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// What is out of the ordinary.
+    pub evidence: Vec<Evidence>,
+    /// A warning of ids that no token has, and no row of the output.
+    pub lost: Option<String>,
+}
+
 /// Gives GGUF's three places to the listed ends; `roles`: the authors' own chat function ends at the role tokens
 /// too, whatever the list says. Fills in all ends, and says what is out of the ordinary.
 ///
 /// # Errors
-/// When no token has a listed id.
-pub(super) fn settle(vocabulary: &mut Vocabulary, files: &Files, roles: bool) -> Result<Vec<Evidence>> {
+/// When no token has a listed id that the model can give out.
+pub(super) fn settle(vocabulary: &mut Vocabulary, files: &Files, roles: bool) -> Result<Settled> {
     let mut usual = Vec::new();
     extend(&mut usual, [vocabulary.eos, vocabulary.eot, vocabulary.eom].into_iter().flatten());
     let (file, list) = match files.generation.eos.as_slice() {
@@ -30,14 +39,20 @@ pub(super) fn settle(vocabulary: &mut Vocabulary, files: &Files, roles: bool) ->
         |choice| Evidence { subject: "end of text", choice, source: format!("eos_token_id in {file}") };
     let ordinary = |&id: &u32| {
         let kind = usize::try_from(id).ok().and_then(|place| vocabulary.types.get(place));
-        kind == Some(&TokenType::Normal) || text(vocabulary, id).is_none()
+        kind.is_none_or(|&kind| kind == TokenType::Normal)
     };
     if file == "config.json" && !ends.is_empty() && ends.iter().all(ordinary) {
         // It is of another vocabulary, or a default of transformers (2): nothing but the names is left.
         vocabulary.ends = usual;
-        return Ok(vec![evidence(format!(
-            "{ends:?} are no special tokens of this vocabulary, and are left out"
-        ))]);
+        let choice = format!("{ends:?} are no special tokens of this vocabulary, and are left out");
+        let lost = ends.iter().find(|&&id| text(vocabulary, id).is_none()).map(|id| {
+            format!(
+                "config.json: eos_token_id: {id} is no token of this vocabulary, and the list is left out: texts end \
+                 at {:?} by the tokens' names",
+                vocabulary.ends
+            )
+        });
+        return Ok(Settled { evidence: vec![evidence(choice)], lost });
     }
     for &id in &ends {
         if text(vocabulary, id).is_none() {
@@ -78,7 +93,7 @@ pub(super) fn settle(vocabulary: &mut Vocabulary, files: &Files, roles: bool) ->
         lines.push(evidence(format!("{name} does not fit into the three places of a GGUF: {without}")));
     }
     vocabulary.ends = ends;
-    Ok(lines)
+    Ok(Settled { evidence: lines, lost: None })
 }
 
 /// Each listed end gets a place: its own, an empty one, or that of an end that is not in the list.
@@ -154,7 +169,7 @@ mod tests {
         let mut files = Files::default();
         files.generation.eos = list.to_vec();
         let mut vocabulary = chat();
-        let lines = settle(&mut vocabulary, &files, roles).unwrap();
+        let lines = settle(&mut vocabulary, &files, roles).unwrap().evidence;
         ([vocabulary.eos, vocabulary.eot, vocabulary.eom], vocabulary.ends, lines.len())
     }
 
@@ -182,7 +197,7 @@ mod tests {
     fn empty_places_are_taken_first() {
         let mut rounds = Vocabulary { eot: None, eom: None, ..chat() };
         let mut files = Files { config_eos: vec![2, 11, 12, 3], ..Files::default() };
-        let lines = settle(&mut rounds, &files, false).unwrap();
+        let lines = settle(&mut rounds, &files, false).unwrap().evidence;
         assert_eq!([rounds.eos, rounds.eot, rounds.eom], [2, 11, 12].map(Some));
         assert_eq!(
             lines[1].to_string(),
@@ -190,10 +205,24 @@ mod tests {
              its Modelfile, give it as a stop, from eos_token_id in config.json"
         );
         // The list of another vocabulary.
-        files.config_eos = vec![13, 99];
+        files.config_eos = vec![98, 99];
         let mut vocabulary = chat();
-        let lines = settle(&mut vocabulary, &files, false).unwrap();
-        assert_eq!((vocabulary.ends, lines.len()), (vec![2, 8, 10], 1));
+        let found = settle(&mut vocabulary, &files, false).unwrap();
+        assert_eq!((vocabulary.ends, found.evidence.len()), (vec![2, 8, 10], 1));
+        assert_eq!(
+            found.lost.unwrap(),
+            "config.json: eos_token_id: 98 is no token of this vocabulary, and the list is left out: texts end at \
+             [2, 8, 10] by the tokens' names"
+        );
+        // The model can give padding out: then the text would go on.
+        for list in [vec![13], vec![13, 99]] {
+            files.config_eos = list;
+            let error = settle(&mut chat(), &files, false).unwrap_err().to_string();
+            assert!(
+                error.starts_with("config.json: eos_token_id: found 13, which no token has, "),
+                "{error}"
+            );
+        }
     }
 
     #[test]
@@ -207,7 +236,7 @@ mod tests {
         let mut files = Files::default();
         files.generation.eos = vec![2, 8, 10, 3, 4];
         let lines = settle(&mut vocabulary, &files, false).unwrap();
-        let lines: Vec<&str> = lines.iter().map(|line| line.choice.as_str()).collect();
+        let lines: Vec<&str> = lines.evidence.iter().map(|line| line.choice.as_str()).collect();
         assert_eq!(
             lines,
             [

@@ -33,6 +33,8 @@ pub(super) struct Files {
     pub config: TokenizerConfig,
     /// Tokens that are not in the vocabulary file.
     pub added: AddedTokens,
+    /// The text that ends a text, as each file names it that does.
+    pub end_names: Vec<(PathBuf, String)>,
     /// `generation_config.json`, empty when absent.
     pub generation: GenerationConfig,
     /// `eos_token_id` in `config.json`, for want of one in `generation_config.json`.
@@ -52,6 +54,8 @@ pub(super) struct TokenizerConfig {
     added_tokens: BTreeMap<u32, AddedToken>,
     /// The texts of the special tokens that it names.
     named: BTreeSet<String>,
+    /// The end of texts among them.
+    end: Option<String>,
 }
 
 /// A chat template that comes with the model.
@@ -117,8 +121,8 @@ impl Files {
             Some((file, bytes)) => config_ends(&bytes).in_file(&file)?,
             None => Vec::new(),
         };
-        let added = added_tokens(dir, &mut config)?;
-        Ok(Files { model_file, model, config, added, generation, config_eos, code })
+        let (added, end_names) = added_tokens(dir, &mut config)?;
+        Ok(Files { model_file, model, config, added, end_names, generation, config_eos, code })
     }
 }
 
@@ -142,22 +146,27 @@ impl TokenizerConfig {
             None => BTreeMap::new(),
             Some(value) => added::decoder(value)?,
         };
-        let named = added::named(&json);
-        Ok(TokenizerConfig { name_or_path: name.unwrap_or_default(), chat_template, added_tokens, named })
+        let (named, end) = (added::named(&json), added::end(&json));
+        let name_or_path = name.unwrap_or_default();
+        Ok(TokenizerConfig { name_or_path, chat_template, added_tokens, named, end })
     }
 }
 
-/// What the three files say together.
-fn added_tokens(dir: &Path, config: &mut TokenizerConfig) -> Result<AddedTokens> {
+/// What the three files say together, and what two of them name as the end of texts.
+fn added_tokens(dir: &Path, config: &mut TokenizerConfig) -> Result<(AddedTokens, Vec<(PathBuf, String)>)> {
     let mut named = std::mem::take(&mut config.named);
+    let mut ends: Vec<_> =
+        config.end.take().map(|end| (dir.join("tokenizer_config.json"), end)).into_iter().collect();
     if let Some((file, bytes)) = tokens(dir, "special_tokens_map.json")? {
-        named.extend(added::named(&added::object(&bytes).in_file(&file)?));
+        let json = added::object(&bytes).in_file(&file)?;
+        named.extend(added::named(&json));
+        ends.extend(added::end(&json).map(|end| (file.clone(), end)));
     }
     let texts = match tokens(dir, "added_tokens.json")? {
         Some((file, bytes)) => added::texts(&bytes).in_file(&file)?,
         None => BTreeMap::new(),
     };
-    AddedTokens::new(dir, std::mem::take(&mut config.added_tokens), texts, named)
+    Ok((AddedTokens::new(dir, std::mem::take(&mut config.added_tokens), texts, named)?, ends))
 }
 
 impl GenerationConfig {

@@ -8,7 +8,7 @@ use super::{Evidence, TokenType, Vocabulary, special};
 use crate::error::{InFile, Result};
 
 /// In the order in which the authors' tokenization_chatglm.py adds them.
-const NAMES: [&str; 14] = [
+pub(super) const NAMES: [&str; 14] = [
     "<|endoftext|>",
     "[MASK]",
     "[gMASK]",

@@ -33,6 +33,8 @@ pub struct Tokenizer {
     pub sampling: Sampling,
     /// What was decided, and by what, for the report.
     pub evidence: Vec<Evidence>,
+    /// Ends of text in the files that no token is, in words.
+    pub lost_ends: Option<String>,
     /// A ChatGLM2 or 3 whose folder has a chat template of its own: not the authors' format, which `chat` says.
     pub other_template: bool,
 }
@@ -77,14 +79,16 @@ pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
         } else {
             sentencepiece_vocabulary(&files, config)?
         };
-    evidence.extend(files.added.older());
+    special::refuse_lost_end(&vocabulary, &files)?;
+    evidence.extend(files.added.older(special::own(&vocabulary)));
     evidence.extend(files.added.notes.iter().cloned());
     evidence.extend(special::without_ids(&vocabulary, &files.added));
     // The authors' chat function of ChatGLM3 ends at its roles, whatever the lists say.
-    evidence.extend(ends::settle(&mut vocabulary, &files, chat == ChatFormat::Roles)?);
+    let settled = ends::settle(&mut vocabulary, &files, chat == ChatFormat::Roles)?;
+    evidence.extend(settled.evidence);
     let other_template = matches!(chat, ChatFormat::Roles | ChatFormat::Rounds)
         && vocabulary.chat_template.as_deref() != chat.template();
-    Ok(Tokenizer { vocabulary, chat, sampling, evidence, other_template })
+    Ok(Tokenizer { vocabulary, chat, sampling, evidence, lost_ends: settled.lost, other_template })
 }
 
 /// A vocabulary with its template, how it takes conversations, and why.
@@ -237,6 +241,11 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
+    /// The last id that is not padding; 0 where there is none.
+    pub fn last(&self) -> usize {
+        self.types.iter().rposition(|&kind| kind != TokenType::Unused).unwrap_or(0)
+    }
+
     /// What a token stands for in a text. Ordinary tokens are written in the vocabulary's own spelling, in which a
     /// space or a line break is a letter; this is what they spell. Nothing for one that is only part of a character,
     /// and for an id that no token has.
@@ -279,6 +288,7 @@ mod tests {
             rotary_dim: 32,
             rope_base: 10_000.0,
             rope_ratio: 1.0,
+            rope_unread: Vec::new(),
             tie_word_embeddings: false,
         }
     }

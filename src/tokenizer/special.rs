@@ -6,7 +6,7 @@ use std::path::Path;
 use super::added::{AddedTokens, shown};
 use super::files::Files;
 use super::sentencepiece::Model;
-use super::{Evidence, Kind, TokenType, Vocabulary, tiktoken};
+use super::{Evidence, Kind, TokenType, Vocabulary, glm4, tiktoken};
 use crate::config::GlmConfig;
 use crate::error::{Error, InFile, Problem, Result};
 
@@ -86,7 +86,8 @@ fn evidence(files: &Files, config: &GlmConfig, pieces: usize) -> (Specials, Stri
         (&files.config.name_or_path, "name_or_path in tokenizer_config.json"),
     ] {
         let name = name.to_lowercase();
-        if name.contains("chatglm2") || name.contains("codegeex2") {
+        // LongAlign-6B has ChatGLM3's weights, and was trained on ChatGLM2's rounds.
+        if ["chatglm2", "codegeex2", "longalign-6b"].iter().any(|own| name.contains(own)) {
             return (Specials::ChatGlm2, key.to_owned());
         }
         if name.contains("chatglm3") {
@@ -235,20 +236,41 @@ pub(super) fn pad(
 /// Special tokens that a file names, and none gives an id: transformers would number them when it loads them, and what
 /// was trained nobody knows.
 pub(super) fn without_ids(vocabulary: &Vocabulary, added: &AddedTokens) -> Option<Evidence> {
-    let known = |name: &str| {
-        added.id(name).is_some()
-            || vocabulary.tokens.iter().any(|text| text == name)
-            || TOKENS
-                .iter()
-                .any(|(own, text)| *own == name && vocabulary.tokens.iter().any(|other| other == text))
-    };
-    let names: Vec<String> =
-        added.named.iter().filter(|name| !known(name)).take(8).map(|name| shown(name)).collect();
+    let without = added.named.iter().filter(|name| !has(vocabulary, added, name));
+    let names: Vec<String> = without.take(8).map(|name| shown(name)).collect();
     (!names.is_empty()).then(|| Evidence {
         subject: "special tokens",
         choice: format!("{} without an id, read as letters", names.join(" ")),
         source: "tokenizer_config.json or special_tokens_map.json".to_owned(),
     })
+}
+
+/// Refuses an end of texts that no token is: replies would never end there.
+pub(super) fn refuse_lost_end(vocabulary: &Vocabulary, files: &Files) -> Result<()> {
+    match files.end_names.iter().find(|(_, name)| !has(vocabulary, &files.added, name)) {
+        None => Ok(()),
+        Some((file, name)) => {
+            let expected = "a token's text: give it its id in added_tokens_decoder of tokenizer_config.json, or name \
+                            the token that the model was trained to end with";
+            Err(Error::mismatch(file, "eos_token", format!("{}, which no token has", shown(name)), expected))
+        }
+    }
+}
+
+/// Whether some token has a name, by the authors' spelling or by the GGUF's.
+fn has(vocabulary: &Vocabulary, added: &AddedTokens, name: &str) -> bool {
+    let is = |text: &str| vocabulary.tokens.iter().any(|other| other == text);
+    added.id(name).is_some() || is(name) || TOKENS.iter().any(|(own, text)| *own == name && is(text))
+}
+
+/// The tokens of the family's own, by id and text: whoever adds them adds nothing.
+pub(super) fn own(vocabulary: &Vocabulary) -> impl Fn(u32, &str) -> bool {
+    let first = [TOKENS[0].1, glm4::NAMES[0]];
+    let first = vocabulary.tokens.iter().position(|text| first.contains(&text.as_str()));
+    move |id, name| {
+        let before = usize::try_from(id).is_ok_and(|id| first.is_some_and(|first| id < first));
+        before || TOKENS.iter().any(|(own, _)| *own == name) || glm4::NAMES.contains(&name)
+    }
 }
 
 /// Refuses more tokens than the embedding has rows.

@@ -30,7 +30,7 @@ type Case = (fn(&mut Files, &mut GlmConfig), Specials, &'static str);
 #[test]
 fn the_strongest_evidence_decides() {
     use Specials::{ChatGlm2, ChatGlm3};
-    let cases: [Case; 15] = [
+    let cases: [Case; 16] = [
         (|_, _| {}, ChatGlm3, "no file that says otherwise"),
         (
             |_, c| c.seq_length = 32768,
@@ -40,6 +40,7 @@ fn the_strongest_evidence_decides() {
         (|_, c| (c.seq_length, c.rope_ratio) = (32768, 16.0), ChatGlm2, "seq_length 32768 in config.json"),
         (|_, c| (c.seq_length, c.rope_ratio) = (32768, 50.0), ChatGlm3, "no file that says otherwise"),
         (|_, c| c.name_or_path = "zai-org/CodeGeeX2-6b".into(), ChatGlm2, "_name_or_path in config.json"),
+        (|_, c| c.name_or_path = "THUDM/LongAlign-6B-64k".into(), ChatGlm2, "_name_or_path in config.json"),
         (
             |f, c| (f.config.name_or_path, c.seq_length) = ("THUDM/chatglm3-6b".into(), 32768),
             ChatGlm3,
@@ -178,4 +179,53 @@ fn what_the_vocabulary_has_may_be_added_again_as_it_is() {
     let vocabulary = complete(model(), Specials::ChatGlm3, &files, &config()).unwrap();
     assert_eq!(vocabulary.types[..2], [TokenType::Unknown, TokenType::UserDefined]);
     assert_eq!((vocabulary.tokens[5].as_str(), vocabulary.types[8]), ("]sop", TokenType::Control));
+}
+
+/// The error on ends named so, if any.
+fn lost_end(names: &[(&str, &str)]) -> Option<String> {
+    let vocabulary = Vocabulary {
+        tokens: ["</s>", "[gMASK", "]eop", "<|user|>"].map(str::to_owned).to_vec(),
+        types: vec![TokenType::Control; 4],
+        ..Vocabulary::default()
+    };
+    let mut files = files();
+    added(&mut files, 9, "<|end|>", true);
+    files.end_names = names.iter().map(|(file, name)| (PathBuf::from(file), (*name).to_owned())).collect();
+    refuse_lost_end(&vocabulary, &files).err().map(|error| error.to_string())
+}
+
+#[test]
+fn an_end_of_texts_is_some_token() {
+    let (config, map) = ("tokenizer_config.json", "special_tokens_map.json");
+    for name in ["</s>", "<|user|>", "eop", "<|end|>"] {
+        assert_eq!(lost_end(&[(config, name)]), None, "{name}");
+    }
+    assert_eq!(lost_end(&[]), None);
+    for (names, found) in [
+        (
+            &[(config, "<|nothere|>")][..],
+            "tokenizer_config.json: eos_token: found \"<|nothere|>\", which no token has",
+        ),
+        (&[(config, "</s>"), (map, "<end>")], "special_tokens_map.json: eos_token: found \"<end>\", which"),
+    ] {
+        let error = lost_end(names).unwrap();
+        assert!(
+            error.starts_with(found) && error.contains("give it its id in added_tokens_decoder"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn what_the_family_has_anyway_is_not_new() {
+    let pieces = Vocabulary {
+        tokens: ["<unk>", "a", "[MASK]", "[gMASK", "<|user|>", "<|x|>"].map(str::to_owned).to_vec(),
+        ..Vocabulary::default()
+    };
+    let is_own = own(&pieces);
+    for (id, name, expected) in
+        [(1, "a", true), (4, "<|user|>", true), (3, "[gMASK]", true), (5, "<|x|>", false)]
+    {
+        assert_eq!(is_own(id, name), expected, "{name}");
+    }
 }

@@ -25,6 +25,7 @@ mod template;
 mod verdict;
 mod vocabulary;
 mod weights;
+mod zeros;
 
 use std::path::{Path, PathBuf};
 

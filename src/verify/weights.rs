@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::compare::{Comparer, Tally, WILD};
 use super::mapping::{self, Place, ROPE_FACTORS, Run};
+use super::zeros::{Zeros, zero_rows};
 use super::{Finding, Pair};
 use crate::checkpoint::Tensor;
 use crate::config::GlmConfig;
@@ -55,13 +56,22 @@ pub struct Weights {
     pub compared: u64,
     /// What is wrong.
     pub findings: Vec<Finding>,
+    /// A warning of the checkpoint's rows that are all zero.
+    pub zeros: Option<String>,
 }
 
 /// A piece of work: rows of the checkpoint, or, without a source, rows of padding.
 struct Chunk<'a> {
-    source: Option<(&'a Tensor, Range<usize>)>,
+    source: Option<(&'a str, &'a Tensor, Range<usize>)>,
     target: usize,
     target_rows: Range<usize>,
+}
+
+/// What one piece of work comes to.
+struct Compared {
+    tally: Tally,
+    /// Rows of the source, and whether they are zero.
+    zeros: Vec<(usize, bool)>,
 }
 
 /// Compares all weights, in parallel; memory is a chunk for each thread.
@@ -82,20 +92,25 @@ pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
     watch.step("weights", 0, total)?;
     pair.checkpoint.check_known_hashes(watch)?;
     let done = AtomicU64::new(0);
-    let tallies = chunks
+    let compared = chunks
         .par_iter()
         .map(|chunk| {
-            let tally = chunk.compare(pair)?;
+            let compared = chunk.compare(pair)?;
             let done = done.fetch_add(chunk.weights(), Ordering::Relaxed) + chunk.weights();
             watch.step("weights", done, total)?;
-            Ok(tally)
+            Ok(compared)
         })
-        .collect::<Result<Vec<Tally>>>()?;
+        .collect::<Result<Vec<Compared>>>()?;
 
     let mut by_tensor = vec![Tally::default(); pair.file.tensors.len()];
-    for (chunk, tally) in chunks.iter().zip(&tallies) {
+    let mut zeros = Zeros::default();
+    for (chunk, Compared { tally, zeros: rows }) in chunks.iter().zip(&compared) {
         by_tensor[chunk.target].add(tally);
+        if let Some((name, tensor, _)) = chunk.source {
+            zeros.add(name, tensor, &pair.file.tensors[chunk.target].name, rows);
+        }
     }
+    weights.zeros = zeros.warning();
     for (tensor, tally) in pair.file.tensors.iter().zip(&by_tensor).filter(|(_, tally)| tally.weights > 0) {
         weights.compared += tally.weights;
         let error = TensorError::new(tensor, tally);
@@ -167,7 +182,7 @@ fn chunks<'a>(pair: &'a Pair, usable: &BTreeMap<&str, usize>, findings: &mut Vec
                 let source = start..rows.end.min(start + each);
                 let first = target_row + start - rows.start;
                 let target_rows = first..first + source.len();
-                chunks.push(Chunk { source: Some((tensor, source)), target: index, target_rows });
+                chunks.push(Chunk { source: Some((name, tensor, source)), target: index, target_rows });
             }
         }
     }
@@ -218,10 +233,10 @@ fn rows_at_a_time(columns: usize) -> usize {
 
 impl Chunk<'_> {
     fn weights(&self) -> u64 {
-        self.source.as_ref().map_or(0, |(tensor, rows)| (rows.len() * tensor.columns()) as u64)
+        self.source.as_ref().map_or(0, |(_, tensor, rows)| (rows.len() * tensor.columns()) as u64)
     }
 
-    fn compare(&self, pair: &Pair) -> Result<Tally> {
+    fn compare(&self, pair: &Pair) -> Result<Compared> {
         let stored = &pair.file.tensors[self.target];
         let at_fault = |e: quant::Error| Error::input(pair.file.path(), &stored.name, e.to_string());
         let format = stored
@@ -244,13 +259,13 @@ impl Chunk<'_> {
         };
         pair.file.read(stored, offset as u64, &mut bytes)?;
 
-        let Some((tensor, rows)) = &self.source else {
+        let Some((_, tensor, rows)) = &self.source else {
             let mut weights = vec![0.0; columns];
             for bytes in bytes.chunks_exact(row_bytes) {
                 quant::dequantize(format, bytes, &mut weights).map_err(at_fault)?;
                 tally.add_padding(&weights);
             }
-            return Ok(tally);
+            return Ok(Compared { tally, zeros: Vec::new() });
         };
         let mut raw = vec![0; rows.len() * tensor.row_bytes()];
         pair.checkpoint.read_rows(tensor, rows.start, &mut raw)?;
@@ -262,7 +277,7 @@ impl Chunk<'_> {
             tensor.dtype.decode(raw, &mut source);
             comparer.add(start + row, bytes, &source, &mut tally).map_err(at_fault)?;
         }
-        Ok(tally)
+        Ok(Compared { tally, zeros: zero_rows(rows.start, &raw, tensor.row_bytes()) })
     }
 }
 

@@ -50,6 +50,7 @@ fn config(padded_vocab_size: usize, seq_length: usize) -> GlmConfig {
         rotary_dim: 64,
         rope_base: 10_000.0,
         rope_ratio: 1.0,
+        rope_unread: Vec::new(),
         tie_word_embeddings: false,
     }
 }

@@ -36,6 +36,10 @@ pub(in crate::cli) struct ExportHf {
     #[arg(short, long)]
     pub(in crate::cli) force: bool,
 
+    /// Stop with an error when rows of the weights are all zero, as an unfinished download leaves them
+    #[arg(long)]
+    pub(in crate::cli) strict: bool,
+
     /// Workers that convert [default: one for each core]
     #[arg(long, value_name = "N", value_parser = super::at_least_one, allow_negative_numbers = true)]
     pub(in crate::cli) threads: Option<NonZero<usize>>,
