@@ -1,10 +1,12 @@
 //! The whole conversion: everything is checked first, then the weights are read once.
 
+mod measure;
 mod outputs;
 mod targets;
 
 use std::path::{Path, PathBuf};
 
+use crate::calibrate::Sample;
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{Metadata, Split, Value};
@@ -42,6 +44,8 @@ pub use outputs::Outputs;
 pub struct Job {
     /// What to convert.
     pub model: Model,
+    /// The text that the model is to be measured on first.
+    sample: Option<Sample>,
     /// The importance weights of each tensor of the plan, padded.
     pub importance: Vec<Option<Vec<f32>>>,
     /// Matrices that the importance matrix says nothing of.
@@ -106,6 +110,7 @@ impl Job {
         }
         notes.extend(card.warning.take());
         let Model { config, plan, tokenizer, name, .. } = &model;
+        let sample = measure::sample(request, tokenizer)?;
         let imatrix = request.imatrix.as_deref().map(ImportanceMatrix::load).transpose()?;
         let (importance, without_importance) = match &imatrix {
             Some(imatrix) => imatrix.for_plan(plan, padded_ffn(config))?,
@@ -117,10 +122,15 @@ impl Job {
         let vocabulary = [FileType::F16]; // what a file without weights says, as llama.cpp's does
         for &file_type in if request.vocab_only { &vocabulary } else { request.types.as_slice() } {
             let path = output_path(request, name, file_type)?;
-            let mix = Mix { file_type, overrides: &request.overrides, importance: imatrix.is_some() };
+            let mix = Mix {
+                file_type,
+                overrides: &request.overrides,
+                importance: imatrix.is_some() || sample.is_some(),
+            };
             let recipe = Recipe::new(mix, request.pad, plan, config);
             let mut keys = metadata::build(config, &model.rope, &tokenizer.vocabulary, name, &recipe)?;
             keys.extend(imatrix.iter().flat_map(metadata::imatrix_keys));
+            keys.extend(sample.iter().flat_map(|sample| measure::keys(sample, plan)));
             keys.extend(origin.iter().cloned());
             keys.push(provenance::options_key(request, file_type));
             metadata::set(&mut keys, card.keys.clone());
@@ -151,7 +161,7 @@ impl Job {
             model.checkpoint.record_hashes();
         }
         let request = request.clone();
-        let mut job = Job { importance, without_importance, outputs, notes, request, before, model };
+        let mut job = Job { sample, importance, without_importance, outputs, notes, request, before, model };
         job.check_targets()?;
         job.notes.extend(job.misleading_names());
         Ok(job)

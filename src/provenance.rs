@@ -12,7 +12,7 @@ use crate::gguf::{Metadata, Value};
 use crate::hash::sha256_of;
 use crate::recipe::{FfnPad, FileType};
 use crate::remap::RopeRatio;
-use crate::request::Request;
+use crate::request::{Quality, Request};
 
 /// This program's version, as in `Cargo.toml`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -34,6 +34,11 @@ pub fn keys(model: &Path) -> Result<Metadata> {
 /// The key of one output: its options.
 pub fn options_key(request: &Request, file_type: FileType) -> (String, Value) {
     key("options", &options(request, file_type))
+}
+
+/// The keys of a file whose levels were chosen by measurements on a text: how, and the text's SHA-256.
+pub fn quality_keys(quality: &str, calibration: &str) -> Metadata {
+    vec![key("quality", quality), key("sha256.calibration", calibration)]
 }
 
 fn key(name: &str, value: &str) -> (String, Value) {
@@ -64,6 +69,11 @@ fn options(request: &Request, file_type: FileType) -> String {
         RopeRatio::Positions => "--rope-ratio-applies-to positions".to_owned(),
     }));
     options.extend(request.imatrix.as_ref().map(|_| "--imatrix".to_owned()));
+    options.extend(match request.quality {
+        Quality::Fast => None,
+        Quality::Good => Some("--quality good".to_owned()),
+    });
+    options.extend(request.calibration_tokens.map(|tokens| option("calibration-tokens", &tokens)));
     options.extend(request.split_max_bytes.map(|bytes| option("split-max-size", &bytes)));
     options.join(" ")
 }

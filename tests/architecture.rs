@@ -8,11 +8,14 @@ const MOST_LINES: usize = 400;
 
 /// What each module may use of the others. `error`, `hash` and `input` are open to all.
 const EDGES: &[(&str, &[&str])] = &[
+    ("bpe", &[]),
+    ("calibrate", &["bpe", "checkpoint", "forward", "imatrix", "lora", "model", "remap", "tokenizer"]),
     ("checkpoint", &[]),
     ("config", &[]),
     (
         "convert",
         &[
+            "calibrate",
             "config",
             "gguf",
             "imatrix",
@@ -34,7 +37,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("fuzzing", &["checkpoint", "config", "gguf", "imatrix", "remap", "tokenizer"]),
     ("gguf", &["output", "sink"]),
     ("hf", &["checkpoint", "config", "model", "output", "pipeline", "remap", "sink", "tokenizer"]),
-    ("imatrix", &["checkpoint", "gguf", "remap"]),
+    ("imatrix", &["checkpoint", "gguf", "remap", "sink"]),
     ("locate", &[]),
     ("lora", &["checkpoint", "config", "remap"]),
     ("metadata", &["config", "gguf", "imatrix", "naming", "recipe", "remap", "tokenizer"]),
@@ -52,7 +55,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sink", &[]),
     ("tokenizer", &["config"]),
     // Verify judges the mapping, so it shares nothing with what makes it.
-    ("verify", &["checkpoint", "config", "forward", "gguf"]),
+    ("verify", &["bpe", "checkpoint", "config", "forward", "gguf"]),
 ];
 
 fn root() -> &'static Path {

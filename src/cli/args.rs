@@ -1,6 +1,7 @@
 //! What the user may type. Only parsed here: whatever touches the disk comes after.
 
 mod export_hf;
+mod imatrix;
 mod llama_cpp;
 mod model;
 mod values;
@@ -12,7 +13,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::recipe::{FfnPad, FileType};
 use crate::remap::RopeRatio;
+use crate::request::Quality;
 pub(super) use export_hf::ExportHf;
+pub(super) use imatrix::Imatrix;
 use llama_cpp::{Contents, TensorTypes};
 pub(super) use model::ModelArgs;
 use values::Names;
@@ -34,6 +37,9 @@ pub(super) enum Command {
     /// Writes a checkpoint as a Llama model for Hugging Face transformers, with its tokenizer
     #[command(after_help = export_hf::EXAMPLES)]
     ExportHf(ExportHf),
+    /// Measures which columns of the weights matter, for --imatrix: as llama-imatrix, from the checkpoint itself
+    #[command(after_help = imatrix::EXAMPLES)]
+    Imatrix(Imatrix),
     /// Shows what convert would do, without reading a weight; takes its options, of which those about running
     /// it (--verify, --receipt, --threads) change nothing
     #[command(after_help = "Example:\n  glm2llama plan chatglm3-6b --type Q4_K_M --all")]
@@ -165,6 +171,21 @@ pub(super) struct Convert {
     /// Quantize with an importance matrix, as llama-imatrix writes it (GGUF or .dat)
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(super) imatrix: Option<PathBuf>,
+
+    /// How much work goes into the weights: fast is llama-quantize's bytes; good measures the model on text first,
+    /// for the same bytes with an importance matrix
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    pub(super) quality: Quality,
+
+    /// With --quality good: text to measure on, UTF-8; of several, as large a part of each [default: English,
+    /// Chinese, code and chats]
+    #[arg(long, value_name = "FILE", value_parser = values::read())]
+    pub(super) calibration: Vec<PathBuf>,
+
+    /// With --quality good: measure on about so many tokens, 1 to 1048576 [default: 2048]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1048576))]
+    pub(super) calibration_tokens: Option<u32>,
 
     #[command(flatten)]
     pub(super) tensor_types: TensorTypes,

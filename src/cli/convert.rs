@@ -20,11 +20,12 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     }
     let started = Instant::now();
     let options = pipeline_options(args)?;
-    let (located, job) = prepare(args)?;
+    let (located, mut job) = prepare(args)?;
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
     let outputs = job.create_outputs()?;
     let report = announce(args, &located, &job);
+    measure(&mut job, options, &report, &stop)?;
     let progress = Progress::new(job.work().source_bytes(), &job.model.plan, &report, &stop);
     let filled = job.fill(outputs, options, &progress)?;
     progress.finish();
@@ -47,6 +48,16 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     filled.publish()?;
     report.summary(&Summary::new(&job, started.elapsed()));
     Ok(())
+}
+
+/// Runs the model on text first, where the quality asks for it.
+fn measure(job: &mut Job, options: Options, report: &Report, stop: &Stop) -> Result<()> {
+    if !job.measures() {
+        return Ok(());
+    }
+    let plan = job.model.plan.clone();
+    let progress = Progress::new(job.work().source_bytes(), &plan, report, stop);
+    job.measure(options.threads, &|done, layers| progress.layer(done, layers))
 }
 
 /// `glm2llama plan`.
@@ -78,6 +89,9 @@ fn prepare(args: &Convert) -> Result<(Located, Job)> {
         pad: args.ffn_pad,
         modelfile: !args.no_modelfile,
         imatrix: args.imatrix.clone(),
+        quality: args.quality,
+        calibration: args.calibration.clone(),
+        calibration_tokens: args.calibration_tokens.map(|tokens| tokens as usize),
         overrides: args.tensor_types.parse()?,
         given: args.contents.given(),
         vocab_only: args.contents.vocab_only,

@@ -3,6 +3,7 @@
 mod args;
 mod convert;
 mod export;
+mod imatrix;
 mod inspect;
 mod next;
 mod options;
@@ -37,6 +38,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Plan(args) => convert::plan(&args)?,
         Command::Inspect(args) => inspect::run(&args)?,
         Command::ExportHf(args) => export::run(&args)?,
+        Command::Imatrix(args) => imatrix::run(&args)?,
         Command::Verify(args) => code = verify::run(&args)?,
         Command::Completions { shell } => shell::completions(shell),
         Command::Man => shell::man(),

@@ -13,7 +13,7 @@ use signal_hook::flag;
 use super::report::Report;
 use crate::error::{Error, Result};
 use crate::pipeline::Watch;
-use crate::remap::Plan;
+use crate::remap::{Plan, Target};
 
 /// Time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -62,6 +62,17 @@ impl<'a> Progress<'a> {
         });
         let now = Instant::now();
         Progress { report, plan, total_bytes, started: now, bar, last_line: Mutex::new(now), stop }
+    }
+
+    /// So many layers were run, of how many: as if so much of the checkpoint were done.
+    ///
+    /// # Errors
+    /// When the user wants the run to stop.
+    pub(super) fn layer(&self, done: usize, layers: usize) -> Result<()> {
+        let of_layer = |target: &Target| target.layer == Some(done.saturating_sub(1));
+        let tensor = self.plan.tensors.iter().position(of_layer).unwrap_or(0);
+        self.advanced(tensor, self.total_bytes * done as u64 / layers.max(1) as u64);
+        if self.stop.requested() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
     pub(super) fn finish(&self) {
