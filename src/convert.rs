@@ -6,7 +6,7 @@ mod targets;
 
 use std::path::{Path, PathBuf};
 
-use crate::calibrate::Sample;
+use crate::calibrate::{Sample, Store};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{Metadata, Split, Value};
@@ -46,6 +46,8 @@ pub struct Job {
     pub model: Model,
     /// The text that the model is to be measured on first.
     sample: Option<Sample>,
+    /// Blocks that were made before the file is filled.
+    refined: Option<Store>,
     /// The importance weights of each tensor of the plan, padded.
     pub importance: Vec<Option<Vec<f32>>>,
     /// Matrices that the importance matrix says nothing of.
@@ -130,7 +132,7 @@ impl Job {
             let recipe = Recipe::new(mix, request.pad, plan, config);
             let mut keys = metadata::build(config, &model.rope, &tokenizer.vocabulary, name, &recipe)?;
             keys.extend(imatrix.iter().flat_map(metadata::imatrix_keys));
-            keys.extend(sample.iter().flat_map(|sample| measure::keys(sample, plan)));
+            keys.extend(sample.iter().flat_map(|sample| measure::keys(sample, plan, request.quality)));
             keys.extend(origin.iter().cloned());
             keys.push(provenance::options_key(request, file_type));
             metadata::set(&mut keys, card.keys.clone());
@@ -161,7 +163,17 @@ impl Job {
             model.checkpoint.record_hashes();
         }
         let request = request.clone();
-        let mut job = Job { sample, importance, without_importance, outputs, notes, request, before, model };
+        let mut job = Job {
+            sample,
+            refined: None,
+            importance,
+            without_importance,
+            outputs,
+            notes,
+            request,
+            before,
+            model,
+        };
         job.check_targets()?;
         job.notes.extend(job.misleading_names());
         Ok(job)
@@ -170,6 +182,7 @@ impl Job {
     /// What the pipeline works on.
     pub fn work(&self) -> pipeline::Work<'_> {
         pipeline::Work {
+            ready: self.refined.as_ref().map(|store| store as &dyn pipeline::Ready),
             plan: &self.model.plan,
             checkpoint: &self.model.checkpoint,
             importance: &self.importance,

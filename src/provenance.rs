@@ -72,6 +72,7 @@ fn options(request: &Request, file_type: FileType) -> String {
     options.extend(match request.quality {
         Quality::Fast => None,
         Quality::Good => Some("--quality good".to_owned()),
+        Quality::Best => Some("--quality best".to_owned()),
     });
     options.extend(request.calibration_tokens.map(|tokens| option("calibration-tokens", &tokens)));
     options.extend(request.split_max_bytes.map(|bytes| option("split-max-size", &bytes)));

@@ -13,6 +13,8 @@ pub enum Quality {
     Fast,
     /// ggml's bytes with an importance matrix that is measured first.
     Good,
+    /// Levels chosen for what each matrix makes of its inputs: rounding with feedback, and descent.
+    Best,
 }
 
 /// What the user asks for.

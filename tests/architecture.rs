@@ -9,7 +9,10 @@ const MOST_LINES: usize = 400;
 /// What each module may use of the others. `error`, `hash` and `input` are open to all.
 const EDGES: &[(&str, &[&str])] = &[
     ("bpe", &[]),
-    ("calibrate", &["bpe", "checkpoint", "forward", "imatrix", "lora", "model", "remap", "tokenizer"]),
+    (
+        "calibrate",
+        &["bpe", "checkpoint", "forward", "imatrix", "lora", "model", "remap", "sink", "tokenizer"],
+    ),
     ("checkpoint", &[]),
     ("config", &[]),
     (
@@ -30,6 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "recipe",
             "remap",
             "request",
+            "sink",
             "tokenizer",
         ],
     ),

@@ -110,9 +110,87 @@ fn what_cannot_be_meant_is_refused_and_nothing_is_written() {
     let text = |file: &Path| file.to_str().unwrap().to_owned();
     refused(&["--calibration", &text(&empty)], "--calibration: found it with --quality fast");
     refused(&["--calibration-tokens", "9"], "--calibration-tokens: found it with --quality fast");
-    refused(&["--quality", "good", "--imatrix", &text(&empty)], "--imatrix: found it with --quality good");
-    refused(&["--quality", "good", "--vocab-only"], "--vocab-only: found it with --quality good");
+    refused(
+        &["--quality", "good", "--imatrix", &text(&empty)],
+        "--imatrix: found it with --quality good or best",
+    );
+    refused(&["--quality", "good", "--vocab-only"], "--vocab-only: found it with --quality good or best");
     refused(&["--quality", "good", "--calibration", &text(&empty)], "found no tokens in empty.txt");
     refused(&["--quality", "good", "--calibration", &text(&latin)], "is not UTF-8 text");
     refused(&["--quality", "good", "--calibration", "no-such.txt"], "no-such.txt: no such file");
+}
+
+/// The relative error of the file's weights counts for nothing here: what comes out of its matrices does.
+#[test]
+fn best_has_the_same_bytes_whatever_the_threads_and_after_an_interruption() {
+    let model = model(Checkpoint { ffn: 352, ..Checkpoint::tiny() });
+    let quality = ["--quality", "best", "--calibration-tokens", "1100"];
+    let (one, two) = (model.join("one.gguf"), model.join("two.gguf"));
+    convert(model.path(), "Q4_K_M", &one, &[&quality[..], &["--threads", "1"]].concat());
+    assert!(!model.names().iter().any(|name| name.ends_with(".best")), "nothing but the file is left");
+
+    // A run that was stopped: some of its tensors are there, one of them half written.
+    let state = model.join(".glm2llama-two.gguf.best");
+    let full = [&quality[..], &["--type", "Q4_K_M", "--no-modelfile", "--quiet"]].concat();
+    let start = || Cmd::new("convert").arg(model.path()).args(&full).arg("--output").arg(&two);
+    let mut child = start().spawn();
+    while !state.join("blk.0.ffn_down.weight.blocks").exists() {
+        assert!(child.try_wait().expect("a state").is_none(), "it ended before it could be stopped");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    assert!(state.is_dir() && !two.exists());
+
+    let other = start().args(&["--calibration-tokens", "1200"]).run();
+    // The option is given twice: clap refuses; another text is another run.
+    assert_eq!(other.code, Some(2));
+    let text = model.join("t.txt");
+    fs::write(&text, "one and two and three. ".repeat(600)).unwrap();
+    let other = start().arg("--calibration").arg(&text).exit_with(2);
+    assert!(other.stderr.contains("tensors of another model or of other options"), "{}", other.stderr);
+
+    start().succeed();
+    assert!(fs::read(&one).unwrap() == fs::read(&two).unwrap(), "the same file");
+    assert!(!state.exists());
+}
+
+/// Every type goes through, padded or not, is judged faithful, and says what it is.
+#[test]
+fn best_of_every_type_is_faithful() {
+    let model = model(Checkpoint { ffn: 352, layers: 1, vocab: 960, ..Checkpoint::tiny() });
+    for name in [
+        "Q8_0", "Q6_K", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_1", "Q4_0", "Q3_K_M", "Q2_K", "IQ4_NL",
+        "IQ4_XS",
+    ] {
+        for pad in ["on", "off"] {
+            let file = model.join("best.gguf");
+            let options = [
+                "--quality",
+                "best",
+                "--calibration-tokens",
+                "1030",
+                "--ffn-pad",
+                pad,
+                "--force",
+                "--verify",
+            ];
+            convert(model.path(), name, &file, &options);
+            let file = Gguf::read(&file);
+            assert_eq!(file.meta["glm2llama.quality"], Value::Text("best".into()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn best_needs_something_to_hold_out_and_one_type() {
+    let model = model(Checkpoint::tiny());
+    let refused = |options: &[&str], expected: &str| {
+        let run = Cmd::new("convert").arg(model.path()).args(&["--quality", "best"]).args(options);
+        let run = run.arg("--output").arg(model.join("{type}.gguf")).exit_with(2);
+        assert!(run.stderr.contains(expected), "{}", run.stderr);
+        assert!(!model.names().iter().any(|name| name.ends_with(".gguf")));
+    };
+    refused(&["--calibration-tokens", "600"], "expected 1024 at least, a part of which is held out");
+    refused(&["--type", "Q4_0,Q8_0"], "--quality best: found several types, expected one");
 }

@@ -4,12 +4,20 @@
 //! activations and a few blocks of rows are in memory.
 
 mod encode;
+mod moments;
+mod refine;
 mod sample;
 mod squares;
+mod store;
 mod weights;
 
+pub use refine::{How, refine, refuse_short};
 pub use sample::{Sample, WINDOW};
 pub use squares::{Step, importance};
+pub use store::Store;
 
 /// Tokens of an importance matrix: on more of them its rounding gains nothing.
 pub const IMPORTANCE_TOKENS: usize = 2048;
+
+/// Tokens that the best levels are chosen on: more still gain, in proportion to their time.
+pub const REFINEMENT_TOKENS: usize = 8192;

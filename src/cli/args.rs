@@ -173,16 +173,17 @@ pub(super) struct Convert {
     pub(super) imatrix: Option<PathBuf>,
 
     /// How much work goes into the weights: fast is llama-quantize's bytes; good measures the model on text first,
-    /// for the same bytes with an importance matrix
+    /// for the same bytes with an importance matrix; best chooses levels by what comes out of each matrix, takes
+    /// hours rather than minutes, and goes on where it was interrupted
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     pub(super) quality: Quality,
 
-    /// With --quality good: text to measure on, UTF-8; of several, as large a part of each [default: English,
+    /// With --quality good and best: text to measure on, UTF-8; of several, as large a part of each [default: English,
     /// Chinese, code and chats]
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(super) calibration: Vec<PathBuf>,
 
-    /// With --quality good: measure on about so many tokens, 1 to 1048576 [default: 2048]
+    /// With --quality good and best: measure on about so many tokens, 1 to 1048576 [default: 2048, 8192 for best]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1048576))]
     pub(super) calibration_tokens: Option<u32>,

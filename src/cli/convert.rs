@@ -46,8 +46,9 @@ pub(super) fn run(args: &Convert) -> Result<()> {
         return Err(Error::Interrupted);
     }
     filled.publish()?;
+    drop(progress);
     report.summary(&Summary::new(&job, started.elapsed()));
-    Ok(())
+    job.clean_up()
 }
 
 /// Runs the model on text first, where the quality asks for it.
@@ -57,7 +58,7 @@ fn measure(job: &mut Job, options: Options, report: &Report, stop: &Stop) -> Res
     }
     let plan = job.model.plan.clone();
     let progress = Progress::new(job.work().source_bytes(), &plan, report, stop);
-    job.measure(options.threads, &|done, layers| progress.layer(done, layers))
+    job.measure(options, &|done, layers| progress.layer(done, layers))
 }
 
 /// `glm2llama plan`.
