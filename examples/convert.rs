@@ -5,19 +5,14 @@
 use std::error::Error;
 use std::path::Path;
 
-use glm2llama::verify::Unwatched;
-use glm2llama::{Job, Options, Pair, Request, Watch};
+use glm2llama::{Job, Options, Pair, Request, Step, Watch};
 
 /// Prints how much of the checkpoint is done.
-struct Percent(u64);
+struct Percent;
 
 impl Watch for Percent {
-    fn advanced(&self, _tensor: usize, bytes: u64) {
-        print!("\r{:3} %", bytes * 100 / self.0.max(1));
-    }
-
-    fn stopped(&self) -> bool {
-        false // true ends the run, and nothing is left of it
+    fn advanced(&self, step: &Step) {
+        print!("\r{:3} %", step.done * 100 / step.total.max(1));
     }
 }
 
@@ -33,12 +28,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     for warning in job.warnings() {
         println!("warning: {warning}");
     }
-    let watch = Percent(job.work().source_bytes());
-    job.fill(job.create_outputs()?, Options::default(), &watch)?.publish()?;
+    job.fill(job.create_outputs()?, Options::default(), &Percent)?.publish()?;
 
     let pair = Pair::open(Path::new(folder), Path::new(output), None)?;
     let facts = pair.facts()?;
-    let same = facts.findings.is_empty() && pair.weights(&Unwatched)?.findings.is_empty();
+    let same = facts.findings.is_empty() && pair.weights(&())?.findings.is_empty();
     println!("\r{output}: {} the model in {folder}", if same { "is" } else { "is not" });
     Ok(())
 }

@@ -41,12 +41,15 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// Stdout took less than everything.
+    #[error("cannot write to stdout: {0}")]
+    Stdout(#[source] io::Error),
+    /// The program contradicts itself: no file and no option is at fault.
+    #[error("{}: this is a fault of glm2llama: please report it", one_line(.0))]
+    Internal(String),
     /// The user stopped the run.
-    #[error("interrupted, nothing was written")]
+    #[error("interrupted")]
     Interrupted,
-    /// The user stopped a judgement.
-    #[error("interrupted, nothing was judged")]
-    NotJudged,
 }
 
 impl Error {
@@ -70,14 +73,45 @@ impl Error {
         let file = file.to_owned();
         move |source| Error::Io { file, action, source }
     }
+}
 
-    /// The program's exit code for this error.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Error::Refuted { .. } => 1,
-            Error::Interrupted | Error::NotJudged => 130, // 128 + SIGINT, as shells report it
-            _ => 2,
-        }
+/// What is wrong in some bytes. Parsers return it, and whoever opened the file says which: [`InFile`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The tensor or key at fault, or nothing when all bytes are meant.
+    pub item: String,
+    /// What was found and what was expected.
+    pub problem: String,
+}
+
+impl Problem {
+    /// Of all bytes or, with a non-empty `item`, of one tensor or key in them.
+    pub fn new(item: impl Into<String>, problem: impl Into<String>) -> Problem {
+        Problem { item: item.into(), problem: problem.into() }
+    }
+
+    /// Something else was found than expected.
+    pub fn mismatch(
+        item: impl Into<String>,
+        found: impl fmt::Display,
+        expected: impl fmt::Display,
+    ) -> Problem {
+        Problem::new(item, format!("found {found}, expected {expected}"))
+    }
+}
+
+/// Says once, where a file was opened, in which file a problem is.
+pub trait InFile<T> {
+    /// The problem as an error of this file.
+    ///
+    /// # Errors
+    /// When there is a problem.
+    fn in_file(self, file: &Path) -> Result<T>;
+}
+
+impl<T> InFile<T> for Result<T, Problem> {
+    fn in_file(self, file: &Path) -> Result<T> {
+        self.map_err(|Problem { item, problem }| Error::input(file, item, problem))
     }
 }
 
@@ -86,7 +120,7 @@ fn item_prefix(item: &str) -> String {
 }
 
 /// Names come from files that strangers made: no line break or terminal code of theirs is printed.
-pub(crate) fn one_line(text: impl fmt::Display) -> String {
+pub fn one_line(text: impl fmt::Display) -> String {
     let text = text.to_string();
     if !text.chars().any(char::is_control) {
         return text;
@@ -95,7 +129,7 @@ pub(crate) fn one_line(text: impl fmt::Display) -> String {
 }
 
 /// A name may also be as long as the file that it comes from.
-pub(crate) fn shortened(text: &str, most: usize) -> String {
+pub fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => one_line(text),
         Some((end, _)) => one_line(&text[..end]) + "...",

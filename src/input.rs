@@ -1,6 +1,8 @@
 //! Files that a stranger may have made: opened only when they are regular ones, and read whole only up to a cap.
 //! What they hold instead of what they should is said here, where any of them may hold it.
 
+mod guests;
+
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,7 +12,8 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Problem, Result};
+pub(crate) use guests::{GuestBook, State, noted};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -18,7 +21,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 ///
 /// # Errors
 /// When it cannot be opened, or is a folder, a pipe or a device.
-pub(crate) fn open(path: &Path) -> Result<File> {
+pub fn open(path: &Path) -> Result<File> {
     open_if_there(path)?.ok_or_else(|| Error::input(path, "", "no such file"))
 }
 
@@ -26,7 +29,7 @@ pub(crate) fn open(path: &Path) -> Result<File> {
 ///
 /// # Errors
 /// When it is over `max` bytes or a Git LFS pointer, and as for [`open`].
-pub(crate) fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
+pub fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
     let Some(mut bytes) = read_head(path, max + 1)? else { return Ok(None) }; // one more to see the end
     if bytes.len() as u64 > max {
         return Err(Error::mismatch(path, "", format!("over {max} bytes"), "no more of such a file"));
@@ -49,28 +52,37 @@ pub(crate) fn read_head(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
     let length = file.metadata().map_err(Error::io(path, "read"))?.len();
     let mut bytes = Vec::with_capacity(length.min(max) as usize); // at most the cap
     file.take(max).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
+    if (bytes.len() as u64) < max {
+        guests::note_bytes(path, &bytes);
+    }
     Ok(Some(bytes))
 }
 
-/// Parses a file's JSON.
-///
-/// # Errors
-/// When the file is empty, or is something else: `refusal` says what it is not.
-pub(crate) fn json<'a, T: Deserialize<'a>>(path: &Path, bytes: &'a [u8], refusal: &str) -> Result<T> {
-    if bytes.is_empty() {
-        return Err(Error::mismatch(path, "", "0 bytes", "JSON: is the file complete?"));
-    }
-    serde_json::from_slice(bytes).map_err(|e| Error::input(path, "", format!("{refusal}: {e}")))
+/// Whether anything has this name, be it a link to nothing.
+pub(crate) fn is_there(path: &Path) -> bool {
+    guests::note(path, State::now(path), false);
+    path.symlink_metadata().is_ok()
 }
 
-/// Parses a file's one JSON object.
+/// Parses JSON.
 ///
 /// # Errors
-/// When the file is no JSON, or another value.
-pub(crate) fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
-    match json(path, bytes, "is not valid JSON")? {
+/// When there are no bytes, or they are something else: `refusal` says what they are not.
+pub(crate) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8], refusal: &str) -> Result<T, Problem> {
+    if bytes.is_empty() {
+        return Err(Problem::mismatch("", "0 bytes", "JSON: is the file complete?"));
+    }
+    serde_json::from_slice(bytes).map_err(|e| Problem::new("", format!("{refusal}: {e}")))
+}
+
+/// Parses one JSON object.
+///
+/// # Errors
+/// When the bytes are no JSON, or another value.
+pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
+    match json(bytes, "is not valid JSON")? {
         Value::Object(map) => Ok(map),
-        other => Err(Error::mismatch(path, "", kind(&other), "a JSON object")),
+        other => Err(Problem::mismatch("", kind(&other), "a JSON object")),
     }
 }
 
@@ -104,6 +116,7 @@ fn open_if_there(path: &Path) -> Result<Option<File>> {
     let file = match OpenOptions::new().read(true).custom_flags(nonblocking).open(path) {
         Ok(file) => file,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            guests::note(path, None, false);
             return dangling(path).map_or(Ok(None), Err);
         }
         Err(e) => return Err(Error::io(path, "open")(e)),
@@ -115,6 +128,7 @@ fn open_if_there(path: &Path) -> Result<Option<File>> {
     if !metadata.is_file() {
         return Err(Error::mismatch(path, "", "no regular file", "one"));
     }
+    guests::note(path, Some(State::of(&metadata)), true);
     Ok(Some(file))
 }
 
@@ -164,8 +178,7 @@ mod tests {
             ("{", "is not valid JSON: EOF while parsing an object at line 1 column 1"),
             ("[]", "found a list, expected a JSON object"),
         ] {
-            let error = object(Path::new("m.json"), text.as_bytes()).unwrap_err();
-            assert_eq!(error.to_string(), format!("m.json: {problem}"));
+            assert_eq!(object(text.as_bytes()).unwrap_err(), Problem::new("", problem));
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Chat templates, rendered as runtimes render them, but within bounds: a template may come from a stranger.
 
+mod tags;
+
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
@@ -7,6 +11,9 @@ use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use regex::Regex;
+
+pub use tags::{Words, words};
+use tags::{tags, without_strings};
 
 /// Real templates have a few kB; parsed, one takes up to 100 times its bytes.
 const LARGEST: usize = 64 << 10;
@@ -57,7 +64,25 @@ pub fn render(template: &str, context: Value) -> Result<String, Error> {
     environment.add_function("raise_exception", |problem: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, problem))
     });
-    environment.render_str(template, context)
+    environment.render_str(&without_training_marks(template), context)
+}
+
+/// The names that a template takes from outside; nothing when it cannot be read.
+pub fn variables(template: &str) -> Option<HashSet<String>> {
+    let environment = Environment::new();
+    let template = without_training_marks(template);
+    Some(environment.template_from_str(&template).ok()?.undeclared_variables(false))
+}
+
+/// `{% generation %}` and its end say which part a trainer learns, and nothing of the text. What they do to the
+/// white space around them a comment does too.
+fn without_training_marks(template: &str) -> Cow<'_, str> {
+    static MARKS: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"\{%([-+]?)\s*(?:end)?generation\s*([-+]?)%\}").ok());
+    match MARKS.as_ref() {
+        Some(marks) => marks.replace_all(template, "{#$1 $2#}"),
+        None => Cow::Borrowed(template),
+    }
 }
 
 /// Python's `json.dumps` without its escapes for other letters, as transformers has the filter.
@@ -113,28 +138,28 @@ fn unbounded(template: &str) -> Option<&str> {
         const TEXT: &str = r#"('[^']*'|"[^"]*"|[be]os_token)"#;
         // A value as it is, trimmed, or a part of it; and texts put together, of which one of the first two is
         // known to be a text, so that no list can be added to a list.
-        let value = format!(r#"({TEXT}|{PATH}(\({TEXT}?\)(\[-?\d+\])?)?(\s*\|\s*trim)?)"#);
+        let bare = format!(r#"({TEXT}|{PATH}(\({TEXT}?\)(\[-?\d+\])?)?(\s*\|\s*trim)?)"#);
+        let value = format!(r"({bare}|\(\s*{bare}\s*\))");
         let texts = format!(r#"({TEXT}\s*[+~]\s*{value}|{value}\s*[+~]\s*{TEXT})(\s*[+~]\s*{value})*"#);
         Regex::new(&format!(
             r#"(?s)^(if\s.*|elif\s.*|else|endif|endfor|generation|endgeneration|for\s+[\w, ]+\s+in\s+{PATH}(\s*\|\s*items)?|set\s+[\w.]+\s*=\s*({PATH}(\s*[+-]\s*\d+)?|{value}|{texts}|namespace\([\w\s=,'"-]*\)))$"#
         ))
         .ok()
     });
-    if template.contains('*') {
-        return Some("*");
-    }
     let known = KNOWN.as_ref();
-    template.split("{%").skip(1).find_map(|rest| {
-        // A string may hold the end of a tag, or its beginning: what is cut short by either is known just as little.
-        let tag = rest.split("%}").next().unwrap_or_default();
-        let trimmed = tag.trim_matches(['-', '+']).trim();
+    let Some(tags) = tags(template) else { return Some("a tag without an end") };
+    let unknown = tags.iter().find(|tag| {
+        if without_strings(tag.text).contains('*') {
+            return true;
+        }
         // That `bos_token` is a text holds as long as no tag gives the name to something else.
-        let target = trimmed.split(" in ").next().and_then(|text| text.split('=').next()).unwrap_or_default();
-        let binds = trimmed.starts_with("set") || trimmed.starts_with("for");
+        let target =
+            tag.text.split(" in ").next().and_then(|text| text.split('=').next()).unwrap_or_default();
+        let binds = tag.text.starts_with("set") || tag.text.starts_with("for");
         let rebinds = binds && (target.contains("bos_token") || target.contains("eos_token"));
-        let fits = !rebinds && known.is_some_and(|known| known.is_match(trimmed));
-        (!fits).then(|| trimmed.get(..40).unwrap_or(trimmed))
-    })
+        tag.is_block && (rebinds || !known.is_some_and(|known| known.is_match(tag.text)))
+    });
+    unknown.map(|tag| tag.text.get(..40).unwrap_or(tag.text))
 }
 
 #[cfg(test)]
@@ -212,6 +237,20 @@ mod tests {
             context! { x => minijinja::value::Serde(serde_json::json!({"a": ["é'<", 1], "b": true})) };
         assert_eq!(render("{{ x | tojson }}", value.clone()).unwrap(), "{\"a\": [\"é'<\", 1], \"b\": true}");
         assert_eq!(render("{{ [1] | tojson(indent=2) }}", value).unwrap(), "[\n  1\n]");
+    }
+
+    #[test]
+    fn what_only_looks_dangerous_is_run() {
+        for (template, expected) in [
+            ("Be **brief**.{# 2 * 3 #}{{ ' * ' }}", "Be **brief**. * "),
+            ("{% set content = (messages[0]['content'] | trim) %}{{ content }}", "a"),
+            ("x\n{%- generation -%}\ny{% endgeneration %}\nz", "xyz"),
+            ("{% if true %}{% generation %}y{%- endgeneration %}{% endif %}", "y"),
+        ] {
+            assert_eq!(render(template, chat()).unwrap(), expected, "{template}");
+        }
+        let error = render("{{ 'it is' }}{{ 'a' * 3 }}", chat()).unwrap_err().to_string();
+        assert!(error.contains("\"'a' * 3\" could make values without end"), "{error}");
     }
 
     #[test]

@@ -30,8 +30,6 @@
 mod bpe;
 pub mod calibrate;
 pub mod checkpoint;
-#[allow(clippy::disallowed_methods)] // it prints
-pub mod cli;
 pub mod config;
 pub mod convert;
 pub mod error;
@@ -42,7 +40,7 @@ pub mod gguf;
 mod hash;
 pub mod hf;
 pub mod imatrix;
-mod input;
+pub mod input;
 pub mod jinja;
 pub mod locate;
 pub mod lora;
@@ -61,6 +59,7 @@ pub mod request;
 pub mod sink;
 pub mod tokenizer;
 pub mod verify;
+pub mod watch;
 
 pub use ::quant;
 pub use checkpoint::Checkpoint;
@@ -69,7 +68,8 @@ pub use error::{Error, Result};
 pub use gguf::GgufFile;
 pub use hf::Export;
 pub use model::Model;
-pub use pipeline::{Options, Watch};
+pub use pipeline::Options;
 pub use recipe::FileType;
 pub use request::Request;
 pub use verify::Pair;
+pub use watch::{Step, Watch};

@@ -10,6 +10,7 @@ mod unfinished;
 
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::FINISHED;
 use crate::error::{Error, Result};
 use crate::input;
 pub use cache::Caches;
@@ -27,10 +28,12 @@ pub struct Located {
 }
 
 impl Located {
-    /// Adds to an error on one of its files that the download is unfinished.
+    /// Adds to an error on one of its files that the download is unfinished, unless it says so itself.
     pub fn explain(&self, error: Error) -> Error {
         match (error, &self.unfinished) {
-            (Error::Input { file, item, problem }, Some(unfinished)) if file.starts_with(&self.folder) => {
+            (Error::Input { file, item, problem }, Some(unfinished))
+                if file.starts_with(&self.folder) && !problem.contains(FINISHED) =>
+            {
                 Error::Input { file, item, problem: format!("{problem}; {unfinished}") }
             }
             (error, _) => error,
@@ -58,8 +61,6 @@ pub fn find(model: &Path, caches: &Caches) -> Result<Located> {
     let Some(name) = Name::parse(model) else { return Err(missing(model, caches)) };
     match caches.find(&name)? {
         Some(found) => Ok(found),
-        // The beginning of a path that is there was meant as one.
-        None if model.parent().is_some_and(Path::is_dir) => Err(missing(model, caches)),
         None => Err(not_downloaded(model, &name, caches)),
     }
 }
@@ -78,10 +79,8 @@ fn existing(model: &Path) -> Result<Located> {
     }
     match cache::repository(model) {
         Some(repository) => {
-            let snapshot = cache::snapshot(&repository, None)?;
-            let (folder, from) = snapshot.ok_or_else(|| unfinished::nothing(&repository))?;
+            let (folder, from) = cache::any(&repository)?;
             let how = Some(format!("{}, by {from} of the download cache", folder.display()));
-            folder::check(&folder)?;
             Ok(Located { unfinished: unfinished::in_cache(&repository, &folder), how, folder })
         }
         None => {
@@ -109,7 +108,12 @@ fn missing(path: &Path, caches: &Caches) -> Error {
 
 /// A name that no cache has.
 fn not_downloaded(model: &Path, name: &Name, caches: &Caches) -> Error {
-    let mut problem = format!("no such folder, and no such download: fetch it with {}", name.commands());
+    let mut problem = "no such folder, and no such download: ".to_owned();
+    // The beginning of a path that is there may be meant as one.
+    if let Some(sibling) = folder::sibling(model) {
+        problem += &format!("did you mean {}? Else ", sibling.display());
+    }
+    problem += &format!("fetch it with {}", name.commands());
     if let Some(there) = caches.similar(&name.org, &name.name) {
         problem += &format!(", or did you mean {there}, which is there?");
     }
@@ -119,3 +123,7 @@ fn not_downloaded(model: &Path, name: &Name, caches: &Caches) -> Error {
 #[cfg(test)]
 #[path = "locate/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "locate/broken_tests.rs"]
+mod broken_tests;

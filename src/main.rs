@@ -1,19 +1,15 @@
-//! The command line: parse, run, print the error once.
+//! The program: the library's command line.
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
-#![allow(clippy::disallowed_methods)] // it prints the error
+#![allow(clippy::disallowed_methods)] // it prints
 
-use std::io::Write;
+mod cli;
+
 use std::process::ExitCode;
 
-use glm2llama::cli;
+// The command line calls the library's modules by the paths by which they call each other.
+use glm2llama::*;
 
 fn main() -> ExitCode {
-    match cli::parse().and_then(cli::run) {
-        Ok(code) => code,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "glm2llama: {error}"); // the code tells it too
-            ExitCode::from(error.exit_code())
-        }
-    }
+    cli::main()
 }

@@ -1,10 +1,11 @@
 //! Config, vocabulary and recipe -> the keys of the GGUF, and what the model card and the user say of it.
 
 mod card;
+mod file;
 mod front_matter;
-mod given;
 mod known_keys;
 mod model_id;
+mod overrides;
 
 use std::collections::HashMap;
 
@@ -12,38 +13,67 @@ use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{ALIGNMENT, Metadata, Value};
 use crate::imatrix::ImportanceMatrix;
+use crate::model::Model;
 use crate::naming::Name;
 use crate::recipe::Recipe;
 use crate::remap::Rope;
-use crate::tokenizer::Vocabulary;
+use crate::tokenizer::{Kind, Vocabulary};
 pub use card::Card;
-pub use given::{load as load_given, override_kv};
-pub use known_keys::typos;
+pub use file::load as load_file;
+pub use overrides::Override;
 
 /// The version of the block formats, `general.quantization_version`.
 const QUANTIZATION_VERSION: u32 = 2;
 
-/// Everything a runtime asks for.
+/// What the keys of one output are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// The model, with what the user decides about it.
+    pub model: &'a Model,
+    /// The formats.
+    pub recipe: &'a Recipe,
+    /// The importance matrix that they use.
+    pub imatrix: Option<&'a ImportanceMatrix>,
+    /// Where the file comes from.
+    pub origin: &'a Metadata,
+    /// What the model card says.
+    pub card: &'a Metadata,
+    /// What the user says.
+    pub given: &'a Metadata,
+    /// What the user says last.
+    pub overrides: &'a [Override],
+}
+
+/// All keys, and a warning of each override whose key looks like a typo.
+///
+/// Where several parts have a key, the last goes: what a runtime asks for, the importance matrix, the origin, the card,
+/// the user's words, the user's overrides.
 ///
 /// # Errors
-/// When a size does not fit the 32 bits that GGUF gives it.
-pub fn build(
-    config: &GlmConfig,
-    rope: &Rope,
-    vocabulary: &Vocabulary,
-    name: &Name,
-    recipe: &Recipe,
-) -> Result<Metadata> {
-    let mut keys = Keys { config, keys: Vec::new() };
-    keys.general(name, recipe);
-    keys.model(rope, recipe)?;
-    keys.tokenizer(vocabulary);
+/// When an override does not fit the key's type.
+pub fn assemble(parts: Parts) -> Result<(Metadata, Vec<String>)> {
+    let mut keys = asked_for(parts.model, parts.recipe)?;
+    let imatrix = parts.imatrix.map(imatrix_keys).unwrap_or_default();
+    for part in [&imatrix, parts.origin, parts.card, parts.given] {
+        set(&mut keys, part.clone());
+    }
+    let typos = known_keys::typos(&keys, parts.overrides);
+    parts.overrides.iter().try_for_each(|given| given.apply(&mut keys))?;
+    Ok((keys, typos))
+}
+
+/// Everything a runtime asks for.
+fn asked_for(model: &Model, recipe: &Recipe) -> Result<Metadata> {
+    let mut keys = Keys { config: &model.config, keys: Vec::new() };
+    keys.general(&model.name, recipe);
+    keys.model(&model.rope, recipe)?;
+    keys.tokenizer(&model.tokenizer.vocabulary);
     Ok(keys.keys)
 }
 
 /// What `llama-quantize` writes of the importance matrix; of the file its name only, so that the bytes do not depend on
 /// where it lies.
-pub fn imatrix_keys(imatrix: &ImportanceMatrix) -> Metadata {
+fn imatrix_keys(imatrix: &ImportanceMatrix) -> Metadata {
     let key = |name: &str| format!("quantize.imatrix.{name}");
     let file = imatrix.file.file_name().unwrap_or_default().to_string_lossy();
     let mut keys = vec![
@@ -121,8 +151,15 @@ impl Keys<'_> {
     }
 
     fn tokenizer(&mut self, v: &Vocabulary) {
-        self.text("tokenizer.ggml.model", v.model);
-        self.text("tokenizer.ggml.pre", v.pre);
+        // Of two names for one pattern of words, llama.cpp looks a whole word up before joining its parts with the first
+        // only.
+        let (model, pre) = match v.kind {
+            Kind::SentencePiece => ("llama", "default"),
+            Kind::Bpe { whole_words: true } => ("gpt2", "llama-bpe"),
+            Kind::Bpe { whole_words: false } => ("gpt2", "chatglm-bpe"),
+        };
+        self.text("tokenizer.ggml.model", model);
+        self.text("tokenizer.ggml.pre", pre);
         self.add("tokenizer.ggml.tokens", Value::Strings(v.tokens.clone()));
         if !v.scores.is_empty() {
             self.add("tokenizer.ggml.scores", Value::F32s(v.scores.clone()));
@@ -162,9 +199,9 @@ impl Keys<'_> {
     }
 
     fn size(&mut self, key: &str, value: usize) -> Result<()> {
-        let value = u32::try_from(value).map_err(|_| {
-            Error::mismatch(&self.config.file, key, value, format!("at most {}, as GGUF holds", u32::MAX))
-        })?;
+        // The config's sizes have bounds of their own.
+        let value =
+            u32::try_from(value).map_err(|_| Error::Internal(format!("{key}: {value} does not fit GGUF")))?;
         self.add(key, Value::U32(value));
         Ok(())
     }

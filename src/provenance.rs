@@ -9,35 +9,33 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::gguf::{Metadata, Value};
-use crate::hash::sha256_of;
-use crate::recipe::{FfnPad, FileType};
+use crate::input::GuestBook;
+use crate::model;
+use crate::recipe::{FfnPad, FileType, Overrides};
 use crate::remap::RopeRatio;
 use crate::request::{Quality, Request};
 
 /// This program's version, as in `Cargo.toml`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The keys that are the same in every output.
-///
-/// # Errors
-/// When a file cannot be read.
-pub fn keys(model: &Path) -> Result<Metadata> {
+/// The keys that are the same in every output of a model that was opened with these guests.
+pub(crate) fn keys(folder: &Path, guests: &GuestBook) -> Result<Metadata> {
     let mut keys = vec![key("version", VERSION)];
-    keys.push(key("sha256.config", &sha256_of(&model.join("config.json"))?.1));
-    let tokenizer = ["tokenizer.model", "tokenizer.json"].map(|name| model.join(name));
-    if let Some(tokenizer) = tokenizer.iter().find(|file| file.exists()) {
-        keys.push(key("sha256.tokenizer", &sha256_of(tokenizer)?.1));
+    keys.push(key("sha256.config", &guests.hash(&folder.join("config.json"))?.1));
+    let tokenizer = ["tokenizer.model", "tokenizer.json"].map(|name| folder.join(name));
+    if let Some(tokenizer) = guests.opened().find(|file| tokenizer.iter().any(|one| one == file)) {
+        keys.push(key("sha256.tokenizer", &guests.hash(tokenizer)?.1));
     }
     Ok(keys)
 }
 
 /// The key of one output: its options.
-pub fn options_key(request: &Request, file_type: FileType) -> (String, Value) {
+pub(crate) fn options_key(request: &Request, file_type: FileType) -> (String, Value) {
     key("options", &options(request, file_type))
 }
 
 /// The keys of a file whose levels were chosen by measurements on a text: how, and the text's SHA-256.
-pub fn quality_keys(quality: &str, calibration: &str) -> Metadata {
+pub(crate) fn quality_keys(quality: &str, calibration: &str) -> Metadata {
     vec![key("quality", quality), key("sha256.calibration", calibration)]
 }
 
@@ -45,36 +43,54 @@ fn key(name: &str, value: &str) -> (String, Value) {
     (format!("glm2llama.{name}"), Value::String(value.to_owned()))
 }
 
-/// In one order and without the names of files; options that set a key show in that key.
+/// In one order and without the names of files. Every field of a request is named here, so that a new one is in the
+/// options or, with a reason, left out.
 fn options(request: &Request, file_type: FileType) -> String {
+    let Request {
+        model: model::Request { folder: _, rope_ratio, lora: _ }, // for adapters see above
+        types: _,
+        pad,
+        overrides: Overrides { pure, output, token_embedding, tensors },
+        imatrix,
+        quality,
+        calibration: _, // its hash has a key of its own
+        calibration_tokens,
+        vocab_only,
+        split_max_bytes,
+        given: _, // shows in the keys themselves
+        // Where files lie, and what is written besides.
+        output: _,
+        force: _,
+        modelfile: _,
+        receipt: _,
+    } = request;
     let option = |name: &str, value: &dyn Display| format!("--{name} {value}");
-    let mut options = vec![match request.vocab_only {
+    let mut options = vec![match vocab_only {
         true => "--vocab-only".to_owned(),
         false => option("type", &file_type),
     }];
-    options.extend(match request.pad {
+    options.extend(match pad {
         FfnPad::Auto => None,
         FfnPad::On => Some("--ffn-pad on".to_owned()),
         FfnPad::Off => Some("--ffn-pad off".to_owned()),
     });
-    let overrides = &request.overrides;
-    options.extend(overrides.pure.then(|| "--pure".to_owned()));
-    options.extend(overrides.output.map(|format| option("output-tensor-type", &format)));
-    options.extend(overrides.token_embedding.map(|format| option("token-embedding-type", &format)));
-    for (pattern, format) in &overrides.tensors {
+    options.extend(pure.then(|| "--pure".to_owned()));
+    options.extend(output.map(|format| option("output-tensor-type", &format)));
+    options.extend(token_embedding.map(|format| option("token-embedding-type", &format)));
+    for (pattern, format) in tensors {
         options.push(format!("--tensor-type {pattern}={format}"));
     }
-    options.extend(request.model.rope_ratio.map(|ratio| match ratio {
+    options.extend(rope_ratio.map(|ratio| match ratio {
         RopeRatio::Base => "--rope-ratio-applies-to base".to_owned(),
         RopeRatio::Positions => "--rope-ratio-applies-to positions".to_owned(),
     }));
-    options.extend(request.imatrix.as_ref().map(|_| "--imatrix".to_owned()));
-    options.extend(match request.quality {
+    options.extend(imatrix.as_ref().map(|_| "--imatrix".to_owned()));
+    options.extend(match quality {
         Quality::Fast => None,
         Quality::Good => Some("--quality good".to_owned()),
         Quality::Best => Some("--quality best".to_owned()),
     });
-    options.extend(request.calibration_tokens.map(|tokens| option("calibration-tokens", &tokens)));
-    options.extend(request.split_max_bytes.map(|bytes| option("split-max-size", &bytes)));
+    options.extend(calibration_tokens.map(|tokens| option("calibration-tokens", &tokens)));
+    options.extend(split_max_bytes.map(|bytes| option("split-max-size", &bytes)));
     options.join(" ")
 }

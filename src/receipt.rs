@@ -1,21 +1,16 @@
 //! The receipt of a conversion: every file that was read and written, with its hash.
 
 mod check;
-mod files;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
-use crate::error::{Error, Result, shortened};
-use crate::hash::sha256_of;
-use crate::input::read_capped;
+use crate::error::{Error, InFile, Problem, Result, shortened};
+use crate::input::{GuestBook, read_capped};
 use crate::provenance::VERSION;
-use crate::request::Request;
 pub use check::Check;
-use files::files_read;
-pub use files::{Before, may_read};
 
 /// A thousand shards have 200 kB.
 const MAX_BYTES: u64 = 1 << 20;
@@ -51,26 +46,24 @@ pub struct Entry {
 }
 
 impl Receipt {
-    /// Begins a receipt with every small file that is read. `checkpoint` and `adapters` (the files of their weights) tell
-    /// which they are; their weights are added when they have been read.
-    ///
-    /// # Errors
-    /// When a file cannot be read.
-    pub fn begin<'a>(
-        request: &Request,
+    /// Begins a receipt with every small file that is read: the `guests` of a model's `folder` but for its weights, which
+    /// are added when they have been read, and those that options `given` name.
+    pub(crate) fn begin(
+        folder: &Path,
+        guests: &GuestBook,
+        given: &GuestBook,
         checkpoint: &Checkpoint,
-        adapters: impl Iterator<Item = &'a Path>,
     ) -> Result<Receipt> {
-        let files = files_read(&request.model.folder, checkpoint);
-        let model = files.iter().map(|file| Entry::of(file, 1)).collect::<Result<_>>()?;
-
-        let options = [&request.imatrix, &request.given.chat_template, &request.given.metadata];
-        let mut given: Vec<Entry> =
-            options.into_iter().flatten().map(|file| Entry::of(file, 1)).collect::<Result<_>>()?;
-        for weights in adapters {
-            given.push(Entry::of(&weights.with_file_name("adapter_config.json"), 2)?);
-            given.push(Entry::of(weights, 2)?);
-        }
+        let small = guests.opened().filter(|file| checkpoint.files().all(|shard| shard != *file));
+        let (own, adapters): (Vec<_>, Vec<_>) = small.partition(|file| file.parent() == Some(folder));
+        let entry = |file: &Path, parts, book: &GuestBook| {
+            let (bytes, hash) = book.hash(file)?;
+            Ok(Entry { sha256: Some(hash), ..Entry::new(file, parts, bytes) })
+        };
+        let model = own.into_iter().map(|file| entry(file, 1, guests)).collect::<Result<_>>()?;
+        let given = given.opened().map(|file| entry(file, 1, given));
+        let adapters = adapters.into_iter().map(|file| entry(file, 2, guests));
+        let given = given.chain(adapters).collect::<Result<_>>()?;
         Ok(Receipt { glm2llama: VERSION.to_owned(), model, given, outputs: Vec::new() })
     }
 
@@ -85,8 +78,9 @@ impl Receipt {
     }
 
     /// The text of the file.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).unwrap_or_default() + "\n" // strings and numbers: it cannot fail
+    pub fn to_json(&self) -> Result<String> {
+        let json = serde_json::to_string_pretty(self);
+        Ok(json.map_err(|e| Error::Internal(format!("a receipt: {e}")))? + "\n")
     }
 
     /// Reads a receipt.
@@ -95,14 +89,18 @@ impl Receipt {
     /// When the file is none.
     pub fn load(file: &Path) -> Result<Receipt> {
         let text = read_capped(file, MAX_BYTES)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
-        let receipt: Receipt = serde_json::from_slice(&text)
-            .map_err(|e| Error::input(file, "", format!("is no receipt: {e}")))?;
+        Receipt::parse(&text).in_file(file)
+    }
+
+    fn parse(text: &[u8]) -> Result<Receipt, Problem> {
+        let receipt: Receipt =
+            serde_json::from_slice(text).map_err(|e| Problem::new("", format!("is no receipt: {e}")))?;
         let lists = [("model", &receipt.model), ("given", &receipt.given), ("outputs", &receipt.outputs)];
         for (list, entries) in lists {
             for (i, entry) in entries.iter().enumerate() {
                 if let Some((key, hash)) = entry.bad_hash() {
                     let (item, found) = (format!("{list}[{i}].{key}"), format!("{:?}", shortened(hash, 80)));
-                    return Err(Error::mismatch(file, item, found, "64 hexadecimal digits"));
+                    return Err(Problem::mismatch(item, found, "64 hexadecimal digits"));
                 }
             }
         }
@@ -116,11 +114,6 @@ impl Entry {
         let names: Vec<_> = file.components().rev().take(parts).collect();
         let file: PathBuf = names.into_iter().rev().collect();
         Entry { file: file.to_string_lossy().into_owned(), bytes, sha256: None, sha256_of_64k_blocks: None }
-    }
-
-    fn of(file: &Path, parts: usize) -> Result<Entry> {
-        let (bytes, hash) = sha256_of(file)?;
-        Ok(Entry { sha256: Some(hash), ..Entry::new(file, parts, bytes) })
     }
 
     fn bad_hash(&self) -> Option<(&'static str, &str)> {

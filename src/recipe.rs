@@ -79,6 +79,11 @@ impl FileType {
         self.row().2
     }
 
+    /// Every mix once.
+    pub fn all() -> impl Iterator<Item = FileType> {
+        TABLE.iter().map(|row| row.0)
+    }
+
     /// Every name that `--type` takes.
     pub fn names() -> impl Iterator<Item = &'static str> {
         TABLE.iter().map(|row| row.1).chain(ALIASES.iter().map(|alias| alias.0))
@@ -91,9 +96,9 @@ impl FileType {
         use FileType::*;
         let base = self.row().3;
         let n = config.num_layers;
-        let layer = target.layer.unwrap_or(0);
+        let layer = target.slot.layer().unwrap_or(0);
         let many_queries_share = config.num_attention_heads / config.num_kv_heads >= 4;
-        match (self, target.role) {
+        match (self, target.role()) {
             (_, Role::Vector) => Format::F32,
             (F32 | F16 | BF16 | Q8_0, _) => base,
             (_, Role::Output) => Format::Q6_K,
@@ -128,7 +133,7 @@ fn more_bits(layer: usize, layers: usize) -> bool {
 }
 
 /// Where the feed-forward network is padded to whole super-blocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FfnPad {
     /// Where a format would fall back otherwise.
     #[default]
@@ -190,7 +195,7 @@ impl Recipe {
     pub fn new(mix: Mix, pad: FfnPad, plan: &Plan, config: &GlmConfig) -> Recipe {
         let unpadded = Recipe::with_ffn(mix, config.ffn_hidden_size, plan, config);
         let falls_back = |(target, choice): (&Target, &Choice)| {
-            target.role == Role::FfnDown && choice.instead_of.is_some()
+            target.role() == Role::FfnDown && choice.instead_of.is_some()
         };
         let pads = match pad {
             FfnPad::Auto => plan.tensors.iter().zip(&unpadded.choices).any(falls_back),
@@ -205,7 +210,7 @@ impl Recipe {
             let named = mix.format(target, config);
             let (_, columns) = target.padded_shape(ffn);
             let mut format = named;
-            while target.role != Role::Vector && !columns.is_multiple_of(format.block_len()) {
+            while target.role() != Role::Vector && !columns.is_multiple_of(format.block_len()) {
                 format = format.fallback();
             }
             Choice { format, instead_of: (format != named).then_some(named) }

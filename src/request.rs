@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use crate::metadata::Override;
 use crate::model;
 use crate::recipe::{FfnPad, FileType, Overrides};
 
 /// How much work goes into the weights' levels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Quality {
     /// ggml's bytes: what llama-quantize makes of the same weights.
     #[default]
@@ -67,8 +68,8 @@ pub struct Given {
     pub model_name: Option<String>,
     /// A JSON file of `general.` keys.
     pub metadata: Option<PathBuf>,
-    /// Keys, as `KEY=TYPE:VALUE`.
-    pub override_kv: Vec<String>,
+    /// Keys that go over all others.
+    pub overrides: Vec<Override>,
     /// A file with a chat template in Jinja.
     pub chat_template: Option<PathBuf>,
 }

@@ -85,7 +85,8 @@ fn the_single_file_goes_before_an_index_and_the_rest_is_named() {
     fs::copy(tuned.join(WEIGHTS), sharded.join(WEIGHTS)).unwrap();
     let (weights, said) = converted(sharded.path(), &["--verify"]);
     assert!(said.contains("weights: model.safetensors"), "{said}");
-    let rest = "warning: the folder has model-00001-of-00002.safetensors and 1 more too, not read: model.safetensors";
+    let rest =
+        "warning: the folder has model.safetensors.index.json and 2 more too, not read: model.safetensors";
     assert!(said.contains(rest), "{said}");
     assert!(weights != base && weights == converted(tuned.path(), &[]).0);
 
@@ -96,6 +97,14 @@ fn the_single_file_goes_before_an_index_and_the_rest_is_named() {
     fs::write(tuned.join("training_args.bin"), "").unwrap();
     fs::remove_file(tuned.join("adapter_model.safetensors")).unwrap();
     assert!(!converted(tuned.path(), &[]).1.contains("warning"));
+    for other in ["model.pt", "consolidated.00.pth", "last.ckpt"] {
+        fs::write(tuned.join(other), "").unwrap();
+        let said = converted(tuned.path(), &[]).1;
+        assert!(said.contains(&format!("the folder has {other} too, not read: {WEIGHTS}")), "{said}");
+        fs::remove_file(tuned.join(other)).unwrap();
+    }
+    fs::create_dir(tuned.join("global_step500")).unwrap();
+    assert!(converted(tuned.path(), &[]).1.contains("the folder has global_step500 too, not read"));
 }
 
 #[test]
@@ -229,6 +238,11 @@ fn swifts_own_adapters_are_merged() {
             let (weights, said) = converted(model.path(), &arguments);
             assert!(weights == expected, "{name}");
             assert!(said.contains(&format!("lora: {}: 1 matrices", folder(name).display())), "{said}");
+            // What is read is the inner folder's, so that is what must not be written to.
+            let config = folder(name).join("adapter_config.json");
+            let run = Cmd::new("convert").arg(model.path()).arg("--lora").arg(&given).arg("--force");
+            let run = run.arg("--receipt").arg(&config).current_dir(adapters.path()).exit_with(2);
+            assert!(run.stderr.contains("found a file that this conversion reads"), "{}", run.stderr);
         }
     }
     let several = adapters.path().join("a");

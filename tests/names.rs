@@ -91,6 +91,12 @@ fn revisions_caches_and_the_publishers_former_name() {
         plan("~/.cache/huggingface/hub/models--THUDM--chatglm3-6b/snapshots").contains("by refs/main of")
     );
     fs::remove_file(entry.join("refs/main")).unwrap();
+    let said = plan("THUDM/chatglm3-6b"); // the other snapshot is empty
+    assert!(
+        said.contains(", by the only whole snapshot (") && said.contains("2 snapshots and no refs"),
+        "{said}"
+    );
+    model(&entry.join("snapshots/0123abcd"));
     refused(
         &home,
         &["plan", "THUDM/chatglm3-6b"],
@@ -150,7 +156,11 @@ fn what_is_not_there_is_told_how_to_fetch_it() {
         &["found a folder, expected a GGUF file: glm2llama plan"],
     );
     fs::create_dir(home.join("adapter")).unwrap();
-    fs::write(home.join("adapter/adapter_config.json"), r#"{"base_model_name_or_path": "me/base"}"#).unwrap();
+    fs::write(
+        home.join("adapter/adapter_config.json"),
+        r#"{"peft_type": "LORA", "r": 8, "base_model_name_or_path": "me/base"}"#,
+    )
+    .unwrap();
     refused(
         &home,
         &["convert", "adapter"],
@@ -184,6 +194,14 @@ fn spellings_of_other_programs() {
             &["for '--type <NAME>'", &format!("did you mean {meant}?")],
         );
     }
+    for list in ["Q4_K_M,,Q8_0", "Q4_K_M,", ""] {
+        refused(
+            &home,
+            &["convert", "m", "--type", list],
+            &["for '--type <NAME>': an empty name in the list"],
+        );
+    }
+    refused(&home, &["convert", "m", "--type", "auto"], &["Q4_K_M is what most people take"]);
     refused(&home, &["convert", "m", "--output-tensor-type", "q6"], &["did you mean Q6_K?"]);
     refused(&home, &["export-hf", "m", "out", "--dtype", "float16"], &["did you mean F16?"]);
     for option in ["-o", "--output", "--outfile", "--receipt"] {

@@ -62,7 +62,9 @@ fn the_plan_is_what_convert_then_writes() {
 fn a_plan_of_many_layers_is_a_row_for_each_kind() {
     let model = Dir::new();
     Checkpoint { layers: 12, ..Checkpoint::tiny() }.write(model.path(), &tiny_tokenizer()).expect("written");
-    let plan = |more: &[&str]| Cmd::new("plan").arg(model.path()).args(more).succeed().stdout;
+    let plan = |more: &[&str]| {
+        Cmd::new("plan").arg(model.path()).args(&["--type", "Q4_K_M"]).args(more).succeed().stdout
+    };
     let short = plan(&[]);
     assert!(short.contains("blk.*.ffn_down.weight") && short.contains("6 Q4_K, 6 Q6_K"), "{short}");
     assert!(short.lines().count() < 30, "{short}");
@@ -131,4 +133,46 @@ fn strict_refuses_what_falls_back() {
         );
     }
     assert!(!out.join("convert-off.gguf").exists());
+}
+
+#[test]
+fn without_a_type_each_is_a_row_of_exact_size() {
+    let (model, out) = (testdata("models/tiny-chatglm3"), Dir::new());
+    let plan = |more: &[&str]| Cmd::new("plan").arg(&model).args(more);
+    let rows = events(&plan(&["--json"]).succeed().stdout);
+    let types: Vec<&Value> =
+        rows.iter().filter(|(kind, _)| kind == "file_type").map(|(_, row)| row).collect();
+    assert_eq!(types.len(), 19);
+    for name in ["Q8_0", "Q4_K_M", "Q2_K"] {
+        let gguf = out.join(name);
+        let run = Cmd::new("convert").arg(&model).args(&["--no-modelfile", "--type", name, "--output"]);
+        run.arg(&gguf).succeed();
+        let row = types.iter().find(|row| row["file_type"] == name).expect("a row");
+        assert_eq!(row["bytes"], gguf.metadata().expect("it is there").len());
+    }
+    let text = plan(&[]).succeed().stdout;
+    assert!(text.contains("Q4_K_M") && text.contains("nearly lossless"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
+fn the_best_type_that_fits_is_named() {
+    let model = testdata("models/tiny-chatglm3");
+    let plan = |more: &[&str]| Cmd::new("plan").arg(&model).args(more);
+    let rows = events(&plan(&["--json"]).succeed().stdout);
+    let need = |name: &str| {
+        let row = rows.iter().find(|(_, row)| row["file_type"] == name).expect("a row");
+        row.1["fit_bytes"].as_u64().expect("bytes")
+    };
+    let fitting = |bytes: u64| {
+        let rows = events(&plan(&["--json", "--fit", &bytes.to_string()]).succeed().stdout);
+        rows.last().expect("a choice").1["file_type"].as_str().expect("a type").to_owned()
+    };
+    assert_eq!(fitting(need("Q8_0")), "Q8_0");
+    assert_eq!(fitting(need("Q8_0") - 1), "Q6_K");
+    let text = plan(&["--fit", &need("Q6_K").to_string()]).succeed().stdout;
+    let marked: Vec<&str> = text.lines().filter(|line| line.contains("<- the best that fits")).collect();
+    assert!(marked.len() == 1 && marked[0].trim_start().starts_with("Q6_K"), "{text}");
+    let refused = plan(&["--fit", "1MB"]).exit_with(2).stderr;
+    assert!(refused.contains("no type fits") && refused.contains("the smallest, Q2_K, needs"), "{refused}");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use glm2llama::gguf::{GgufFile, Layout, Writer};
 use glm2llama::sink::Sink;
-use glm2llama::verify::{Unwatched, file_logits};
+use glm2llama::verify::file_logits;
 use llama_runtime::{Attention, Runtime, require_runtime};
 use quant::Format;
 use support::command::convert;
@@ -19,7 +19,7 @@ fn difference(runtime: Runtime, ours: &Path, theirs: &Path) -> f64 {
     let model = runtime.load(theirs).expect("llama.cpp loads it");
     let theirs: Vec<f32> = model.logits(&tokens, Attention::F32).expect("it runs").concat();
     let tokens: Vec<u32> = tokens.iter().map(|&token| token as u32).collect();
-    let ours = file_logits(ours, &tokens, &Unwatched).expect("we run it");
+    let ours = file_logits(ours, &tokens, &()).expect("we run it");
     assert_eq!(ours.len(), theirs.len());
     let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>();
     (squares(&mut ours.iter().zip(&theirs).map(|(a, b)| a - b)) / squares(&mut theirs.iter().copied())).sqrt()

@@ -13,7 +13,7 @@ mod weights;
 
 pub use refine::{How, refine, refuse_short};
 pub use sample::{Sample, WINDOW};
-pub use squares::{Step, importance};
+pub use squares::importance;
 pub use store::Store;
 
 /// Tokens of an importance matrix: on more of them its rounding gains nothing.

@@ -9,7 +9,7 @@ use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 
 use super::moments::{Means, Moments, part};
-use super::squares::Step;
+use super::squares::layer_done;
 use super::store::Store;
 use super::weights::{Planned, sizes};
 use super::{Sample, WINDOW};
@@ -18,6 +18,7 @@ use crate::forward::{Activations, Decoder, Llama, Matrix, Tensors};
 use crate::model::Model;
 use crate::remap::Target;
 use crate::sink::Shape;
+use crate::watch::Watch;
 
 /// Of so many windows the last is held out, to choose the damping on.
 const HELD_OUT: usize = 8;
@@ -45,20 +46,20 @@ pub struct How {
 ///
 /// # Errors
 /// When the sample is too short to hold anything out, the checkpoint cannot be read, a value is no number on the way,
-/// or `step` stops the run: then the next run with the same store goes on behind the last finished matrix.
+/// or `watch` stops the run: then the next run with the same store goes on behind the last finished matrix.
 pub fn refine(
     model: &Model,
     sample: &Sample,
     shapes: &[Shape],
     store: &Store,
     how: How,
-    step: &Step,
+    watch: &dyn Watch,
 ) -> Result<()> {
     let threads = how.threads;
     let pool = ThreadPoolBuilder::new().num_threads(threads.get()).build().map_err(|e| {
         Error::Usage(format!("cannot start {threads} threads: {e}: give fewer with --threads"))
     })?;
-    pool.install(|| Refiner { model, shapes, store, backend: how.backend }.run(sample, step))
+    pool.install(|| Refiner { model, shapes, store, backend: how.backend }.run(sample, watch))
 }
 
 /// Refuses a sample that is too short to hold a part of it out.
@@ -90,7 +91,7 @@ struct Inputs {
 }
 
 impl Refiner<'_> {
-    fn run(&self, sample: &Sample, step: &Step) -> Result<()> {
+    fn run(&self, sample: &Sample, watch: &dyn Watch) -> Result<()> {
         refuse_short(sample)?;
         let windows: Vec<&[u32]> = sample.tokens.chunks(WINDOW).collect();
         let whole = windows.iter().filter(|window| window.len() == WINDOW).count();
@@ -116,8 +117,7 @@ impl Refiner<'_> {
         let take = || std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
         let mut batches: Vec<(bool, Activations)> =
             tokens.iter().map(|(holds, tokens)| Ok((*holds, llama.embed(tokens)?))).collect::<Result<_>>()?;
-        let layers = llama.layers();
-        for layer in 0..layers {
+        for layer in 0..llama.layers() {
             for (holds, x) in &mut batches {
                 hold(*holds);
                 *x = llama.layer(layer, std::mem::replace(x, Array2::zeros((0, 0))))?;
@@ -125,7 +125,7 @@ impl Refiner<'_> {
             for inputs in take() {
                 self.refine_all(&llama.tensors, inputs)?;
             }
-            step(layer + 1, layers)?;
+            layer_done(self.model, layer, watch)?;
         }
         let name = llama.output_name();
         for (holds, x) in &batches {

@@ -15,27 +15,34 @@ use crate::error::{Error, Result};
 use crate::forward::{Activations, Decoder, Llama};
 use crate::imatrix::ImportanceMatrix;
 use crate::model::Model;
+use crate::remap::Target;
+use crate::watch::Watch;
 
-/// Is told after each layer how many are done, of how many; may stop the run.
-pub type Step<'a> = dyn Fn(usize, usize) -> Result<()> + Sync + 'a;
+/// Tells how far a run is: so many of the layers, as if they were so many of the checkpoint's bytes.
+pub(super) fn layer_done(model: &Model, layer: usize, watch: &dyn Watch) -> Result<()> {
+    let bytes = |target: &Target| (target.rows * target.columns * target.dtype().bytes()) as u64;
+    let total: u64 = model.plan.tensors.iter().map(bytes).sum();
+    let layers = model.config.num_layers.max(1) as u64;
+    watch.step(&format!("measuring, layer {}", layer + 1), total * (layer as u64 + 1) / layers, total)
+}
 
 /// Measures the importance of every column that a matrix multiplies on the sample's tokens. Threads change no bit of it.
 ///
 /// # Errors
-/// When the checkpoint cannot be read, a value is no number on the way, or `step` stops the run.
+/// When the checkpoint cannot be read, a value is no number on the way, or `watch` stops the run.
 pub fn importance(
     model: &Model,
     sample: &Sample,
     threads: NonZero<usize>,
-    step: &Step,
+    watch: &dyn Watch,
 ) -> Result<ImportanceMatrix> {
     let pool = ThreadPoolBuilder::new().num_threads(threads.get()).build().map_err(|e| {
         Error::Usage(format!("cannot start {threads} threads: {e}: give fewer with --threads"))
     })?;
-    pool.install(|| measure(model, sample, step))
+    pool.install(|| measure(model, sample, watch))
 }
 
-fn measure(model: &Model, sample: &Sample, step: &Step) -> Result<ImportanceMatrix> {
+fn measure(model: &Model, sample: &Sample, watch: &dyn Watch) -> Result<ImportanceMatrix> {
     let entries: Mutex<BTreeMap<String, Vec<f32>>> = Mutex::new(BTreeMap::new());
     let observe = |names: &[&str], x: &Activations| {
         let means = mean_squares(x);
@@ -51,7 +58,7 @@ fn measure(model: &Model, sample: &Sample, step: &Step) -> Result<ImportanceMatr
     let mut x = llama.embed(&sample.tokens)?;
     for layer in 0..llama.layers() {
         x = llama.layer(layer, x)?;
-        step(layer + 1, llama.layers())?;
+        layer_done(model, layer, watch)?;
     }
     observe(&[llama.output_name()], &llama.last_norm(&x)?)?;
     drop(llama);
@@ -86,14 +93,8 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/models/tiny-chatglm3");
         let model = Model::open(&Request { folder, ..Request::default() }).unwrap();
         let sample = Sample { tokens: (5..25).collect(), name: String::new(), hash: String::new() };
-        let seen = Mutex::new(Vec::new());
-        let step = |done, layers| {
-            seen.lock().unwrap().push((done, layers));
-            Ok(())
-        };
-        let matrix = importance(&model, &sample, NonZero::<usize>::MIN, &step).unwrap();
+        let matrix = importance(&model, &sample, NonZero::<usize>::MIN, &()).unwrap();
         let layers = model.config.num_layers;
-        assert_eq!(*seen.lock().unwrap(), (1..=layers).map(|done| (done, layers)).collect::<Vec<_>>());
         assert_eq!(matrix.entries.len(), 7 * layers + 1);
 
         let tensors = Planned::new(&model, &|_, _| Ok(()));
@@ -107,7 +108,13 @@ mod tests {
             let expected = x.row(column).iter().map(|x| x * x).sum::<f32>() / 20.0;
             assert!((mean - expected).abs() <= 1e-5 * expected, "{column}: {mean} {expected}");
         }
-        let stopped = importance(&model, &sample, NonZero::<usize>::MIN, &|_, _| Err(Error::Interrupted));
+        struct Impatient;
+        impl Watch for Impatient {
+            fn stopped(&self) -> bool {
+                true
+            }
+        }
+        let stopped = importance(&model, &sample, NonZero::<usize>::MIN, &Impatient);
         assert!(matches!(stopped, Err(Error::Interrupted)));
     }
 }

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::ends_before;
 use crate::error::{Error, Result};
+use crate::watch::Watch;
 
 const BLOCK: u64 = 64 << 10;
 
@@ -71,18 +72,13 @@ impl Blocks {
     }
 
     /// Reads what has not come by, such as the header, and hashes the whole.
-    pub(super) fn finish(
-        &mut self,
-        path: &Path,
-        file: &File,
-        go_on: &dyn Fn() -> Result<()>,
-    ) -> Result<String> {
+    pub(super) fn finish(&mut self, path: &Path, file: &File, watch: &dyn Watch) -> Result<String> {
         let mut buffer = Vec::new();
         for block in 0..self.done.len() {
             if self.done[block].is_some() {
                 continue;
             }
-            go_on()?;
+            watch.go_on()?;
             let offset = block as u64 * BLOCK;
             buffer.resize(self.size(block), 0);
             file.read_exact_at(&mut buffer, offset).map_err(|e| match e.kind() {
@@ -149,11 +145,11 @@ mod tests {
                 }
                 assert!(blocks.partial.len() <= most);
             }
-            assert_eq!(blocks.finish(path, file.as_file(), &|| Ok(())).unwrap(), expected, "{pieces}");
+            assert_eq!(blocks.finish(path, file.as_file(), &()).unwrap(), expected, "{pieces}");
             assert!(blocks.partial.is_empty());
         }
         let mut blocks = Blocks::new(400_000, 9);
-        let error = blocks.finish(path, file.as_file(), &|| Ok(())).unwrap_err().to_string();
+        let error = blocks.finish(path, file.as_file(), &()).unwrap_err().to_string();
         assert!(
             error.contains("found it ends before byte 327680, expected the file as it was at the start"),
             "{error}"

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
+use super::names::{beside, in_folder, is_tensors, is_weights};
 use super::unfinished;
-use crate::error::{Error, Result};
+use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
 
 /// What kind of file the weights are in.
@@ -63,21 +64,23 @@ pub(super) fn find(folder: &Path) -> Result<Weights> {
         if !matches!(file.try_exists(), Ok(false)) {
             return Ok(Weights { kind, beside: beside(folder, &[single]), files: vec![file], index: None });
         }
-        if let Some(index) = load(&folder.join(index))? {
-            let shards = index.shards();
+        if let Some(followed) = load(&folder.join(index))? {
+            let shards = followed.shards();
             match shards.iter().find(|shard| matches!(folder.join(shard).try_exists(), Ok(false))) {
                 None => {
-                    let names: Vec<&str> = shards.iter().copied().collect();
-                    let beside = beside(folder, &names);
+                    let read: Vec<&str> = shards.iter().copied().chain([index]).collect();
+                    let beside = beside(folder, &read);
                     let files = shards.iter().map(|shard| folder.join(shard)).collect();
-                    return Ok(Weights { kind, files, beside, index: Some(index) });
+                    return Ok(Weights { kind, files, beside, index: Some(followed) });
                 }
                 Some(shard) => {
                     let path = folder.join(shard);
-                    let error = input::dangling(&path).or_else(|| unfinished::instead_of(&path));
+                    let error = input::dangling(&path)
+                        .or_else(|| unfinished::instead_of(&path))
+                        .or_else(|| unfinished::in_local_cache(folder, &path, "no such file"));
                     incomplete = incomplete.or(error).or_else(|| {
                         let expected = "every shard in the folder";
-                        Some(Error::mismatch(&index.file, *shard, "no such file", expected))
+                        Some(Error::mismatch(&followed.file, *shard, "no such file", expected))
                     });
                 }
             }
@@ -85,23 +88,6 @@ pub(super) fn find(folder: &Path) -> Result<Weights> {
         incomplete = incomplete.or_else(|| input::dangling(&file)).or_else(|| unfinished::instead_of(&file));
     }
     Err(incomplete.unwrap_or_else(|| no_weights(folder)))
-}
-
-/// The names of a folder's files.
-fn names(folder: &Path) -> impl Iterator<Item = String> {
-    folder.read_dir().into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok())
-}
-
-/// Other files of weights in the folder, which are left alone.
-fn beside(folder: &Path, read: &[&str]) -> Vec<String> {
-    let is_weights = |name: &String| {
-        let pytorch = name.starts_with("pytorch_model") || name.starts_with("adapter_model");
-        name.ends_with(".safetensors") || (pytorch && name.ends_with(".bin"))
-    };
-    let mut names: Vec<String> =
-        names(folder).filter(|name| is_weights(name) && !read.contains(&name.as_str())).collect();
-    names.sort();
-    names
 }
 
 /// The one file of an adapter.
@@ -118,6 +104,7 @@ pub(super) fn adapter(folder: &Path) -> Result<(PathBuf, Kind)> {
                 .iter()
                 .map(|(name, _)| folder.join(name))
                 .find_map(|file| input::dangling(&file).or_else(|| unfinished::instead_of(&file)))
+                .or_else(|| unfinished::in_local_cache(folder, folder, "no adapter's weights"))
                 .unwrap_or_else(|| Error::mismatch(folder, "", "no adapter's weights", expected)))
         }
     }
@@ -128,6 +115,9 @@ fn no_weights(folder: &Path) -> Error {
         Some(name) => format!("only {name}"),
         None => "no weights".to_owned(),
     };
+    if let Some(error) = unfinished::in_local_cache(folder, folder, &found) {
+        return error;
+    }
     let [safetensors, pytorch] =
         NAMES.map(|(_, index, single)| format!("{single} or {index} with its shards"));
     Error::mismatch(folder, "", found, format!("{safetensors}, or {pytorch}"))
@@ -135,38 +125,39 @@ fn no_weights(folder: &Path) -> Error {
 
 /// Reads an index if there is one.
 fn load(file: &Path) -> Result<Option<Index>> {
+    let Some(text) = read_capped(file, MAX_BYTES)? else { return Ok(None) };
+    let weight_map = parse(&text).in_file(file)?;
+    Ok(Some(Index { file: file.to_owned(), weight_map }))
+}
+
+/// The shard of each tensor.
+fn parse(text: &[u8]) -> Result<BTreeMap<String, String>, Problem> {
     #[derive(Deserialize)]
     struct Document {
         weight_map: UniqueMap<String>,
     }
-    let Some(text) = read_capped(file, MAX_BYTES)? else { return Ok(None) };
-    let document: Document = input::json(file, &text, "is no shard index")?;
+    let document: Document = input::json(text, "is no shard index")?;
     let weight_map = document.weight_map.0;
     if weight_map.is_empty() {
-        return Err(Error::mismatch(file, "weight_map", "no tensors", "every tensor's shard"));
+        return Err(Problem::mismatch("weight_map", "no tensors", "every tensor's shard"));
     }
-    for (name, shard) in &weight_map {
-        if !is_plain_name(shard) {
-            return Err(Error::mismatch(
-                file,
-                name,
-                format!("`{shard}`"),
-                "the name of a file in the same folder",
-            ));
+    match weight_map.iter().find(|(_, shard)| !is_plain_name(shard)) {
+        None => Ok(weight_map),
+        Some((name, shard)) => {
+            Err(Problem::mismatch(name, format!("`{shard}`"), "the name of a file in the same folder"))
         }
     }
-    Ok(Some(Index { file: file.to_owned(), weight_map }))
 }
 
 fn is_plain_name(shard: &str) -> bool {
     !shard.is_empty() && shard != "." && shard != ".." && !shard.contains(['/', '\\', '\0'])
 }
 
-/// A weights file by another name, to say what is there instead.
+/// A weights file by another name, to say what is there instead: a model's before what else trainers leave.
 fn other_weights(folder: &Path) -> Option<String> {
-    names(folder)
-        .filter(|name| name.ends_with(".safetensors") || name.ends_with(".bin") || name.ends_with(".pt"))
-        .min()
+    let names = in_folder(folder);
+    let model = names.iter().find(|name| is_tensors(name) && is_weights(name));
+    model.or_else(|| names.iter().find(|name| is_tensors(name))).cloned()
 }
 
 /// A JSON object whose keys must differ: serde's maps let the last of two equal keys win in silence.
@@ -260,6 +251,8 @@ mod tests {
         assert_eq!(found(), (Kind::Safetensors, "model.safetensors".to_owned()));
         write("training_args.bin", "");
         write("model.safetensors.sha256", "");
-        assert_eq!(find(folder.path()).unwrap().beside, ["model-1.safetensors", "pytorch_model.bin"]);
+        let beside = ["model-1.safetensors", "model.safetensors.index.json", "p-1.bin", "p-2.bin"];
+        let more = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+        assert_eq!(find(folder.path()).unwrap().beside, [&beside[..], &more].concat());
     }
 }

@@ -8,6 +8,7 @@ mod dtype;
 mod foreign;
 mod index;
 mod known;
+mod names;
 mod pytorch;
 mod records;
 mod safetensors;
@@ -20,14 +21,16 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use crate::error::{Error, Result};
-use crate::input;
+use crate::input::{self, State};
+use crate::watch::Watch;
 use blocks::Blocks;
 pub use dtype::Dtype;
 use index::Kind;
+pub use names::{is_tensors, is_weights};
 use records::Records;
+pub use unfinished::FINISHED;
 
 /// A model of 40 layers has 286.
 const MAX_TENSORS: usize = 1 << 14;
@@ -54,16 +57,15 @@ pub struct Checkpoint {
 struct Shard {
     path: PathBuf,
     file: File,
-    /// Length and time of the last change, when it was opened.
-    state: (u64, SystemTime),
+    /// When it was opened.
+    state: State,
     /// What the file says of its own bytes, if it does.
     records: Records,
 }
 
 impl Shard {
-    fn state(path: &Path, file: &File) -> Result<(u64, SystemTime)> {
-        let metadata = file.metadata().map_err(Error::io(path, "read"))?;
-        Ok((metadata.len(), metadata.modified().map_err(Error::io(path, "read"))?))
+    fn state(path: &Path, file: &File) -> Result<State> {
+        Ok(State::of(&file.metadata().map_err(Error::io(path, "read"))?))
     }
 }
 
@@ -269,7 +271,9 @@ impl Checkpoint {
 
     /// A warning of other weights in the folder.
     pub fn left_alone(&self) -> Option<String> {
-        let first = self.beside.first()?;
+        // An index that is not followed says more than the shards that it names.
+        let index = self.beside.iter().find(|name| name.ends_with(".index.json"));
+        let first = index.or_else(|| self.beside.first())?;
         let more = match self.beside.len() {
             1 => String::new(),
             count => format!(" and {} more", count - 1),
@@ -330,33 +334,34 @@ impl Checkpoint {
     /// Hashes every file from now on, while it is read.
     pub fn record_hashes(&mut self) {
         let most = MOST_PARTIAL / self.shards.len().max(1);
-        let blocks = |shard: &Shard| Mutex::new(Blocks::new(shard.state.0, most));
+        let blocks = |shard: &Shard| Mutex::new(Blocks::new(shard.state.length, most));
         self.hashes = Some(self.shards.iter().map(blocks).collect());
     }
 
     /// Each file with its length and its hash: SHA-256 of the SHA-256 of each 64 KiB. What nobody has read yet is
-    /// read now, and `go_on` is asked all along; without [`Checkpoint::record_hashes`] there are none.
+    /// read now; without [`Checkpoint::record_hashes`] there are none.
     ///
     /// # Errors
-    /// When a file cannot be read, and as `go_on` does.
-    pub fn hashes(
-        &self,
-        go_on: &dyn Fn() -> Result<()>,
-    ) -> impl Iterator<Item = Result<(&Path, u64, String)>> {
+    /// When a file cannot be read, or `watch` stops the run.
+    pub fn hashes(&self, watch: &dyn Watch) -> impl Iterator<Item = Result<(&Path, u64, String)>> {
         self.shards.iter().zip(self.hashes.iter().flatten()).map(
             move |(Shard { path, file, state, .. }, blocks)| {
-                Ok((path.as_path(), state.0, lock(blocks).finish(path, file, go_on)?))
+                Ok((path.as_path(), state.length, lock(blocks).finish(path, file, watch)?))
             },
         )
     }
 
-    /// Hashes every file of which a download cache knows the SHA-256, and refuses it when it has another. `go_on` is
-    /// asked all along.
+    /// Hashes every file of which a download cache knows the SHA-256, and refuses it when it has another.
     ///
     /// # Errors
-    /// When a file is not what was to be downloaded or cannot be read, and as `go_on` does.
-    pub fn check_known_hashes(&self, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
-        self.files().try_for_each(|file| known::check(file, go_on))
+    /// When a file is not what was to be downloaded or cannot be read, or `watch` stops the run.
+    pub fn check_known_hashes(&self, watch: &dyn Watch) -> Result<()> {
+        self.files().try_for_each(|file| known::check(file, watch))
+    }
+
+    /// What [`Checkpoint::check_known_hashes`] leaves out: files that were written to after their download.
+    pub fn stale_hashes(&self) -> impl Iterator<Item = String> {
+        self.files().filter_map(known::stale)
     }
 
     /// Refuses files that were written to since they were opened: what was read may be of two versions. Records of

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use super::names::in_folder;
 use crate::error::{Error, Result};
 
 /// What download programs put behind a file's name: aria2 (hfd.sh of the mirrors), the hubs' own clients, wget and
@@ -27,6 +28,12 @@ const ENDS: [&str; 16] = [
     ".baiduyun.p.downloading",
 ];
 
+/// What is expected of a download, in every error on one that is not finished.
+pub const FINISHED: &str = "a finished download";
+
+/// Where `hf download --local-dir` keeps what it has not finished, named by hashes that do not tell the file.
+const LOCAL: &str = ".cache/huggingface/download";
+
 /// Refuses a file that a download program has not finished.
 pub(super) fn refuse(path: &Path) -> Result<()> {
     match trace(path) {
@@ -41,9 +48,18 @@ pub(super) fn instead_of(path: &Path) -> Option<Error> {
 }
 
 fn error(path: &Path, trace: &str) -> Error {
-    let expected = "a finished download: run the same download again until it ends (or, if the file is known to be \
-                    whole, delete that one)";
+    let expected = format!(
+        "{FINISHED}: run the same download again until it ends (or, if the file is known to be whole, delete that one)"
+    );
     Error::mismatch(path, "", format!("{trace} beside it"), expected)
+}
+
+/// The error on something that a folder lacks, `found` in words, while the hub's program has an unfinished file of it.
+pub(super) fn in_local_cache(folder: &Path, at: &Path, found: &str) -> Option<Error> {
+    let names = in_folder(&folder.join(LOCAL));
+    let part = names.iter().find(|name| name.ends_with(".incomplete"))?;
+    let expected = format!("{FINISHED}: run the same download again until it ends");
+    Some(Error::mismatch(at, "", format!("{found}, and {LOCAL}/{part}"), expected))
 }
 
 /// The name of what an unfinished download has left beside a file, or beside the one that it links to.
@@ -57,8 +73,7 @@ fn trace(path: &Path) -> Option<String> {
 fn beside(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let names = folder.read_dir().ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|other| other.strip_prefix(name).is_some_and(is_trace)).min()
+    in_folder(folder).into_iter().find(|other| other.strip_prefix(name).is_some_and(is_trace))
 }
 
 /// `rest` stands behind the file's own name. ModelScope's parts are named by the range of bytes: `_0_167772159`.

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+use crate::error::Result;
 use crate::recipe::{FfnPad, FileType};
 use crate::remap::RopeRatio;
 use crate::request::Quality;
@@ -40,10 +41,9 @@ pub(super) enum Command {
     /// Measures which columns of the weights matter, for --imatrix: as llama-imatrix, from the checkpoint itself
     #[command(after_help = imatrix::EXAMPLES)]
     Imatrix(Imatrix),
-    /// Shows what convert would do, without reading a weight; takes its options, of which those about running
-    /// it (--verify, --receipt, --threads) change nothing
-    #[command(after_help = "Example:\n  glm2llama plan chatglm3-6b --type Q4_K_M --all")]
-    Plan(Convert),
+    /// Shows which type to take, or, with --type, what convert would do; reads no weight
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(Plan),
     /// Shows what a GGUF file holds: metadata, tensors and sizes
     #[command(after_help = "Example:\n  glm2llama inspect ChatGLM3-6B-Q4_K_M.gguf --json")]
     Inspect(Inspect),
@@ -86,7 +86,7 @@ pub(super) struct Verify {
     pub(super) weights_only: bool,
 
     /// As given to convert: what config.json's rope_ratio scales
-    #[arg(long, value_enum, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", value_parser = values::rope_ratio())]
     pub(super) rope_ratio_applies_to: Option<RopeRatio>,
 
     /// The text to run both models on, UTF-8 [default: a page of English, Chinese and code]
@@ -138,16 +138,35 @@ const EXAMPLES: &str = "Examples:
 Exit codes: 0 done; 1 --verify found a file wrong; 2 bad usage, bad input, or a failed read or write; \
 130 interrupted. Anything but 0 leaves no new file, and one that --force was to replace as it was.";
 
+const PLAN_EXAMPLES: &str = "Examples:
+  glm2llama plan chatglm3-6b
+  glm2llama plan chatglm3-6b --fit 6GB
+  glm2llama plan chatglm3-6b --type Q4_K_M --all
+
+Takes convert's options; those about running it (--verify, --receipt, --threads) change nothing.";
+
+/// `plan`.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    pub(super) convert: Convert,
+
+    /// Name the best type that runs in so much memory, 6GB or 5500MB for instance
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["types", "all", "strict", "output", "vocab_only"])]
+    pub(super) fit: Option<String>,
+}
+
 /// Where the help would go on under the heading of the options above.
 const RUNNING: &str = "Running";
 
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, ClapArgs)]
 pub(super) struct Convert {
     #[command(flatten)]
     pub(super) model: ModelArgs,
 
-    /// What to write, in any case; several, as Q4_K_M,Q8_0 or by several --type, are written from one reading
-    #[arg(short, long = "type", alias = "outtype", value_name = "NAME", default_value = "Q4_K_M")]
+    /// What to write, in upper or lower case; several, as Q4_K_M,Q8_0 or by several --type, are written from one
+    /// reading [default: Q4_K_M]
+    #[arg(short, long = "type", alias = "outtype", value_name = "NAME")]
     #[arg(ignore_case = true, value_delimiter = ',', value_parser = Names(FileType::names().collect()))]
     pub(super) types: Vec<String>,
 
@@ -161,7 +180,7 @@ pub(super) struct Convert {
 
     /// Pad the feed-forward network with zeros to whole super-blocks of 256: where a type would fall back
     /// otherwise (auto), always, or never; the model computes the same either way
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    #[arg(long, value_name = "WHEN", value_parser = values::ffn_pad(), default_value = "auto")]
     pub(super) ffn_pad: FfnPad,
 
     /// Write no Modelfile for Ollama beside the output
@@ -172,10 +191,8 @@ pub(super) struct Convert {
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(super) imatrix: Option<PathBuf>,
 
-    /// How much work goes into the weights: fast is llama-quantize's bytes; good measures the model on text first,
-    /// for the same bytes with an importance matrix; best chooses levels by what comes out of each matrix, takes
-    /// hours rather than minutes, and goes on where it was interrupted
-    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    /// How much work goes into the weights
+    #[arg(long, value_name = "HOW", value_parser = values::quality(), default_value = "fast")]
     pub(super) quality: Quality,
 
     /// With --quality good and best: text to measure on, UTF-8; of several, as large a part of each [default: English,
@@ -207,7 +224,7 @@ pub(super) struct Convert {
     #[arg(long, help_heading = RUNNING)]
     pub(super) dry_run: bool,
 
-    /// With plan or --dry-run: a row for each tensor instead of one for each kind of tensor
+    /// With plan --type or --dry-run: a row for each tensor instead of one for each kind of tensor
     #[arg(long, help_heading = RUNNING)]
     pub(super) all: bool,
 
@@ -238,8 +255,18 @@ pub(super) struct Convert {
     pub(super) quiet: bool,
 }
 
+impl Convert {
+    /// What `--type` names.
+    pub(super) fn types(&self) -> Result<Vec<FileType>> {
+        match self.types.as_slice() {
+            [] => Ok(vec![FileType::Q4_K_M]),
+            names => names.iter().map(|name| name.parse()).collect(),
+        }
+    }
+}
+
 /// Threads.
-fn at_least_one(text: &str) -> Result<NonZero<usize>, &'static str> {
+fn at_least_one(text: &str) -> std::result::Result<NonZero<usize>, &'static str> {
     text.parse().map_err(|_| "expected a whole number from 1 on")
 }
 

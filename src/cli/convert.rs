@@ -2,31 +2,31 @@
 
 use std::time::Instant;
 
-use super::args::Convert;
+use super::args::{Convert, Plan};
 use super::progress::{Progress, Stop};
 use super::report::{Report, Start, Summary};
-use super::{options, plan, size, verify};
+use super::{choose, options, plan, size, verify};
 use crate::convert::{Job, Output};
 use crate::error::{Error, Result};
 use crate::locate::Located;
 use crate::output;
 use crate::pipeline::Options;
 use crate::recipe::FileType;
-use crate::request::Request;
+use crate::request::{Quality, Request};
 
 pub(super) fn run(args: &Convert) -> Result<()> {
     if args.dry_run {
-        return plan(args);
+        return show(args);
     }
     let started = Instant::now();
     let options = pipeline_options(args)?;
-    let (located, mut job) = prepare(args)?;
+    let (located, mut job) = prepare(args, args.types()?)?;
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
     let outputs = job.create_outputs()?;
     let report = announce(args, &located, &job);
-    measure(&mut job, options, &report, &stop)?;
-    let progress = Progress::new(job.work().source_bytes(), &job.model.plan, &report, &stop);
+    job.measure(options, &Progress::of_bytes(&report, &stop))?;
+    let progress = Progress::of_bytes(&report, &stop);
     let filled = job.fill(outputs, options, &progress)?;
     progress.finish();
     if let Some(doubt) = filled.doubt() {
@@ -38,33 +38,44 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     if args.verify {
         for (output, files) in job.outputs.iter().zip(filled.files()) {
             let (facts, ratio) = (!args.contents.changes_metadata(), args.model.rope_ratio_applies_to);
-            let line = verify::check_written(&located.folder, ratio, &files, facts, &progress)?;
+            let line = verify::check_written(&located.folder, ratio, &files, facts, &stop)?;
             report.verified(&output.path, &line);
         }
     }
-    if stop.requested() {
-        return Err(Error::Interrupted);
-    }
+    stop.check()?;
     filled.publish()?;
-    drop(progress);
     report.summary(&Summary::new(&job, started.elapsed()));
     job.clean_up()
 }
 
-/// Runs the model on text first, where the quality asks for it.
-fn measure(job: &mut Job, options: Options, report: &Report, stop: &Stop) -> Result<()> {
-    if !job.measures() {
-        return Ok(());
+/// `glm2llama plan`.
+pub(super) fn plan(args: &Plan) -> Result<()> {
+    let convert = &args.convert;
+    let of_one = convert.all || convert.strict || convert.output.is_some() || convert.contents.vocab_only;
+    match convert.types.is_empty() && !of_one {
+        true => choose(convert, args.fit.as_deref()),
+        false => show(convert),
     }
-    let plan = job.model.plan.clone();
-    let progress = Progress::new(job.work().source_bytes(), &plan, report, stop);
-    job.measure(options, &|done, layers| progress.layer(done, layers))
 }
 
-/// `glm2llama plan`.
-pub(super) fn plan(args: &Convert) -> Result<()> {
+/// What each type comes to, and which fits.
+fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
+    let fit = fit.map(|size| size::parse("--fit", size)).transpose()?;
+    // Nothing would be written by these names: the table is of types.
+    let fast =
+        Convert { quality: Quality::Fast, calibration: Vec::new(), calibration_tokens: None, ..args.clone() };
+    let unnamed = Convert { receipt: None, no_modelfile: true, ..fast };
+    let (located, job) = prepare(&unnamed, FileType::all().collect())?;
+    let report = Report::new(args.json, args.quiet);
+    report.start(&Start::new(&job.model, job.work().source_bytes(), Vec::new()).from(&located));
+    located.unfinished.iter().chain(&job.model.warnings()).for_each(|warning| report.warning(warning));
+    choose::print(&job, fit, args.json)
+}
+
+/// What a conversion to the chosen types would do.
+fn show(args: &Convert) -> Result<()> {
     let options = pipeline_options(args)?;
-    let (located, job) = prepare(args)?;
+    let (located, job) = prepare(args, args.types()?)?;
     let report = announce(args, &located, &job);
     for target in job.targets() {
         if let Err(error) = output::check(&target, args.force) {
@@ -78,8 +89,7 @@ pub(super) fn plan(args: &Convert) -> Result<()> {
 }
 
 /// Everything that is done before the first weight is read.
-fn prepare(args: &Convert) -> Result<(Located, Job)> {
-    let types = args.types.iter().map(|name| name.parse::<FileType>()).collect::<Result<Vec<_>>>()?;
+fn prepare(args: &Convert, types: Vec<FileType>) -> Result<(Located, Job)> {
     let split = args.contents.split_max_size.as_deref();
     let located = args.model.locate()?;
     let request = Request {
@@ -94,7 +104,7 @@ fn prepare(args: &Convert) -> Result<(Located, Job)> {
         calibration: args.calibration.clone(),
         calibration_tokens: args.calibration_tokens.map(|tokens| tokens as usize),
         overrides: args.tensor_types.parse()?,
-        given: args.contents.given(),
+        given: args.contents.given()?,
         vocab_only: args.contents.vocab_only,
         split_max_bytes: split.map(|size| size::parse("--split-max-size", size)).transpose()?,
         receipt: args.receipt.clone(),
@@ -113,6 +123,9 @@ fn announce(args: &Convert, located: &Located, job: &Job) -> Report {
     report.start(&Start::new(&job.model, job.work().source_bytes(), files).from(located));
     for warning in located.unfinished.iter().chain(&job.warnings()) {
         report.warning(warning);
+    }
+    if args.verify || args.receipt.is_some() {
+        job.model.checkpoint.stale_hashes().for_each(|stale| report.warning(&stale));
     }
     report
 }

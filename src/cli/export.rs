@@ -29,17 +29,19 @@ pub(super) fn run(args: &ExportHf) -> Result<()> {
     };
     let export = Export::prepare(&request).map_err(|error| located.explain(error))?;
     let stop = Stop::on_signals()?;
-    let created = export.create()?;
+    let outputs = export.create_outputs()?;
     let report = Report::new(args.json, args.quiet);
     let total = export.work().source_bytes();
     report.start(&Start::new(&export.model, total, vec![export.output.clone()]).from(&located));
     for warning in located.unfinished.iter().chain(&export.model.warnings()) {
         report.warning(warning);
     }
-    let progress = Progress::new(total, &export.plan, &report, &stop);
-    let doubt = export.run(created, options, &progress)?;
+    let progress = Progress::of_bytes(&report, &stop);
+    let filled = export.fill(outputs, options, &progress)?;
     progress.finish();
-    doubt.iter().for_each(|doubt| report.warning(doubt));
+    filled.doubt().iter().for_each(|doubt| report.warning(doubt));
+    stop.check()?;
+    filled.publish()?;
     report.exported(&Exported::new(&export, started.elapsed()));
     Ok(())
 }

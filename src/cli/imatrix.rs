@@ -26,8 +26,8 @@ pub(super) fn run(args: &Imatrix) -> Result<()> {
     for warning in located.unfinished.iter().chain(&model.warnings()) {
         report.warning(warning);
     }
-    let progress = Progress::new(total, &model.plan, &report, &stop);
-    let matrix = calibrate::importance(&model, &sample, threads, &|done, of| progress.layer(done, of))?;
+    let progress = Progress::of_bytes(&report, &stop);
+    let matrix = calibrate::importance(&model, &sample, threads, &progress)?;
     progress.finish();
     matrix.write(&args.output, WINDOW as u32, args.force)?;
     report.measured(&Measured::new(&args.output, matrix.entries.len(), &sample, started.elapsed()));

@@ -1,10 +1,12 @@
 //! The commands. Only this module prints.
 
 mod args;
+mod choose;
 mod convert;
 mod export;
 mod imatrix;
 mod inspect;
+mod memory;
 mod next;
 mod options;
 mod output;
@@ -19,21 +21,38 @@ mod usage;
 mod verify;
 mod verify_report;
 
+use std::io::Write;
 use std::process::ExitCode;
 
-pub use args::Args;
-use args::Command;
-pub use usage::parse;
+use args::{Args, Command};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-/// Runs the command that the user named; the code is not 0 when it ran and its answer is no.
-///
-/// # Errors
-/// Whatever the command refuses, the error itself not printed; and when stdout cannot be written.
-pub fn run(args: Args) -> Result<ExitCode> {
+/// Parses the command line, runs the command, and prints what it refuses. The code is not 0 either when the command ran
+/// and its answer is no.
+pub fn main() -> ExitCode {
+    let (error, undone) = match usage::parse() {
+        Err(error) => (error, ""),
+        Ok(Args { command }) => {
+            let undone = if matches!(command, Command::Verify(_)) { "judged" } else { "written" };
+            match run(command) {
+                Ok(code) => return code,
+                Err(error) => (error, undone),
+            }
+        }
+    };
+    let (code, what) = match error {
+        Error::Interrupted => (130, format!("{error}, nothing was {undone}")), // 128 + SIGINT, as shells report it
+        Error::Refuted { .. } => (1, error.to_string()),
+        _ => (2, error.to_string()),
+    };
+    let _ = writeln!(std::io::stderr(), "glm2llama: {what}"); // the code tells it too
+    ExitCode::from(code)
+}
+
+fn run(command: Command) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
-    match args.command {
+    match command {
         Command::Convert(args) => convert::run(&args)?,
         Command::Plan(args) => convert::plan(&args)?,
         Command::Inspect(args) => inspect::run(&args)?,

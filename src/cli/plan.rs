@@ -106,7 +106,7 @@ impl Planned {
             instead_of: choice.instead_of.map(quant::Format::name),
             bytes: info.bytes,
             offset,
-            layer: target.layer,
+            layer: target.slot.layer(),
         };
         let rows: Vec<Row> = targets.map(row).collect();
         Planned {

@@ -1,7 +1,7 @@
 //! Lines on stdout and stderr, and how sizes are written.
 
 use std::io::{self, ErrorKind, Write};
-use std::sync::OnceLock;
+use std::sync::Mutex;
 
 use serde::Serialize;
 
@@ -14,14 +14,6 @@ pub(super) fn gigabytes(bytes: u64) -> String {
         1_000_000.. => format!("{:.1} MB", bytes as f64 / 1e6),
         _ => format!("{:.1} kB", bytes as f64 / 1e3),
     }
-}
-
-/// The most memory this process ever had, where the system tells.
-pub(super) fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
 
 /// One JSON line on stdout.
@@ -37,7 +29,7 @@ pub(super) fn out(line: &str) {
 }
 
 /// Why stdout took less than everything.
-static CUT: OnceLock<io::Error> = OnceLock::new();
+static CUT: Mutex<Option<io::Error>> = Mutex::new(None);
 
 /// Bytes on stdout. A reader that has gone away (a closed pipe) is no failure of the work; any other error is for
 /// [`end`], when the work is done.
@@ -45,7 +37,9 @@ pub(super) fn write(bytes: &[u8]) {
     let mut stdout = io::stdout();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            let _ = CUT.set(error); // the first one tells
+            if let Ok(mut cut) = CUT.lock() {
+                cut.get_or_insert(error); // the first one tells
+            }
         }
         _ => {}
     }
@@ -53,9 +47,9 @@ pub(super) fn write(bytes: &[u8]) {
 
 /// Fails when stdout took less than everything.
 pub(super) fn end() -> Result<()> {
-    match CUT.get() {
+    match CUT.lock().ok().and_then(|mut cut| cut.take()) {
         None => Ok(()),
-        Some(error) => Err(Error::Usage(format!("cannot write to stdout: {error}"))),
+        Some(error) => Err(Error::Stdout(error)),
     }
 }
 

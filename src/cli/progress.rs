@@ -10,10 +10,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
+use super::print::note;
 use super::report::Report;
 use crate::error::{Error, Result};
-use crate::pipeline::Watch;
-use crate::remap::{Plan, Target};
+use crate::watch::{Step, Watch};
 
 /// Time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -33,46 +33,62 @@ impl Stop {
         Ok(Stop(stopped))
     }
 
-    /// One of the three came.
-    pub(super) fn requested(&self) -> bool {
+    /// Fails when one of the three came.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.stopped() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// For work whose progress is not shown.
+impl Watch for Stop {
+    fn stopped(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
+/// Shows how far the work is, and stops it on Ctrl-C.
 pub(super) struct Progress<'a> {
-    report: &'a Report,
-    plan: &'a Plan,
-    total_bytes: u64,
-    started: Instant,
+    stop: &'a Stop,
     /// On a terminal.
     bar: Option<ProgressBar>,
+    /// Elsewhere: prints a plain line.
+    line: Box<dyn Fn(&Step, Duration) + Sync + 'a>,
+    started: Instant,
     /// When the last plain line was printed.
     last_line: Mutex<Instant>,
-    stop: &'a Stop,
 }
 
 impl<'a> Progress<'a> {
-    /// Starts the clock.
-    pub(super) fn new(total_bytes: u64, plan: &'a Plan, report: &'a Report, stop: &'a Stop) -> Progress<'a> {
-        let bar = (report.is_text() && std::io::stderr().is_terminal()).then(|| {
-            let template = "{bar:24} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
-            let style =
-                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(total_bytes).with_style(style.progress_chars("=> "))
-        });
-        let now = Instant::now();
-        Progress { report, plan, total_bytes, started: now, bar, last_line: Mutex::new(now), stop }
+    /// Of a run that counts in bytes.
+    pub(super) fn of_bytes(report: &'a Report, stop: &'a Stop) -> Progress<'a> {
+        let template = "{bar:24} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
+        let line = |step: &Step, elapsed| report.progress(step, elapsed);
+        Progress::new(stop, report.is_text().then_some(template), line)
     }
 
-    /// So many layers were run, of how many: as if so much of the checkpoint were done.
-    ///
-    /// # Errors
-    /// When the user wants the run to stop.
-    pub(super) fn layer(&self, done: usize, layers: usize) -> Result<()> {
-        let of_layer = |target: &Target| target.layer == Some(done.saturating_sub(1));
-        let tensor = self.plan.tensors.iter().position(of_layer).unwrap_or(0);
-        self.advanced(tensor, self.total_bytes * done as u64 / layers.max(1) as u64);
-        if self.stop.requested() { Err(Error::Interrupted) } else { Ok(()) }
+    /// Of a judgement, which has several parts.
+    pub(super) fn of_parts(shown: bool, stop: &'a Stop) -> Progress<'a> {
+        let line = move |&Step { at, done, total }: &Step, _| {
+            if shown {
+                note(&format!("{at}: {} %", 100 * done / total.max(1)));
+            }
+        };
+        Progress::new(stop, shown.then_some("{msg:8} {bar:32} {percent} %  {elapsed}"), line)
+    }
+
+    /// Starts the clock.
+    fn new(
+        stop: &'a Stop,
+        template: Option<&str>,
+        line: impl Fn(&Step, Duration) + Sync + 'a,
+    ) -> Progress<'a> {
+        let bar = template.filter(|_| std::io::stderr().is_terminal()).map(|template| {
+            let style =
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new(1).with_style(style.progress_chars("=> "))
+        });
+        let now = Instant::now();
+        Progress { stop, bar, line: Box::new(line), started: now, last_line: Mutex::new(now) }
     }
 
     pub(super) fn finish(&self) {
@@ -92,22 +108,20 @@ impl<'a> Progress<'a> {
 }
 
 impl Watch for Progress<'_> {
-    fn advanced(&self, tensor: usize, bytes: u64) {
-        let name = self.plan.tensors.get(tensor).map_or("", |target| &target.name);
+    fn advanced(&self, step: &Step) {
         match &self.bar {
             Some(bar) => {
-                bar.set_message(name.to_owned());
-                bar.set_position(bytes);
+                bar.set_message(step.at.to_owned());
+                bar.set_length(step.total);
+                bar.set_position(step.done);
             }
-            None if self.line_is_due() => {
-                self.report.progress(name, bytes, self.total_bytes, self.started.elapsed());
-            }
+            None if self.line_is_due() => (self.line)(step, self.started.elapsed()),
             None => {}
         }
     }
 
     fn stopped(&self) -> bool {
-        self.stop.requested()
+        self.stop.stopped()
     }
 }
 

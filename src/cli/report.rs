@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::memory::peak_memory_bytes;
 use super::next;
 use super::output::{Padding, parts, title};
-use super::print::{gigabytes, json, note, out, peak_memory_bytes};
+use super::print::{gigabytes, json, note, out};
 use crate::calibrate::Sample;
 use crate::convert::{Job, Output};
 use crate::error::one_line;
 use crate::hf::Export;
 use crate::locate::Located;
 use crate::model::Model;
+use crate::watch::Step;
 
 /// Where and how to print.
 #[derive(Clone, Copy, Debug)]
@@ -166,16 +168,16 @@ impl Report {
         }
     }
 
-    pub(super) fn progress(self, tensor: &str, bytes: u64, total_bytes: u64, elapsed: Duration) {
+    pub(super) fn progress(self, &Step { at, done, total }: &Step, elapsed: Duration) {
         let seconds = elapsed.as_secs_f64();
         match self {
             Report::Text => {
-                let left = seconds * (total_bytes - bytes) as f64 / bytes.max(1) as f64;
-                let percent = 100 * bytes / total_bytes.max(1);
-                let speed = gigabytes((bytes as f64 / seconds) as u64);
-                note(&format!("{percent:3}%  {speed}/s  {left:.0} s left  {tensor}"));
+                let left = seconds * (total - done) as f64 / done.max(1) as f64;
+                let percent = 100 * done / total.max(1);
+                let speed = gigabytes((done as f64 / seconds) as u64);
+                note(&format!("{percent:3}%  {speed}/s  {left:.0} s left  {at}"));
             }
-            Report::Json => json(&Event::Progress { tensor, bytes, total_bytes, seconds }),
+            Report::Json => json(&Event::Progress { tensor: at, bytes: done, total_bytes: total, seconds }),
             Report::Quiet => {}
         }
     }

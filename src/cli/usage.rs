@@ -11,7 +11,7 @@ use crate::recipe::FileType;
 ///
 /// # Errors
 /// When an option is unknown, missing or has no value of its kind.
-pub fn parse() -> Result<Args> {
+pub(super) fn parse() -> Result<Args> {
     Args::try_parse().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion

@@ -1,12 +1,9 @@
 //! `glm2llama verify`.
 
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
-
-use indicatif::{ProgressBar, ProgressStyle};
+use std::time::Instant;
 
 use super::args::Verify;
 use super::page;
@@ -18,10 +15,10 @@ use crate::gguf::GgufFile;
 use crate::input::{self, read_capped};
 use crate::locate::{self, Caches};
 use crate::output::Pending;
-use crate::pipeline;
 use crate::receipt::Receipt;
 use crate::remap::RopeRatio;
-use crate::verify::{DEFAULT_TEXT, Facts, Finding, Function, Pair, RopeScale, Verdict, Watch};
+use crate::verify::{DEFAULT_TEXT, Facts, Finding, Function, Pair, RopeScale, Verdict};
+use crate::watch::Watch;
 
 /// A page has 3 kB; only its first tokens are used.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
@@ -47,25 +44,25 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     if let Some(how) = &located.how {
         note(&format!("folder: {}", one_line(how)));
     }
-    if let Some(unfinished) = &located.unfinished {
-        note(&format!("warning: {}", one_line(unfinished)));
+    for warning in located.unfinished.iter().cloned().chain(pair.checkpoint.stale_hashes()) {
+        note(&format!("warning: {}", one_line(&warning)));
     }
-    let steps = Steps::new(!args.json, &stop);
+    let progress = Progress::of_parts(!args.json, &stop);
     let mut facts = pair.facts()?;
     let mut unchanged = None;
     if let Some(receipt) = &args.receipt {
         let files: Vec<&Path> = pair.file.paths().collect();
         let receipt = Receipt::load(receipt)?;
-        let check = receipt.check(&located.folder, &pair.checkpoint, &files, &|| steps.go_on())?;
+        let check = receipt.check(&located.folder, &files, &progress)?;
         let finding = |problem| Finding { subject: "receipt".to_owned(), problem };
         facts.findings.extend(check.differing.into_iter().map(finding));
         unchanged = Some(check.same);
     }
-    let weights = pair.weights(&steps)?;
+    let weights = pair.weights(&progress)?;
     let weights_took = started.elapsed();
     let wrong = !(weights.findings.is_empty() && facts.findings.is_empty());
-    let function = if args.weights_only { None } else { function(&pair, &text, args, wrong, &steps)? };
-    steps.finish();
+    let function = if args.weights_only { None } else { function(&pair, &text, args, wrong, &progress)? };
+    progress.finish();
     let verdict = Verdict::new(&weights, &facts, function.as_ref(), args.max_kld);
     let outcome = Outcome {
         folder: &args.folder,
@@ -94,12 +91,12 @@ pub(super) fn check_written(
     ratio: Option<RopeRatio>,
     files: &[(&Path, &Path)],
     facts: bool,
-    progress: &Progress,
+    stop: &Stop,
 ) -> Result<String> {
     let temporaries: Vec<PathBuf> = files.iter().map(|(_, temporary)| temporary.to_path_buf()).collect();
     let pair = Pair::of(model, GgufFile::open_parts(&temporaries)?, scale(ratio))?;
     let facts = if facts { pair.facts()? } else { Facts::default() };
-    let weights = pair.weights(&Stoppable(progress))?;
+    let weights = pair.weights(stop)?;
     let verdict = Verdict::new(&weights, &facts, None, None);
     if verdict.same {
         return Ok(verdict.line);
@@ -137,21 +134,18 @@ fn scale(flag: Option<RopeRatio>) -> Option<RopeScale> {
     })
 }
 
-/// Ctrl-C ends a conversion's check too.
-struct Stoppable<'a>(&'a Progress<'a>);
-
-impl Watch for Stoppable<'_> {
-    fn advanced(&self, _: &'static str, _: u64, _: u64) -> Result<()> {
-        if pipeline::Watch::stopped(self.0) { Err(Error::Interrupted) } else { Ok(()) }
-    }
-}
-
 /// Runs both models; a file that cannot be run is no obstacle when it is known to be wrong already.
-fn function(pair: &Pair, text: &str, args: &Verify, wrong: bool, steps: &Steps) -> Result<Option<Function>> {
+fn function(
+    pair: &Pair,
+    text: &str,
+    args: &Verify,
+    wrong: bool,
+    watch: &dyn Watch,
+) -> Result<Option<Function>> {
     let most = args.tokens as usize;
-    match pair.function(text, most, steps) {
+    match pair.function(text, most, watch) {
         Ok(function) => Ok(Some(function)),
-        Err(error) if wrong && !matches!(error, Error::NotJudged) => {
+        Err(error) if wrong && !matches!(error, Error::Interrupted) => {
             note(&format!("the models were not run: {error}"));
             Ok(None)
         }
@@ -163,59 +157,4 @@ fn read_text(file: &Path) -> Result<String> {
     let bytes = read_capped(file, MAX_TEXT_BYTES)?
         .ok_or_else(|| Error::input(file, "", "no such file, expected a text"))?;
     String::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not UTF-8 text"))
-}
-
-/// Time between two plain lines.
-const LINE_EVERY: Duration = Duration::from_secs(10);
-
-/// How far the work is: a bar on a terminal, a plain line now and then elsewhere.
-struct Steps<'a> {
-    stop: &'a Stop,
-    bar: Option<ProgressBar>,
-    lines: bool,
-    last: Mutex<Instant>,
-}
-
-impl Steps<'_> {
-    fn new(shown: bool, stop: &Stop) -> Steps<'_> {
-        let bar = (shown && std::io::stderr().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("{msg:8} {bar:32} {percent} %  {elapsed}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(1).with_style(style.progress_chars("=> "))
-        });
-        Steps { stop, lines: shown && bar.is_none(), bar, last: Mutex::new(Instant::now()) }
-    }
-
-    fn go_on(&self) -> Result<()> {
-        if self.stop.requested() { Err(Error::NotJudged) } else { Ok(()) }
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Watch for Steps<'_> {
-    fn advanced(&self, part: &'static str, done: u64, total: u64) -> Result<()> {
-        if let Some(bar) = &self.bar {
-            bar.set_message(part);
-            bar.set_length(total);
-            bar.set_position(done);
-        }
-        if let (true, Ok(mut last)) = (self.lines, self.last.lock())
-            && last.elapsed() >= LINE_EVERY
-        {
-            *last = Instant::now();
-            note(&format!("{part}: {} %", 100 * done / total.max(1)));
-        }
-        self.go_on()
-    }
-}
-
-impl Drop for Steps<'_> {
-    fn drop(&mut self) {
-        self.finish(); // on an error too: its line must not stand behind half a bar
-    }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::print::{json, out, peak_memory_bytes};
+use super::memory::peak_memory_bytes;
+use super::print::{json, out};
 use crate::error::one_line;
 use crate::verify::{Facts, Finding, Function, Pair, TensorError, Verdict, Weights};
 

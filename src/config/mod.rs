@@ -9,11 +9,11 @@ mod glm;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
 pub(crate) use fields::Fields;
 
@@ -29,8 +29,6 @@ pub enum Layout {
 /// What the rest of the program needs to know of a model. Field names follow the authors' own format.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GlmConfig {
-    /// Where it was read from, for error messages.
-    pub file: PathBuf,
     /// The names of its tensors.
     pub layout: Layout,
     /// `_name_or_path`, or empty: users rename models, so it is a hint at most.
@@ -81,7 +79,7 @@ impl GlmConfig {
             Some(text) => text,
             None => return Err(missing(folder, &file)),
         };
-        parse(&Fields { file: &file, map: &input::object(&file, &text)? })
+        parse_bytes(&text).in_file(&file)
     }
 }
 
@@ -95,8 +93,12 @@ fn missing(folder: &Path, file: &Path) -> Error {
     }
 }
 
+fn parse_bytes(bytes: &[u8]) -> Result<GlmConfig, Problem> {
+    parse(&Fields { map: &input::object(bytes)? })
+}
+
 /// Tells the formats apart by what the config says of itself.
-fn parse(fields: &Fields) -> Result<GlmConfig> {
+fn parse(fields: &Fields) -> Result<GlmConfig, Problem> {
     let model_type = fields.get("model_type").and_then(Value::as_str).unwrap_or_default();
     let classes = fields.classes();
     let any = |is: IsKind| is(model_type) || classes.iter().any(|class| is(class));

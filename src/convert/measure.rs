@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Job;
-use crate::calibrate::{self, How, IMPORTANCE_TOKENS, REFINEMENT_TOKENS, Sample, Step, Store};
+use crate::calibrate::{self, How, IMPORTANCE_TOKENS, REFINEMENT_TOKENS, Sample, Store};
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::hash::sha256;
@@ -17,6 +17,7 @@ use crate::remap::{Plan, Role};
 use crate::request::{Quality, Request};
 use crate::sink::Shape;
 use crate::tokenizer::Tokenizer;
+use crate::watch::Watch;
 use crate::{metadata, provenance};
 
 /// The text to measure on; none where nothing is to be measured.
@@ -58,9 +59,9 @@ pub(super) fn sample(request: &Request, tokenizer: &Tokenizer) -> Result<Option<
 
 /// What the file says of the measurement: the keys that llama-quantize writes, and this program's own.
 pub(super) fn keys(sample: &Sample, plan: &Plan, quality: Quality) -> Metadata {
-    let embeds_only = plan.tensors.iter().any(|target| target.role == Role::Output);
+    let embeds_only = plan.tensors.iter().any(|target| target.role() == Role::Output);
     let multiplies = |role: Role| role != Role::Vector && !(embeds_only && role == Role::TokenEmbedding);
-    let entries = plan.tensors.iter().filter(|target| multiplies(target.role)).count();
+    let entries = plan.tensors.iter().filter(|target| multiplies(target.role())).count();
     let mut keys = metadata::measured_keys(&sample.name, entries, sample.windows());
     let quality = if quality == Quality::Best { "best" } else { "good" };
     keys.extend(provenance::quality_keys(quality, &sample.hash));
@@ -69,12 +70,12 @@ pub(super) fn keys(sample: &Sample, plan: &Plan, quality: Quality) -> Metadata {
 
 impl Job {
     /// Measures the model where the quality asks for it, to be done before [`Job::fill`]: reads all weights once, and
-    /// needs memory for a layer's activations. `step` is told how many layers are done. What `best` has made stays in
+    /// needs memory for a layer's activations. What `best` has made stays in
     /// a folder beside the output, for a run that goes on where this one was stopped, until [`Job::clean_up`].
     ///
     /// # Errors
-    /// When the checkpoint cannot be read, the model does not compute numbers, or `step` stops the run.
-    pub fn measure(&mut self, options: pipeline::Options, step: &Step) -> Result<()> {
+    /// When the checkpoint cannot be read, the model does not compute numbers, or the user stops the run.
+    pub fn measure(&mut self, options: pipeline::Options, watch: &dyn Watch) -> Result<()> {
         let Some(sample) = &self.sample else { return Ok(()) };
         let pipeline::Options { threads, backend, .. } = options;
         if self.request.quality == Quality::Best {
@@ -87,11 +88,11 @@ impl Job {
                 });
             let shapes: Vec<Shape> = shapes.collect();
             let store = Store::open(&state_folder(&output.path), &self.run_hash(sample)?)?;
-            calibrate::refine(&self.model, sample, &shapes, &store, How { threads, backend }, step)?;
+            calibrate::refine(&self.model, sample, &shapes, &store, How { threads, backend }, watch)?;
             self.refined = Some(store);
             return Ok(());
         }
-        let matrix = calibrate::importance(&self.model, sample, threads, step)?;
+        let matrix = calibrate::importance(&self.model, sample, threads, watch)?;
         self.importance = of_plan(&matrix, self)?;
         Ok(())
     }
@@ -115,7 +116,8 @@ impl Job {
         let options = file_type.map(|file_type| provenance::options_key(&self.request, file_type));
         let mut text = format!("{} {options:?} {:?}", provenance::VERSION, self.request.model);
         let _ = write!(text, " {} {:?}", sample.hash, sample.tokens); // a String takes whatever comes
-        for file in self.model.checkpoint.files().chain([self.model.config.file.as_path()]) {
+        let config = self.request.model.folder.join("config.json");
+        for file in self.model.checkpoint.files().chain([config.as_path()]) {
             let state = fs::metadata(file).map_err(Error::io(file, "read"))?;
             let changed = state.modified().map_err(Error::io(file, "read"))?;
             let _ = write!(text, " {:?} {} {changed:?}", file.file_name(), state.len());

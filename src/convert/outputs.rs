@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use super::Job;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gguf::SplitWriter;
 use crate::hash::sha256;
 use crate::output::{self, Pending};
 use crate::pipeline;
 use crate::receipt::Receipt;
+use crate::watch::Watch;
 
 /// The files of a job, created and empty. Dropping them deletes them.
 #[derive(Debug)]
@@ -30,10 +31,16 @@ impl Job {
         let mut created = Outputs { writers: Vec::new(), modelfiles: Vec::new(), receipt: None, doubt: None };
         let force = self.request.force;
         if let Some(path) = &self.request.receipt {
-            let receipt = Receipt::begin(&self.request, &self.model.checkpoint, self.model.lora.files())?;
+            let receipt = Receipt::begin(
+                &self.request.model.folder,
+                &self.guests,
+                &self.given,
+                &self.model.checkpoint,
+            )?;
             created.receipt = Some((Pending::create(path, force)?, receipt));
         }
-        self.before.refuse_changed()?; // what was parsed and what was hashed are one version
+        self.guests.refuse_changed()?;
+        self.given.refuse_changed()?;
         for output in &self.outputs {
             let mut writer = SplitWriter::create(&output.path, &output.split, force)?;
             if created.receipt.is_some() {
@@ -53,17 +60,12 @@ impl Job {
     ///
     /// # Errors
     /// When an output cannot be written, a weight is damaged, or the user stops the run.
-    pub fn fill(
-        &self,
-        outputs: Outputs,
-        options: pipeline::Options,
-        watch: &dyn pipeline::Watch,
-    ) -> Result<Outputs> {
+    pub fn fill(&self, outputs: Outputs, options: pipeline::Options, watch: &dyn Watch) -> Result<Outputs> {
         let Outputs { writers, modelfiles, mut receipt, .. } = outputs;
         let (writers, zero_rows) = pipeline::run(&self.work(), writers, options, watch)?;
         if let Some((file, receipt)) = &mut receipt {
             self.finish_receipt(receipt, &writers, watch)?;
-            file.write_all(receipt.to_json().as_bytes())?;
+            file.write_all(receipt.to_json()?.as_bytes())?;
         }
         self.model.checkpoint.refuse_changed()?;
         self.model.lora.refuse_changed()?;
@@ -75,11 +77,10 @@ impl Job {
         &self,
         receipt: &mut Receipt,
         writers: &[SplitWriter],
-        watch: &dyn pipeline::Watch,
+        watch: &dyn Watch,
     ) -> Result<()> {
-        let go_on = || if watch.stopped() { Err(Error::Interrupted) } else { Ok(()) };
-        self.model.checkpoint.check_known_hashes(&go_on)?;
-        for shard in self.model.checkpoint.hashes(&go_on) {
+        self.model.checkpoint.check_known_hashes(watch)?;
+        for shard in self.model.checkpoint.hashes(watch) {
             let (file, bytes, hash) = shard?;
             receipt.add_shard(file, bytes, hash);
         }

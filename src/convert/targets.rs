@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::Job;
 use crate::error::{Error, Result};
 use crate::output::{folder_of, identity};
-use crate::receipt::may_read;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Written {
@@ -32,9 +31,7 @@ impl Job {
     /// Refuses names that would be given twice, and those of files that the run reads: `--force` is for what an
     /// earlier run wrote.
     pub(super) fn check_targets(&self) -> Result<()> {
-        let small = may_read(&self.request);
-        let read = small.iter().map(PathBuf::as_path).chain(self.model.checkpoint.files());
-        let read: Vec<_> = read.filter_map(identity).collect();
+        let read: Vec<_> = self.guests.opened().chain(self.given.opened()).filter_map(identity).collect();
         let mut taken: BTreeMap<PathBuf, Written> = BTreeMap::new();
         for (kind, path) in self.named() {
             if identity(&path).is_some_and(|file| read.contains(&file)) {
@@ -57,7 +54,7 @@ impl Job {
 
     /// Outputs that the next program to open the model's folder will take for a part of the checkpoint.
     pub(super) fn misleading_names(&self) -> Vec<String> {
-        let own: Vec<PathBuf> = may_read(&self.request).iter().map(|file| in_its_folder(file)).collect();
+        let own: Vec<PathBuf> = self.guests.asked().map(in_its_folder).collect();
         let folder = identity(&self.request.model.folder);
         let misleads = |path: &Path| {
             let ends = |end: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(end));

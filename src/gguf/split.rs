@@ -190,8 +190,8 @@ impl Sink for SplitWriter {
             (self.current, self.start) = (self.current + 1, self.start + writer.tensor_count());
         }
         match self.writers.get_mut(self.current) {
-            Some(writer) => writer.write(tensor.wrapping_sub(self.start), bytes),
-            None => Err(Error::Usage("no file to write to: a fault of glm2llama".to_owned())),
+            Some(writer) if tensor >= self.start => writer.write(tensor - self.start, bytes),
+            _ => Err(Error::Internal(format!("tensor {tensor}: was written out of step"))),
         }
     }
 }

@@ -78,7 +78,7 @@ impl Writer {
 
     fn out_of_step(&self) -> Error {
         let name = self.layout.tensors.get(self.current).map_or("", |info| &info.name);
-        Error::input(self.file.target(), name, "was written out of step: this is a fault of glm2llama")
+        Error::Internal(format!("{}: {name}: was written out of step", self.file.target().display()))
     }
 }
 

@@ -61,7 +61,13 @@ impl Layout {
             let shape = Shape { format, rows: target.rows, columns: target.columns };
             let row_bytes = format.row_bytes(target.columns).unwrap_or(0); // floats have no blocks to break
             let bytes = target.rows as u64 * row_bytes as u64;
-            Tensor { name: target.name.clone(), shape, vector: target.role == Role::Vector, bytes, head_rows }
+            Tensor {
+                name: target.name.clone(),
+                shape,
+                vector: target.role() == Role::Vector,
+                bytes,
+                head_rows,
+            }
         });
         let tensors: Vec<Tensor> = tensors.collect();
         let groups = groups(&tensors, most_bytes);
@@ -151,7 +157,7 @@ fn head(tensors: &[Tensor]) -> Result<(Vec<u8>, u64)> {
             .insert(&tensor.name, Entry::Tensor { dtype: format.name(), shape, data_offsets: [start, end] });
     }
     let mut json =
-        serde_json::to_vec(&entries).map_err(|e| Error::Usage(format!("cannot write the header: {e}")))?;
+        serde_json::to_vec(&entries).map_err(|e| Error::Internal(format!("a safetensors header: {e}")))?;
     json.resize(json.len().next_multiple_of(8), b' '); // the data starts aligned, as the format asks
     let mut head = (json.len() as u64).to_le_bytes().to_vec();
     head.append(&mut json);

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::model::{self, Model};
 use crate::pipeline;
 use crate::remap::{Plan, Source, Target};
+use crate::watch::Watch;
 use config::{Config, GenerationConfig};
 use folder::Folder;
 pub use layout::{Layout, Shard};
@@ -60,11 +61,13 @@ pub struct Export {
     force: bool,
 }
 
-/// The folder, created and empty but for headers.
+/// The folder under its temporary name. Dropping it deletes it.
 #[derive(Debug)]
-pub struct Created {
+pub struct Outputs {
     folder: Folder,
-    writer: Writer,
+    writers: Vec<Writer>,
+    /// What the weights themselves have to be warned of, once they were read.
+    doubt: Option<String>,
 }
 
 impl Export {
@@ -74,7 +77,7 @@ impl Export {
     /// When anything in the folder does not fit, or the request contradicts itself.
     pub fn prepare(request: &Request) -> Result<Export> {
         let model = Model::open(&request.model)?;
-        let plan = HfPlan::new(&model.plan, &model.config)?;
+        let plan = HfPlan::new(&model.plan, &model.config);
         let stored = plan.plan.tensors.iter().map(Target::dtype);
         let own = stored.clone().next().unwrap_or(Dtype::F32); // the embedding's
         let dtype = request.dtype.unwrap_or(own);
@@ -112,7 +115,7 @@ impl Export {
     ///
     /// # Errors
     /// When the folder exists, cannot be written, or does not fit its disk.
-    pub fn create(&self) -> Result<Created> {
+    pub fn create_outputs(&self) -> Result<Outputs> {
         let folder = Folder::create_beside(&self.output, self.force)?;
         let writer = Writer::create(&folder, &self.layout)?;
         for (name, text) in &self.texts {
@@ -120,30 +123,19 @@ impl Export {
             file.write_all(text)?;
             file.publish()?;
         }
-        Ok(Created { folder, writer })
+        Ok(Outputs { folder, writers: vec![writer], doubt: None })
     }
 
-    /// Fills the files and gives the folder its name; nothing is left of it on failure. Returns what the weights
-    /// have to be warned of.
+    /// Fills the files, in a folder that keeps its temporary name; nothing is left of it on failure.
     ///
     /// # Errors
     /// When a file cannot be written, a weight is damaged, or the user stops the run.
-    pub fn run(
-        &self,
-        created: Created,
-        options: pipeline::Options,
-        watch: &dyn pipeline::Watch,
-    ) -> Result<Option<String>> {
-        let Created { folder, writer } = created;
-        let (writers, zero_rows) = pipeline::run(&self.work(), vec![writer], options, watch)?;
+    pub fn fill(&self, outputs: Outputs, options: pipeline::Options, watch: &dyn Watch) -> Result<Outputs> {
+        let Outputs { folder, writers, .. } = outputs;
+        let (writers, zero_rows) = pipeline::run(&self.work(), writers, options, watch)?;
         self.model.checkpoint.refuse_changed()?;
         self.model.lora.refuse_changed()?;
-        writers.into_iter().try_for_each(Writer::finish)?;
-        if watch.stopped() {
-            return Err(Error::Interrupted);
-        }
-        folder.publish()?;
-        Ok(zero_rows.warning(&self.plan))
+        Ok(Outputs { folder, writers, doubt: zero_rows.warning(&self.plan) })
     }
 
     /// What the pipeline works on.
@@ -164,6 +156,22 @@ impl Export {
     }
 }
 
+impl Outputs {
+    /// What a user should know of the weights before trusting the folder.
+    pub fn doubt(&self) -> Option<&str> {
+        self.doubt.as_deref()
+    }
+
+    /// Gives the folder its name.
+    ///
+    /// # Errors
+    /// When the folder is not full, or the system cannot sync or rename.
+    pub fn publish(self) -> Result<()> {
+        self.writers.into_iter().try_for_each(Writer::finish)?;
+        self.folder.publish()
+    }
+}
+
 fn torch_name(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::F32 => "float32",
@@ -173,8 +181,8 @@ fn torch_name(dtype: Dtype) -> &'static str {
 }
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>> {
-    let mut text = serde_json::to_vec_pretty(value)
-        .map_err(|e| Error::Usage(format!("cannot write a JSON file: {e}")))?;
+    let mut text =
+        serde_json::to_vec_pretty(value).map_err(|e| Error::Internal(format!("a JSON file: {e}")))?;
     text.push(b'\n');
     Ok(text)
 }

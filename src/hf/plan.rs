@@ -4,34 +4,7 @@
 //! value `i + d/2`. So the rows of each query and key head change places, which the writer does.
 
 use crate::config::GlmConfig;
-use crate::error::{Error, Result};
-use crate::remap::{Plan, Role, Source, Target};
-
-/// The projections whose rows are rotated.
-const ROTATED: [&str; 2] = ["attn_q", "attn_k"];
-
-/// GGUF names within a block, and transformers' names within a layer.
-const BLOCK: [(&str, &str); 12] = [
-    ("attn_norm.weight", "input_layernorm.weight"),
-    ("attn_q.weight", "self_attn.q_proj.weight"),
-    ("attn_q.bias", "self_attn.q_proj.bias"),
-    ("attn_k.weight", "self_attn.k_proj.weight"),
-    ("attn_k.bias", "self_attn.k_proj.bias"),
-    ("attn_v.weight", "self_attn.v_proj.weight"),
-    ("attn_v.bias", "self_attn.v_proj.bias"),
-    ("attn_output.weight", "self_attn.o_proj.weight"),
-    ("ffn_norm.weight", "post_attention_layernorm.weight"),
-    ("ffn_gate.weight", "mlp.gate_proj.weight"),
-    ("ffn_up.weight", "mlp.up_proj.weight"),
-    ("ffn_down.weight", "mlp.down_proj.weight"),
-];
-
-/// Those of the whole model. `rope_freqs.weight` is not among them: config.json holds what it says.
-const TOP: [(&str, &str); 3] = [
-    ("token_embd.weight", "model.embed_tokens.weight"),
-    ("output_norm.weight", "model.norm.weight"),
-    ("output.weight", "lm_head.weight"),
-];
+use crate::remap::{InBlock, Plan, Slot, Source, Target};
 
 /// The tensors for transformers.
 #[derive(Debug)]
@@ -42,24 +15,19 @@ pub(super) struct HfPlan {
 }
 
 impl HfPlan {
-    pub(super) fn new(gguf: &Plan, config: &GlmConfig) -> Result<HfPlan> {
+    pub(super) fn new(gguf: &Plan, config: &GlmConfig) -> HfPlan {
         let plan = Plan { tensors: Vec::new(), files: gguf.files.clone() };
         let mut plan = HfPlan { plan, head_rows: Vec::new() };
         for target in &gguf.tensors {
-            if target.name == "rope_freqs.weight" {
-                continue;
-            }
-            let name = hf_name(&target.name).ok_or_else(|| {
-                Error::Usage(format!("{}: has no name in transformers: a fault of glm2llama", target.name))
-            })?;
-            let rotated = ROTATED.iter().any(|part| in_block(&target.name).starts_with(part));
-            plan.push(Target { name, ..target.clone() }, rotated.then_some(config.head_dim));
+            let Some(name) = target.slot.hf_name() else { continue };
+            let head_rows = target.slot.is_rotated().then_some(config.head_dim);
+            plan.push(Target { name, ..target.clone() }, head_rows);
             // transformers has one switch for all four biases, and ChatGLM has no fourth.
-            if config.qkv_bias && in_block(&target.name) == "attn_output.weight" {
-                plan.push(zero_output_bias(target), None);
+            if let (true, Slot::Block(layer, InBlock::AttnOutput)) = (config.qkv_bias, target.slot) {
+                plan.push(zeros(Slot::Block(layer, InBlock::AttnOutputBias), target.rows), None);
             }
         }
-        Ok(plan)
+        plan
     }
 
     fn push(&mut self, target: Target, head_rows: Option<usize>) {
@@ -68,53 +36,32 @@ impl HfPlan {
     }
 }
 
-fn zero_output_bias(weight: &Target) -> Target {
-    let layer = weight.layer.unwrap_or(0);
-    Target {
-        name: format!("model.layers.{layer}.self_attn.o_proj.bias"),
-        role: Role::Vector,
-        columns: 1,
-        source: Source::Values(vec![0.0; weight.rows]),
-        ..weight.clone()
-    }
-}
-
-fn hf_name(gguf: &str) -> Option<String> {
-    let find = |table: &[(&str, &str)], name: &str| {
-        table.iter().find(|row| row.0 == name).map(|row| row.1.to_owned())
-    };
-    let Some((layer, name)) = gguf.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
-        return find(&TOP, gguf);
-    };
-    Some(format!("model.layers.{layer}.{}", find(&BLOCK, name)?))
-}
-
-/// The name without its block.
-fn in_block(gguf: &str) -> &str {
-    let rest = gguf.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
-    rest.map_or("", |(_, name)| name)
+fn zeros(slot: Slot, rows: usize) -> Target {
+    let source = Source::Values(vec![0.0; rows]);
+    Target { name: slot.hf_name().unwrap_or_default(), slot, rows, columns: 1, source }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::tests::chatglm3_config;
+    use crate::remap::Part;
 
-    fn target(name: &str, layer: Option<usize>) -> Target {
-        let source = Source::Values(vec![]);
-        Target { name: name.to_owned(), role: Role::Output, layer, rows: 3, columns: 2, source }
+    fn target(slot: Slot) -> Target {
+        Target { name: slot.gguf_name(), slot, rows: 3, columns: 2, source: Source::Values(vec![]) }
     }
 
     #[test]
     fn tensors_take_transformers_names_and_heads_are_marked() {
+        let block = |tensor| target(Slot::Block(1, tensor));
         let tensors = vec![
-            target("token_embd.weight", None),
-            target("rope_freqs.weight", None),
-            target("blk.1.attn_q.bias", Some(1)),
-            target("blk.1.attn_v.weight", Some(1)),
-            target("blk.1.attn_output.weight", Some(1)),
+            target(Slot::TokenEmbedding),
+            target(Slot::RopeFactors),
+            block(InBlock::Bias(Part::Query)),
+            block(InBlock::Weight(Part::Value)),
+            block(InBlock::AttnOutput),
         ];
-        let hf = HfPlan::new(&Plan { tensors, files: vec![] }, &chatglm3_config()).unwrap();
+        let hf = HfPlan::new(&Plan { tensors, files: vec![] }, &chatglm3_config());
         let names: Vec<&str> = hf.plan.tensors.iter().map(|target| target.name.as_str()).collect();
         assert_eq!(
             names,

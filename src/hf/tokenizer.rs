@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
-use crate::tokenizer::{TokenType, Tokenizer, Vocabulary, WORDS};
+use crate::error::Result;
+use crate::tokenizer::{Kind, TokenType, Tokenizer, Vocabulary, WORDS};
 
 /// `tokenizer.json`.
 #[derive(Serialize)]
@@ -63,15 +63,14 @@ pub(super) fn tokenizer_json(vocabulary: &Vocabulary) -> Result<Vec<u8>> {
         continuing_subword_prefix: None,
         end_of_word_suffix: None,
         fuse_unk: false,
-        byte_fallback: v.model == "llama",
-        // Of the two names for one pattern, this one takes a word that is a token as it is, as tiktoken does.
-        ignore_merges: v.pre == "llama-bpe",
+        byte_fallback: v.kind == Kind::SentencePiece,
+        ignore_merges: v.kind == Kind::Bpe { whole_words: true },
         vocab: used(v),
         merges,
     };
     let unk = v.unk.and_then(|id| v.tokens.get(id as usize)).map(String::as_str);
-    let (normalizer, pre_tokenizer, decoder, model) = match v.model {
-        "llama" => (
+    let (normalizer, pre_tokenizer, decoder, model) = match v.kind {
+        Kind::SentencePiece => (
             // For each stretch of text between special tokens, as the authors encode each on its own.
             json!({"type": "Sequence", "normalizers": [
                 {"type": "Prepend", "prepend": "▁"},
@@ -86,7 +85,7 @@ pub(super) fn tokenizer_json(vocabulary: &Vocabulary) -> Result<Vec<u8>> {
             ]}),
             model(unk, merges_from_scores(v)),
         ),
-        "gpt2" => (
+        Kind::Bpe { .. } => (
             Value::Null,
             json!({"type": "Sequence", "pretokenizers": [
                 {"type": "Split", "pattern": {"Regex": WORDS}, "behavior": "Isolated", "invert": false},
@@ -95,7 +94,6 @@ pub(super) fn tokenizer_json(vocabulary: &Vocabulary) -> Result<Vec<u8>> {
             byte_level(),
             model(None, v.merges.iter().filter_map(|merge| merge.split_once(' ')).collect()),
         ),
-        other => return Err(Error::Usage(format!("no tokenizer.json for the vocabulary model {other}"))),
     };
     let json = TokenizerJson {
         version: "1.0",
@@ -230,7 +228,6 @@ mod tests {
         let last = [("]sop", TokenType::Control, -1e9), ("[PAD7]", TokenType::Unused, -1e9)];
         let all = [tokens, more, rest, last].concat();
         Vocabulary {
-            model: "llama",
             tokens: all.iter().map(|row| row.0.to_owned()).collect(),
             types: all.iter().map(|row| row.1).collect(),
             scores: all.iter().map(|row| row.2).collect(),
@@ -244,13 +241,13 @@ mod tests {
         assert_eq!(merges_from_scores(&vocabulary()), [("a", "b"), ("a", "ab")]);
     }
 
-    /// As the original had it: words that merges do not reach are one token with `llama-bpe`, several else.
+    /// As the original had it: words that merges do not reach are one token or several.
     #[test]
     fn whole_words_go_first_only_where_they_did() {
-        for (pre, expected) in [("llama-bpe", true), ("chatglm-bpe", false)] {
-            let glm4 = Vocabulary { model: "gpt2", pre, ..vocabulary() };
+        for whole_words in [true, false] {
+            let glm4 = Vocabulary { kind: Kind::Bpe { whole_words }, ..vocabulary() };
             let json: Value = serde_json::from_slice(&tokenizer_json(&glm4).unwrap()).unwrap();
-            assert_eq!(json["model"]["ignore_merges"], expected, "{pre}");
+            assert_eq!(json["model"]["ignore_merges"], whole_words);
         }
     }
 

@@ -74,7 +74,7 @@ impl Writer {
     fn out_of_step(&self) -> Error {
         let name = self.layout.tensors.get(self.current).map_or("", |tensor| &tensor.name);
         let file = self.files.get(self.shard).or(self.files.last()).map_or("".as_ref(), |file| file.target());
-        Error::input(file, name, "was written out of step: this is a fault of glm2llama")
+        Error::Internal(format!("{}: {name}: was written out of step", file.display()))
     }
 }
 

@@ -60,7 +60,7 @@ impl ImportanceMatrix {
     pub fn for_plan(&self, plan: &Plan, padded_ffn: usize) -> Result<(Vec<Option<Vec<f32>>>, usize)> {
         let targets: BTreeMap<&str, &Target> =
             plan.tensors.iter().map(|target| (target.name.as_str(), target)).collect();
-        let last = plan.tensors.iter().filter_map(|target| target.layer).max();
+        let last = plan.tensors.iter().filter_map(|target| target.slot.layer()).max();
         let unknown = |name: &str| match (layer(name), last) {
             (Some(layer), Some(last)) if layer > last => {
                 let expected =
@@ -73,7 +73,7 @@ impl ImportanceMatrix {
             }
         };
         for (name, values) in &self.entries {
-            let target = targets.get(name.as_str()).filter(|target| target.role != Role::Vector);
+            let target = targets.get(name.as_str()).filter(|target| target.role() != Role::Vector);
             let target = target.ok_or_else(|| unknown(name))?;
             let (_, padded) = target.padded_shape(padded_ffn);
             if values.len() != target.columns && values.len() != padded {
@@ -90,8 +90,12 @@ impl ImportanceMatrix {
             Some(weights)
         };
         let weights: Vec<_> = plan.tensors.iter().map(weights_of).collect();
-        let without =
-            plan.tensors.iter().zip(&weights).filter(|(t, w)| t.role != Role::Vector && w.is_none()).count();
+        let without = plan
+            .tensors
+            .iter()
+            .zip(&weights)
+            .filter(|(t, w)| t.role() != Role::Vector && w.is_none())
+            .count();
         Ok((weights, without))
     }
 }

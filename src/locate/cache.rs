@@ -51,32 +51,57 @@ impl Caches {
     }
 
     /// The folder of a model by its name; its publisher's other names come after all caches had the one given.
+    ///
+    /// A copy that is broken or not whole stands in the way of none that is: it is told of, and is the error, or what
+    /// is taken, only when there is no other.
     pub(super) fn find(&self, name: &Name) -> Result<Option<Located>> {
-        let mut other_revision = None;
+        let (mut first_error, mut other_revision, mut unfinished) = (None, None, None);
         for spelling in name.spellings() {
             for repository in self.repositories(&spelling) {
-                let Some((folder, from)) = self.look(&repository, spelling.revision.as_deref())? else {
-                    other_revision = other_revision.or_else(|| Some(no_revision(&repository, &spelling)));
-                    continue;
+                let (folder, from) = match self.look(&repository, spelling.revision.as_deref()) {
+                    Ok(Some(found)) => found,
+                    Ok(None) => {
+                        other_revision = other_revision.or_else(|| Some(no_revision(&repository, &spelling)));
+                        continue;
+                    }
+                    Err(error) => {
+                        first_error = first_error.or(Some(error));
+                        continue;
+                    }
                 };
-                folder::check(&folder)?;
                 let mut how = format!("{}, by {from} of {}", folder.display(), self.title(&repository));
                 if spelling.org != name.org {
                     how += &format!("; {} is the same publisher's", spelling.path());
                 }
-                let unfinished = match repository == folder {
-                    true => unfinished::of_folder(&folder),
-                    false => unfinished::in_cache(&repository, &folder),
-                };
-                let left = || self.unfinished(&spelling).filter(|_| !self.is_hugging_face(&repository));
-                let unfinished = unfinished.or_else(|| Some(left()?.to_string()));
-                return Ok(Some(Located { folder, how: Some(how), unfinished }));
+                let found = self.located(&spelling, &repository, folder, how);
+                if unfinished::lacks(&found.folder).is_some() {
+                    unfinished = unfinished.or(Some(found));
+                    continue;
+                }
+                let passed = first_error.map(|error| error.to_string()).or_else(|| {
+                    unfinished.and_then(|Located { folder, unfinished, .. }| {
+                        Some(format!("{}: {}", folder.display(), unfinished?))
+                    })
+                });
+                let passed = passed.map(|passed| format!("; passed over: {passed}")).unwrap_or_default();
+                return Ok(Some(Located { how: found.how.map(|how| how + &passed), ..found }));
             }
-            if let Some(unfinished) = self.unfinished(&spelling) {
-                return Err(unfinished);
-            }
+            first_error = first_error.or_else(|| self.unfinished(&spelling));
         }
-        other_revision.map_or(Ok(None), Err)
+        match unfinished {
+            Some(found) => Ok(Some(found)),
+            None => first_error.or(other_revision).map_or(Ok(None), Err),
+        }
+    }
+
+    fn located(&self, name: &Name, repository: &Path, folder: PathBuf, how: String) -> Located {
+        let unfinished = match repository == folder {
+            true => unfinished::of_folder(&folder),
+            false => unfinished::in_cache(repository, &folder),
+        };
+        let left = || self.unfinished(name).filter(|_| !self.is_hugging_face(repository));
+        let unfinished = unfinished.or_else(|| Some(left()?.to_string()));
+        Located { folder, how: Some(how), unfinished }
     }
 
     /// The entries of a name that are there, in the order in which they count.
@@ -108,12 +133,12 @@ impl Caches {
         Some(unfinished::temporary(&left, name))
     }
 
-    /// A revision of an entry, and what named it.
+    /// A revision of an entry, and what named it, refused if it can be no model.
     fn look(&self, repository: &Path, revision: Option<&str>) -> Result<Option<(PathBuf, String)>> {
         if repository.join("snapshots").is_dir() || self.is_hugging_face(repository) {
-            return match snapshot(repository, revision)? {
-                None if revision.is_none() => Err(unfinished::nothing(repository)),
-                found => Ok(found),
+            return match revision {
+                None => any(repository).map(Some),
+                Some(revision) => checked(snapshot(repository, Some(revision))?),
             };
         }
         // ModelScope's older folders hold one revision, which a small file names.
@@ -122,14 +147,12 @@ impl Caches {
             _ => String::new(),
         };
         let stored = stored.strip_prefix("Revision:").and_then(|rest| rest.split(',').next()).map(str::trim);
-        let whole = || (repository.to_owned(), "name".to_owned());
-        Ok(match revision {
-            None => Some(whole()),
-            Some(revision) if stored == Some(revision) => {
-                Some((repository.to_owned(), "its revision".to_owned()))
-            }
-            Some(_) => None,
-        })
+        let from = match revision {
+            None => "name",
+            Some(revision) if stored == Some(revision) => "its revision",
+            Some(_) => return Ok(None),
+        };
+        checked(Some((repository.to_owned(), from.to_owned())))
     }
 
     fn is_hugging_face(&self, repository: &Path) -> bool {
@@ -216,11 +239,42 @@ pub(super) fn repository(folder: &Path) -> Option<PathBuf> {
     above.or_else(|| whole.parent()).filter(|above| is_part && is_entry(above)).map(Path::to_owned)
 }
 
+fn checked(found: Option<(PathBuf, String)>) -> Result<Option<(PathBuf, String)>> {
+    found.as_ref().map_or(Ok(()), |(folder, _)| folder::check(folder))?;
+    Ok(found)
+}
+
+/// The folder of an entry's model, and what named it: of the only snapshot that is whole if the right one is not.
+///
+/// # Errors
+/// When there is none, or several could be meant.
+pub(super) fn any(repository: &Path) -> Result<(PathBuf, String)> {
+    let named = snapshot(repository, None).and_then(checked);
+    let why = match &named {
+        Err(error) => error.to_string(),
+        Ok(None) => return Err(unfinished::nothing(repository)),
+        Ok(Some((folder, from))) => match unfinished::lacks(folder) {
+            None => return named.map(Option::unwrap_or_default),
+            Some(lacks) => format!("{from} has {lacks}"),
+        },
+    };
+    let all = repository.join("snapshots");
+    let mut whole = folder::names(&all).into_iter().map(|name| all.join(name)).filter(|folder| {
+        folder.join("config.json").is_file()
+            && unfinished::lacks(folder).is_none()
+            && folder::check(folder).is_ok()
+    });
+    match (whole.next(), whole.next()) {
+        (Some(only), None) => Ok((only, format!("the only whole snapshot ({why})"))),
+        _ => named.map(Option::unwrap_or_default),
+    }
+}
+
 /// The folder of a revision in an entry of a cache, and what named it; none when the entry has no such revision.
 ///
 /// # Errors
 /// When several could be meant, or the one that is named is not there.
-pub(super) fn snapshot(repository: &Path, revision: Option<&str>) -> Result<Option<(PathBuf, String)>> {
+fn snapshot(repository: &Path, revision: Option<&str>) -> Result<Option<(PathBuf, String)>> {
     let all = repository.join("snapshots");
     let there: Vec<String> = folder::names(&all).into_iter().filter(|name| all.join(name).is_dir()).collect();
     let references = match revision {

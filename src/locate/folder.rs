@@ -2,17 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
+use crate::checkpoint::{is_tensors, is_weights};
 use crate::error::{Error, Result, shortened};
-use crate::input::{self, read_capped};
+use crate::input;
+use crate::lora;
 
 /// Entries of a folder that are looked at, in no order: a checkpoint has a few dozen.
 const MOST_ENTRIES: usize = 4096;
 /// Models that are named in an error.
 const MOST_NAMED: usize = 5;
-/// An adapter's config has 1 kB.
-const LARGEST_CONFIG: u64 = 1 << 20;
 
 /// The names in a folder, sorted; none when it cannot be read.
 pub(super) fn names(folder: &Path) -> Vec<String> {
@@ -25,49 +23,70 @@ pub(super) fn names(folder: &Path) -> Vec<String> {
 /// Refuses a folder that can only be something else.
 ///
 /// # Errors
-/// When it is an adapter's, has only GGUF files, an archive, or other folders with models.
+/// When it is an adapter's, has only GGUF files, an archive, or other folders with models or adapters.
 pub(super) fn check(folder: &Path) -> Result<()> {
     let names = names(folder);
     let has = |name: &str| names.iter().any(|known| known == name);
     if names.iter().any(|name| is_weights(name)) {
         return Ok(());
     }
-    if has("adapter_config.json") {
-        let expected = format!(
-            "a model: give its base, and it as an adapter: glm2llama convert {} --lora {}",
-            base(folder),
-            folder.display()
-        );
-        return Err(Error::mismatch(folder, "", "an adapter", expected));
+    let gguf = names.iter().find(|name| name.to_ascii_lowercase().ends_with(".gguf"));
+    let adapters = lora::adapters_below(folder);
+    if adapters.is_empty() && gguf.is_none() && has("config.json") {
+        return Ok(()); // its weights are missed where they are read
     }
-    if let Some(gguf) = names.iter().find(|name| name.to_ascii_lowercase().ends_with(".gguf")) {
-        return Err(gguf_found(folder, "only GGUF files", &folder.join(gguf)));
-    }
-    if has("config.json") {
-        return Ok(());
-    }
-    let models = models_below(folder, 2);
-    match models.as_slice() {
-        [] => match names.iter().find_map(|name| Some((name, archive(name, &[])?))) {
-            Some((name, kind)) => Err(archived(&folder.join(name), kind)),
-            // A folder that may not be read has no names either; reading its config says why.
-            None if folder.read_dir().is_ok_and(|mut entries| entries.next().is_none()) => {
-                Err(Error::mismatch(folder, "", "an empty folder", "one with a ChatGLM checkpoint"))
-            }
-            None => Ok(()), // config.json is missed where it is read
-        },
-        [one] => {
+    let own_adapter = adapters.iter().any(|adapter| adapter == folder);
+    let models = if own_adapter { Vec::new() } else { models_below(folder, 2) };
+    match (models.as_slice(), adapters.as_slice()) {
+        ([], [only]) => Err(adapter(folder, only)),
+        ([], [_, ..]) => {
+            let found = format!("a folder of {} adapters", adapters.len());
+            let expected = format!("a model: give its base, and one of them by --lora: {}", list(&adapters));
+            Err(Error::mismatch(folder, "", found, expected))
+        }
+        ([one], _) => {
             let expected = format!("that folder itself: {}", one.display());
             Err(Error::mismatch(folder, "", "a folder with a model's folder in it", expected))
         }
-        several => {
-            let shown: Vec<String> =
-                several.iter().take(MOST_NAMED).map(|model| model.display().to_string()).collect();
-            let more = if several.len() > MOST_NAMED { " and others" } else { "" };
-            let found = format!("a folder of {} models", several.len());
-            Err(Error::mismatch(folder, "", found, format!("one of them: {}{more}", shown.join(", "))))
+        ([_, ..], _) => {
+            let found = format!("a folder of {} models", models.len());
+            Err(Error::mismatch(folder, "", found, format!("one of them: {}", list(&models))))
+        }
+        ([], []) => {
+            if let Some(gguf) = gguf {
+                return Err(gguf_found(folder, "only GGUF files", &folder.join(gguf)));
+            }
+            if let Some((name, kind)) = names.iter().find_map(|name| Some((name, archive(name, &[])?))) {
+                return Err(archived(&folder.join(name), kind));
+            }
+            // A folder that may not be read has no names either; reading its config says why.
+            match folder.read_dir().is_ok_and(|mut entries| entries.next().is_none()) {
+                true => Err(Error::mismatch(folder, "", "an empty folder", "one with a ChatGLM checkpoint")),
+                false => Ok(()), // config.json is missed where it is read
+            }
         }
     }
+}
+
+/// An adapter, in the place of a model or in a folder below it: what to type, or why `--lora` refuses it.
+fn adapter(given: &Path, adapter: &Path) -> Error {
+    let place = if given == adapter { "" } else { " in a folder below" };
+    let expected = match lora::check_config(adapter) {
+        Ok(base) => format!(
+            "a model: give its base, and it as an adapter: glm2llama convert {} --lora {}",
+            base.map_or_else(|| "BASE".to_owned(), |base| shortened(&base, 100)),
+            adapter.display()
+        ),
+        Err(error) => format!("a model, and this cannot be merged into one: {error}"),
+    };
+    Error::mismatch(given, "", format!("an adapter{place}"), expected)
+}
+
+/// Folders for an error.
+fn list(folders: &[PathBuf]) -> String {
+    let shown = folders.iter().take(MOST_NAMED).map(|folder| folder.display().to_string());
+    let more = if folders.len() > MOST_NAMED { " and others" } else { "" };
+    shown.collect::<Vec<_>>().join(", ") + more
 }
 
 /// The error on a file in the place of a folder.
@@ -138,26 +157,6 @@ fn archive(name: &str, head: &[u8]) -> Option<(&'static str, &'static str)> {
             || (magic.is_empty() && tar)
     };
     KINDS.iter().find(fits).map(|&(_, _, kind, command)| (kind, command))
-}
-
-/// A file that PyTorch or safetensors wrote.
-fn is_tensors(name: &str) -> bool {
-    [".safetensors", ".bin", ".pt", ".pth", ".ckpt"].iter().any(|end| name.ends_with(end))
-}
-
-/// The weights of a model or their index, and not those of an adapter, or what trainers keep beside them.
-pub(super) fn is_weights(name: &str) -> bool {
-    const OTHERS: [&str; 5] = ["adapter_", "training_args", "optimizer", "scheduler", "rng_state"];
-    let index = name.ends_with(".index.json");
-    (is_tensors(name) || index) && !OTHERS.iter().any(|other| name.starts_with(other))
-}
-
-/// The model that an adapter says it is for, or the word for any.
-fn base(folder: &Path) -> String {
-    let read = read_capped(&folder.join("adapter_config.json"), LARGEST_CONFIG).ok().flatten();
-    let config: Option<Value> = read.and_then(|text| serde_json::from_slice(&text).ok());
-    let base = config.as_ref().and_then(|config| config.get("base_model_name_or_path")?.as_str());
-    base.filter(|base| !base.is_empty()).map_or_else(|| "BASE".to_owned(), |base| shortened(base, 100))
 }
 
 /// Models in a folder, and in the folders in it.

@@ -8,30 +8,30 @@ use std::path::{Path, PathBuf};
 
 use super::{Caches, Located, find};
 
-const COMMIT: &str = "e46a13ad0123456789abcdef0123456789abcdef";
-const OLDER: &str = "0123456789abcdef0123456789abcdef01234567";
+pub(super) const COMMIT: &str = "e46a13ad0123456789abcdef0123456789abcdef";
+pub(super) const OLDER: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// A home with its caches, and what the environment says besides.
-struct Home {
+pub(super) struct Home {
     folder: tempfile::TempDir,
     variables: BTreeMap<&'static str, PathBuf>,
 }
 
 impl Home {
-    fn new() -> Home {
+    pub(super) fn new() -> Home {
         Home { folder: tempfile::tempdir().unwrap(), variables: BTreeMap::new() }
     }
 
-    fn path(&self, below: &str) -> PathBuf {
+    pub(super) fn path(&self, below: &str) -> PathBuf {
         self.folder.path().join(below)
     }
 
-    fn set(&mut self, name: &'static str, below: &str) {
+    pub(super) fn set(&mut self, name: &'static str, below: &str) {
         self.variables.insert(name, self.path(below));
     }
 
     /// A folder that passes for a model's.
-    fn model(&self, below: &str) -> PathBuf {
+    pub(super) fn model(&self, below: &str) -> PathBuf {
         let folder = self.path(below);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("config.json"), "{}").unwrap();
@@ -40,7 +40,7 @@ impl Home {
     }
 
     /// A snapshot in an entry of a cache of Hugging Face, its files links as that program makes them.
-    fn snapshot(&self, entry: &str, commit: &str) -> PathBuf {
+    pub(super) fn snapshot(&self, entry: &str, commit: &str) -> PathBuf {
         let (entry, folder) = (self.path(entry), self.path(entry).join("snapshots").join(commit));
         fs::create_dir_all(&folder).unwrap();
         fs::create_dir_all(entry.join("blobs")).unwrap();
@@ -51,7 +51,7 @@ impl Home {
         folder
     }
 
-    fn refer(&self, entry: &str, name: &str, commit: &str) {
+    pub(super) fn refer(&self, entry: &str, name: &str, commit: &str) {
         let file = self.path(entry).join("refs").join(name);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, commit).unwrap();
@@ -64,12 +64,12 @@ impl Home {
         })
     }
 
-    fn find(&self, model: &str) -> Result<Located, String> {
+    pub(super) fn find(&self, model: &str) -> Result<Located, String> {
         find(Path::new(model), &self.caches()).map_err(|error| error.to_string())
     }
 
     #[track_caller]
-    fn finds(&self, model: &str, folder: &Path) -> String {
+    pub(super) fn finds(&self, model: &str, folder: &Path) -> String {
         let found = self.find(model).unwrap();
         assert_eq!(found.folder, folder, "{model}");
         assert_eq!(found.unfinished, None, "{model}");
@@ -77,7 +77,7 @@ impl Home {
     }
 
     #[track_caller]
-    fn refuses(&self, model: &str, parts: &[&str]) {
+    pub(super) fn refuses(&self, model: &str, parts: &[&str]) {
         let error = self.find(model).unwrap_err();
         for part in parts {
             assert!(error.contains(part), "{error}\nwithout: {part}");
@@ -86,8 +86,8 @@ impl Home {
 }
 
 const HUB: &str = ".cache/huggingface/hub";
-const ENTRY: &str = ".cache/huggingface/hub/models--zai-org--chatglm3-6b";
-const NAME: &str = "zai-org/chatglm3-6b";
+pub(super) const ENTRY: &str = ".cache/huggingface/hub/models--zai-org--chatglm3-6b";
+pub(super) const NAME: &str = "zai-org/chatglm3-6b";
 
 #[test]
 fn the_cache_of_hugging_face_is_where_its_program_looks() {
@@ -342,12 +342,6 @@ fn what_is_no_model_is_named() {
         files.iter().for_each(|(file, text)| fs::write(home.path(name).join(file), text).unwrap());
         home.path(name).to_str().unwrap().to_owned()
     };
-    let path =
-        folder("adapter", &[("adapter_config.json", r#"{"base_model_name_or_path": "THUDM/chatglm3-6b"}"#)]);
-    home.refuses(&path, &["found an adapter", &format!("glm2llama convert THUDM/chatglm3-6b --lora {path}")]);
-    let path =
-        folder("trained", &[("adapter_config.json", "{"), ("adapter_model.bin", ""), ("config.json", "{}")]);
-    home.refuses(&path, &[&format!("glm2llama convert BASE --lora {path}")]);
     let path = folder("gguf", &[("m-Q4_K_M.gguf", "GGUF"), ("config.json", "{}")]);
     home.refuses(&path, &["found only GGUF files", &format!("glm2llama inspect {path}/m-Q4_K_M.gguf")]);
     let path = folder("empty", &[]);

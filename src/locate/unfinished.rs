@@ -3,23 +3,32 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::folder::{is_weights, names};
+use super::folder::names;
 use super::name::Name;
+use crate::checkpoint::is_weights;
 use crate::error::Error;
 
 /// Of a snapshot in an entry of a cache.
 pub(super) fn in_cache(repository: &Path, snapshot: &Path) -> Option<String> {
-    let lost = names(snapshot).into_iter().find(|name| {
-        let file = snapshot.join(name);
-        file.is_symlink() && matches!(file.try_exists(), Ok(false))
-    });
-    let why = match lost {
-        Some(lost) => format!("{lost} is a link to nothing"),
-        None => parts(&repository.join("blobs"))
-            .or_else(|| parts(snapshot))
-            .or_else(|| missing_weights(&names(snapshot)))?,
-    };
+    let why = lost(snapshot)
+        .or_else(|| parts(&repository.join("blobs")))
+        .or_else(|| parts(snapshot))
+        .or_else(|| missing_weights(&names(snapshot)))?;
     Some(format!("the download is unfinished ({why}): {}", again(repository)))
+}
+
+/// What of a model a folder lacks by its names alone, so that another copy may be had in its place.
+pub(super) fn lacks(folder: &Path) -> Option<String> {
+    lost(folder).or_else(|| parts(folder)).or_else(|| missing_weights(&names(folder)))
+}
+
+/// Caches without their blobs are full of such links.
+fn lost(folder: &Path) -> Option<String> {
+    let lost = names(folder).into_iter().find(|name| {
+        let file = folder.join(name);
+        file.is_symlink() && matches!(file.try_exists(), Ok(false))
+    })?;
+    Some(format!("{lost} is a link to nothing"))
 }
 
 /// Of a folder that files were downloaded into, or of a snapshot.

@@ -18,10 +18,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::error::{Error, Result};
+use crate::error::{Error, InFile, Result};
 use crate::remap::{Plan, Source};
 use config::AdapterConfig;
+pub use config::check as check_config;
 use factors::{Factors, Pair};
+pub use folder::below as adapters_below;
 use names::Part;
 
 /// What `--lora` asks for.
@@ -34,11 +36,17 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads `DIR` or `DIR=SCALE`. A folder that is there goes before a scale: its name may have a `=`.
+    /// Reads `DIR` or `DIR=SCALE`, and finds the adapter's own folder if it is one below. A folder that is there goes
+    /// before a scale: its name may have a `=`.
     ///
     /// # Errors
-    /// When there is no folder's name in it, or no number behind one.
+    /// When there is no folder's name in it, or no number behind one, or several adapters are below it.
     pub fn parse(text: &OsStr) -> Result<Request> {
+        let Request { folder, scale } = Request::as_written(text)?;
+        Ok(Request { folder: folder::of(&folder)?, scale })
+    }
+
+    fn as_written(text: &OsStr) -> Result<Request> {
         let shown = Path::new(text).display();
         let whole = Request { folder: PathBuf::from(text), scale: 1.0 };
         let equals = text.as_bytes().iter().rposition(|&byte| byte == b'=');
@@ -96,7 +104,7 @@ impl Lora {
         let used = used_tensors(plan);
         let mut lora = Lora::default();
         for request in requests {
-            let folder = folder::of(&request.folder)?;
+            let folder = request.folder.clone();
             let config = AdapterConfig::load(&folder)?;
             let weights = Checkpoint::open_adapter(&folder)?;
             let adapter = Adapter { folder, weights };
@@ -231,7 +239,8 @@ impl Adapter {
                 let found = format!("factors of shapes {:?} and {:?}", a.shape, b.shape);
                 return Err(wrong(found, "[rank, in] and [out, rank]".to_owned()));
             }
-            let scaled = (config.scale(module, a.rows())? * scale) as f32;
+            let scaled =
+                (config.scale(module, a.rows()).in_file(&self.folder.join(config::FILE))? * scale) as f32;
             if !scaled.is_finite() {
                 let folder = self.folder.display();
                 let problem =

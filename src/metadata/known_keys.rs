@@ -1,5 +1,6 @@
 //! The keys that llama.cpp reads of a Llama model, to find typos in those that a user sets.
 
+use super::Override;
 use crate::error::shortened;
 use crate::gguf::Metadata;
 
@@ -40,9 +41,9 @@ const KNOWN: [(&str, &str); 4] = [
     ("quantize.", "imatrix.file imatrix.dataset imatrix.entries_count imatrix.chunks_count"),
 ];
 
-/// A warning for each text of `--override-kv` whose key is neither in the file nor known, and looks like one that is.
-pub fn typos(keys: &Metadata, overrides: &[String]) -> Vec<String> {
-    let given = overrides.iter().filter_map(|text| Some(text.split_once('=')?.0));
+/// A warning for each override whose key is neither in the file nor known, and looks like one that is.
+pub(super) fn typos(keys: &Metadata, overrides: &[Override]) -> Vec<String> {
+    let given = overrides.iter().map(|given| given.key.as_str());
     let given = given.filter(|key| !keys.iter().any(|(known, _)| known == key));
     let warned = |key: &str| {
         let why = match typo(key)? {
@@ -121,9 +122,8 @@ mod tests {
     #[test]
     fn a_key_that_the_file_has_is_no_typo() {
         let keys = vec![("llama.new_key".to_owned(), Value::Bool(true))];
-        let texts =
-            ["llama.new_key=bool:false", "llama.new_kye=bool:false", "no equals sign"].map(str::to_owned);
-        let warnings = typos(&keys, &texts);
+        let texts = ["llama.new_key=bool:false", "llama.new_kye=bool:false"];
+        let warnings = typos(&keys, &texts.map(|text| text.parse().unwrap()));
         let expected =
             "--override-kv llama.new_kye: llama.cpp knows no such key: it says nothing to a runtime";
         assert_eq!(warnings, [expected]);

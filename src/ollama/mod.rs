@@ -14,7 +14,7 @@ mod solve;
 
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
-use crate::tokenizer::{TokenType, Tokenizer, Vocabulary};
+use crate::tokenizer::{TokenType, Tokenizer, Vocabulary, can_stop};
 pub use shape::Shape;
 
 /// A base model continues a text, which GLM-4 begins with these tokens.
@@ -57,8 +57,8 @@ pub fn modelfile(
     config: &GlmConfig,
 ) -> Result<Modelfile> {
     let vocabulary = &tokenizer.vocabulary;
-    let text_of = |id: Option<u32>| id.map_or("", |id| token(vocabulary, id));
-    let shape = jinja.map(|jinja| shape(jinja, text_of(vocabulary.bos), text_of(vocabulary.eos)));
+    let text_of = |id: Option<u32>| id.and_then(|id| vocabulary.text(id)).unwrap_or_default();
+    let shape = jinja.map(|jinja| shape(jinja, &text_of(vocabulary.bos), &text_of(vocabulary.eos)));
     let mut text = format!("FROM {}\n", from(gguf_name)?);
     let mut warning = None;
     match &shape {
@@ -70,9 +70,7 @@ pub fn modelfile(
         Some(Ok(shape)) => text += &format!("TEMPLATE \"\"\"{}\"\"\"\n", shape.to_go()),
         Some(Err(why)) => {
             let why: String = why.replace(char::is_control, " ").chars().take(LONGEST_REASON).collect();
-            text += &format!(
-                "# No template here, for Ollama's language has none that does what the GGUF's does: {why}.\n"
-            );
+            text += &format!("# No TEMPLATE could be worked out from the GGUF's chat template: {why}.\n");
             warning = Some(format!(
                 "the Modelfile has no TEMPLATE: {why}; write one by hand for Ollama up to 0.24, which would send the \
                 bare text"
@@ -83,6 +81,7 @@ pub fn modelfile(
     for stop in stops(vocabulary, shape.as_ref()) {
         text += &format!("PARAMETER stop \"{stop}\"\n");
     }
+    text += &no_stops(vocabulary);
     text += &format!("PARAMETER temperature {}\n", tokenizer.sampling.temperature);
     text += &format!("PARAMETER top_p {}\n", tokenizer.sampling.top_p);
     text += "# Ollama up to 0.32.9 has 1.1 here, which the authors do not: it makes a model avoid words it needs.\n";
@@ -117,25 +116,47 @@ fn context(config: &GlmConfig) -> String {
 /// where the GGUF has no place for them.
 fn stops(vocabulary: &Vocabulary, shape: Option<&Shape>) -> Vec<String> {
     let mut stops: Vec<String> = shape.map(|shape| roles(vocabulary, shape)).unwrap_or_default();
-    for end in ends(vocabulary) {
-        if !stops.contains(&end) {
-            stops.push(end);
+    for end in ends(vocabulary).filter_map(|id| vocabulary.text(id)) {
+        if !stops.iter().any(|stop| *stop == end) {
+            stops.push(end.into_owned());
         }
     }
-    stops.retain(|stop| {
-        !stop.is_empty() && !stop.contains(char::is_control) && !HTML.contains(&stop.as_str())
-    });
+    stops.retain(|stop| is_stop(stop));
     stops
+}
+
+/// Whether a text can be written as a stop. A line ends the parameter, and white space alone is in every reply.
+fn is_stop(text: &str) -> bool {
+    can_stop(text) && !text.contains(char::is_control) && !HTML.contains(&text)
+}
+
+/// A line for each end of text that is no stop, but those that nobody misses.
+fn no_stops(vocabulary: &Vocabulary) -> String {
+    let mut ids: Vec<u32> = ends(vocabulary).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut lines = String::new();
+    for id in ids {
+        let spelled = vocabulary.text(id);
+        if spelled.as_deref().is_some_and(|text| is_stop(text) || HTML.contains(&text)) {
+            continue;
+        }
+        let held = [vocabulary.eos, vocabulary.eot, vocabulary.eom].contains(&Some(id));
+        let token = spelled.map_or(format!("token {id}"), |text| format!("token {id} ({text:?})"));
+        let instead = if held { "the GGUF has it as an end" } else { "replies go on past it" };
+        lines +=
+            &format!("# {token} ends a text but is no stop here, where only words can be one: {instead}.\n");
+    }
+    lines
 }
 
 /// Tokens that text may spell and mean something else by: a model that writes of HTML must be able to.
 const HTML: [&str; 2] = ["<s>", "</s>"];
 
-/// The texts of the tokens that end a text.
-fn ends(vocabulary: &Vocabulary) -> Vec<String> {
+/// The tokens that end a text, some of them twice.
+fn ends(vocabulary: &Vocabulary) -> impl Iterator<Item = u32> {
     let held = [vocabulary.eot, vocabulary.eom, vocabulary.eos];
-    let ids = held.into_iter().flatten().chain(vocabulary.ends.iter().copied());
-    ids.map(|id| token(vocabulary, id).to_owned()).collect()
+    held.into_iter().flatten().chain(vocabulary.ends.iter().copied())
 }
 
 /// What begins another's message or ends the model's own, and is not what asks for its reply.
@@ -155,10 +176,6 @@ fn roles(vocabulary: &Vocabulary, shape: &Shape) -> Vec<String> {
         return vec![marker];
     }
     names.into_iter().map(str::to_owned).collect()
-}
-
-fn token(vocabulary: &Vocabulary, id: u32) -> &str {
-    usize::try_from(id).ok().and_then(|id| vocabulary.tokens.get(id)).map_or("", String::as_str)
 }
 
 /// Ollama takes the rest of the line, without space at its ends and without one pair of quotes around it.

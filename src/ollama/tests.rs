@@ -5,7 +5,6 @@ use crate::tokenizer::{ChatFormat, Sampling};
 /// ChatGLM3-6B's.
 fn config() -> GlmConfig {
     GlmConfig {
-        file: "config.json".into(),
         layout: Layout::ChatGlm,
         name_or_path: String::new(),
         num_layers: 28,
@@ -90,7 +89,7 @@ fn a_template_that_ollama_cannot_follow_is_left_out_with_a_reason() {
     let warning = modelfile.warning.unwrap();
     assert!(warning.contains("no TEMPLATE: it leaves out a message of role user; write one"), "{warning}");
     assert!(
-        modelfile.text.starts_with("FROM ./m.gguf\n# No template here, for Ollama's language"),
+        modelfile.text.starts_with("FROM ./m.gguf\n# No TEMPLATE could be worked out"),
         "{}",
         modelfile.text
     );

@@ -8,7 +8,7 @@ use quant::{Backend, Format};
 use super::Work;
 use super::chunk::Chunk;
 use crate::error::{Error, Result};
-use crate::remap::{Plan, Source, Target};
+use crate::remap::{Source, Target};
 use crate::sink::Shape;
 
 /// Weights that are decoded and quantized at a time: 256 kB as f32, which a core's own cache holds.
@@ -16,7 +16,7 @@ const GROUP: usize = 1 << 16;
 
 /// What the workers need to know; shared, never changed.
 pub(super) struct Encoder<'a> {
-    work: &'a Work<'a>,
+    pub(super) work: &'a Work<'a>,
     backend: Backend,
     /// By output file, then by tensor.
     outputs: Vec<Vec<Shape>>,
@@ -30,10 +30,6 @@ thread_local! {
 impl<'a> Encoder<'a> {
     pub(super) fn new(work: &'a Work<'a>, outputs: Vec<Vec<Shape>>, backend: Backend) -> Encoder<'a> {
         Encoder { work, backend, outputs }
-    }
-
-    pub(super) fn plan(&self) -> &'a Plan {
-        self.work.plan
     }
 
     /// How many times the bytes read the bytes written may be, over all outputs.
@@ -135,7 +131,8 @@ impl<'a> Encoder<'a> {
     }
 
     fn quantize(&self, tensor: usize, shape: Shape, rows: &[f32], out: &mut Vec<u8>) -> Result<()> {
-        let fault = |problem: String| Error::Usage(format!("fault of glm2llama: {problem}"));
+        let fault =
+            |problem: String| Error::Internal(format!("{}: {problem}", self.work.plan.tensors[tensor].name));
         let row_bytes =
             shape.format.row_bytes(shape.columns).ok_or_else(|| fault("rows of part blocks".to_owned()))?;
         let start = out.len();

@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::lora::Lora;
 use crate::remap::Plan;
 use crate::sink::{Shape, Sink};
+use crate::watch::{Step, Watch};
 use chunk::{Chunk, Chunks};
 use encode::Encoder;
 pub use zeros::ZeroRows;
@@ -50,23 +51,6 @@ impl Default for Options {
             memory_bytes: DEFAULT_MEMORY_BYTES,
             backend: Backend::detect(),
         }
-    }
-}
-
-/// What the run tells whoever watches it.
-pub trait Watch: Sync {
-    /// Rows of the tensor with this number in the plan were written; `bytes` of the checkpoint are done.
-    fn advanced(&self, tensor: usize, bytes: u64);
-    /// The user wants the run to stop.
-    fn stopped(&self) -> bool;
-}
-
-/// Watches nothing, and lets the run go on.
-impl Watch for () {
-    fn advanced(&self, _tensor: usize, _bytes: u64) {}
-
-    fn stopped(&self) -> bool {
-        false
     }
 }
 
@@ -180,7 +164,8 @@ fn write_in_order(
     outputs: &mut [impl Sink],
     watch: &dyn Watch,
 ) -> Result<ZeroRows> {
-    let mut zero_rows = ZeroRows::new(encoder.plan());
+    let mut zero_rows = ZeroRows::new(encoder.work.plan);
+    let total = encoder.work.source_bytes();
     let mut early = BTreeMap::new();
     let mut next = 0;
     let mut source_bytes = 0;
@@ -189,9 +174,7 @@ fn write_in_order(
         early.insert(finished.number, finished);
         while let Some(Done { chunk, outcome, buffer, .. }) = early.remove(&next) {
             zero_rows.add(chunk.tensor, outcome?);
-            if watch.stopped() {
-                return Err(Error::Interrupted);
-            }
+            watch.go_on()?;
             for (i, output) in outputs.iter_mut().enumerate() {
                 if encoder.passes(chunk.tensor, i) {
                     output.write(chunk.tensor, &buffer.input)?;
@@ -201,7 +184,8 @@ fn write_in_order(
                 }
             }
             source_bytes += buffer.input.len() as u64;
-            watch.advanced(chunk.tensor, source_bytes);
+            let at = &encoder.work.plan.tensors[chunk.tensor].name;
+            watch.advanced(&Step { at, done: source_bytes, total });
             let _ = free.send(buffer);
             next += 1;
         }

@@ -26,9 +26,9 @@ impl ZeroRows {
         let mut order = Vec::new();
         for (target, &zero) in plan.tensors.iter().zip(&self.0) {
             let Source::Rows(spans) = &target.source else { continue };
-            let (Some(span), false) = (spans.first(), target.role == Role::Vector) else { continue };
+            let (Some(span), false) = (spans.first(), target.role() == Role::Vector) else { continue };
             let (sum, rows) = sources.entry(&span.tensor).or_insert_with(|| {
-                order.push((span.tensor.as_str(), target.role));
+                order.push((span.tensor.as_str(), target.role()));
                 (0, 0)
             });
             *sum += zero;
@@ -56,16 +56,15 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::Checkpoint;
-    use crate::remap::{Span, Target};
+    use crate::remap::{InBlock, Part, Slot, Span, Target};
 
     #[test]
     fn fused_tensors_are_counted_once_and_padded_vocabulary_is_none_of_it() {
         let checkpoint = Checkpoint::open(Path::new("testdata/models/tiny-chatglm3")).unwrap();
         let stored = checkpoint.tensors().values().next().unwrap(); // any will do
-        let target = |source: &str, rows, role| Target {
+        let target = |source: &str, rows, slot| Target {
             name: String::new(),
-            role,
-            layer: None,
+            slot,
             rows,
             columns: 4,
             source: Source::Rows(vec![Span {
@@ -74,13 +73,14 @@ mod tests {
                 rows: 0..rows,
             }]),
         };
+        let block = |tensor| Slot::Block(0, tensor);
         let tensors = vec![
-            target("embedding", 100, Role::TokenEmbedding),
-            target("norm", 4, Role::Vector),
-            target("qkv", 20, Role::AttnQK),
-            target("qkv", 10, Role::AttnV),
-            target("dense", 20, Role::AttnOutput),
-            target("down", 20, Role::FfnDown),
+            target("embedding", 100, Slot::TokenEmbedding),
+            target("norm", 4, Slot::FinalNorm),
+            target("qkv", 20, block(InBlock::Weight(Part::Query))),
+            target("qkv", 10, block(InBlock::Weight(Part::Value))),
+            target("dense", 20, block(InBlock::AttnOutput)),
+            target("down", 20, block(InBlock::Down)),
         ];
         let plan = Plan { tensors, files: Vec::new() };
         let warning = |rows: [usize; 6]| ZeroRows(rows.to_vec()).warning(&plan);

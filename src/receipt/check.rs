@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::files::files_read;
 use super::{Entry, Receipt};
-use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result, shortened};
 use crate::hash::hex;
 use crate::input;
+use crate::metadata::Card;
+use crate::model::{self, Model};
+use crate::watch::Watch;
 
 /// Differences that are named; a stranger's receipt may have thousands.
 const MOST_LINES: usize = 20;
@@ -27,21 +28,17 @@ pub struct Check {
 
 impl Receipt {
     /// Hashes the files of the model's folder again, and these outputs, which may have other names by now. Every
-    /// file that a conversion of the folder would read has to be listed. `go_on` is asked all along.
+    /// file that a conversion of the folder would read has to be listed.
     ///
     /// # Errors
-    /// When a file cannot be read, and as `go_on` does.
-    pub fn check(
-        &self,
-        folder: &Path,
-        checkpoint: &Checkpoint,
-        outputs: &[&Path],
-        go_on: &dyn Fn() -> Result<()>,
-    ) -> Result<Check> {
+    /// When a file cannot be read, or `watch` stops it.
+    pub fn check(&self, folder: &Path, outputs: &[&Path], watch: &dyn Watch) -> Result<Check> {
         let mut check = Check::default();
         let listed: HashSet<&str> = self.model.iter().map(|entry| entry.file.as_str()).collect();
-        let read = files_read(folder, checkpoint);
-        for file in read.iter().map(PathBuf::as_path).chain(checkpoint.files()) {
+        // What fails is found by others; it has read what a conversion would have by then.
+        let model = model::Request { folder: folder.to_owned(), ..model::Request::default() };
+        let (_, read) = input::noted(|| (Card::load(folder), Model::open(&model)));
+        for file in read.opened() {
             if !listed.contains(&*file.file_name().unwrap_or_default().to_string_lossy()) {
                 check.differing.push(format!("{}: not in the receipt", base_name(file)));
             }
@@ -50,15 +47,15 @@ impl Receipt {
             // A name out of the folder would let a receipt ask after any file.
             let file = (!entry.file.contains('/')).then(|| folder.join(&entry.file));
             match file.filter(|file| file.is_file()) {
-                Some(file) => check.add(entry.difference(&file, go_on)?),
+                Some(file) => check.add(entry.difference(&file, watch)?),
                 None => check.add(Some(format!("{}: not in the folder", shortened(&entry.file, 160)))),
             }
         }
         for output in outputs {
             let name = output.file_name().unwrap_or_default().to_string_lossy();
             check.add(match self.outputs.iter().find(|entry| entry.file == name) {
-                Some(entry) => entry.difference(output, go_on)?,
-                None => self.renamed(output, go_on)?,
+                Some(entry) => entry.difference(output, watch)?,
+                None => self.renamed(output, watch)?,
             });
         }
         if check.differing.len() > MOST_LINES {
@@ -70,11 +67,11 @@ impl Receipt {
     }
 
     /// One output that agrees is enough.
-    fn renamed(&self, output: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<Option<String>> {
+    fn renamed(&self, output: &Path, watch: &dyn Watch) -> Result<Option<String>> {
         let bytes = output.metadata().map_err(Error::io(output, "read"))?.len();
         let mut alike = self.outputs.iter().filter(|entry| entry.bytes == bytes).peekable();
         if alike.peek().is_some() {
-            let hashes = Hashes::of(output, &self.outputs, go_on)?;
+            let hashes = Hashes::of(output, &self.outputs, watch)?;
             if alike.any(|entry| entry.has_hash() && entry.agrees(&hashes)) {
                 return Ok(None);
             }
@@ -103,7 +100,7 @@ impl Entry {
     }
 
     /// What differs in the file, in words.
-    fn difference(&self, path: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<Option<String>> {
+    fn difference(&self, path: &Path, watch: &dyn Watch) -> Result<Option<String>> {
         let differs = |what: String| Ok(Some(format!("{}: {what}", base_name(path))));
         if !self.has_hash() {
             return differs("no hash in the receipt".to_owned());
@@ -112,7 +109,7 @@ impl Entry {
         if length != self.bytes {
             return differs(format!("{length} bytes, and {} in the receipt", self.bytes));
         }
-        if !self.agrees(&Hashes::of(path, std::slice::from_ref(self), go_on)?) {
+        if !self.agrees(&Hashes::of(path, std::slice::from_ref(self), watch)?) {
             return differs("other bytes than the receipt's".to_owned());
         }
         Ok(None)
@@ -126,14 +123,14 @@ struct Hashes {
 }
 
 impl Hashes {
-    fn of(path: &Path, entries: &[Entry], go_on: &dyn Fn() -> Result<()>) -> Result<Hashes> {
+    fn of(path: &Path, entries: &[Entry], watch: &dyn Watch) -> Result<Hashes> {
         let want_whole = entries.iter().any(|entry| entry.sha256.is_some());
         let want_blocks = entries.iter().any(|entry| entry.sha256_of_64k_blocks.is_some());
         let mut file = input::open(path)?;
         let (mut whole, mut blocks) = (Sha256::new(), Sha256::new());
         let mut block = Vec::new();
         loop {
-            go_on()?;
+            watch.go_on()?;
             block.clear();
             let read =
                 file.by_ref().take(64 << 10).read_to_end(&mut block).map_err(Error::io(path, "read"))?;

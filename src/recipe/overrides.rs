@@ -24,20 +24,20 @@ impl Overrides {
     /// The format of a matrix, or `None` where the mix decides.
     pub(super) fn format(&self, target: &Target, base: Format, tied: bool) -> Option<Format> {
         let by_pattern = self.tensors.iter().find(|(pattern, _)| pattern.is_match(&target.name));
-        let by_role = match target.role {
+        let by_role = match target.role() {
             Role::Vector => return None,
             Role::TokenEmbedding => self.token_embedding,
             Role::Output => self.output,
             _ => None,
         };
-        let as_output = self.output.filter(|_| tied && target.role == Role::TokenEmbedding);
+        let as_output = self.output.filter(|_| tied && target.role() == Role::TokenEmbedding);
         by_role.or(by_pattern.map(|(_, format)| *format)).or(as_output).or(self.pure.then_some(base))
     }
 
     /// Patterns that no matrix's name matches.
     pub fn idle<'a>(&'a self, targets: &'a [Target]) -> impl Iterator<Item = &'a str> {
         let matrices = |pattern: &Regex| {
-            let mut names = targets.iter().filter(|target| target.role != Role::Vector);
+            let mut names = targets.iter().filter(|target| target.role() != Role::Vector);
             names.any(|target| pattern.is_match(&target.name))
         };
         self.tensors.iter().map(|(pattern, _)| pattern).filter(move |p| !matrices(p)).map(Regex::as_str)
@@ -84,11 +84,10 @@ fn unknown(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::remap::Source;
+    use crate::remap::{InBlock, Part, Slot, Source};
 
-    fn target(name: &str, role: Role) -> Target {
-        let source = Source::Values(Vec::new());
-        Target { name: name.to_owned(), role, layer: None, rows: 1, columns: 1, source }
+    fn target(slot: Slot) -> Target {
+        Target { name: slot.gguf_name(), slot, rows: 1, columns: 1, source: Source::Values(Vec::new()) }
     }
 
     #[test]
@@ -100,14 +99,15 @@ mod tests {
             token_embedding: None,
             tensors: [vec![parse_tensor_type("^output=F16").unwrap()], tensors].concat(),
         };
-        let format = |name: &str, role, tied| overrides.format(&target(name, role), Format::Q4_K, tied);
-        assert_eq!(format("blk.3.attn_v.weight", Role::AttnV, false), Some(Format::Q6_K));
-        assert_eq!(format("blk.3.attn_q.weight", Role::AttnQK, false), Some(Format::Q5_K));
-        assert_eq!(format("blk.3.attn_q.bias", Role::Vector, false), None);
-        assert_eq!(format("output.weight", Role::Output, false), Some(Format::Q8_0));
-        assert_eq!(format("token_embd.weight", Role::TokenEmbedding, false), Some(Format::Q4_K));
-        assert_eq!(format("token_embd.weight", Role::TokenEmbedding, true), Some(Format::Q8_0));
-        let targets = [target("blk.3.attn_q.weight", Role::AttnQK)];
+        let format = |slot, tied| overrides.format(&target(slot), Format::Q4_K, tied);
+        let block = |tensor| Slot::Block(3, tensor);
+        assert_eq!(format(block(InBlock::Weight(Part::Value)), false), Some(Format::Q6_K));
+        assert_eq!(format(block(InBlock::Weight(Part::Query)), false), Some(Format::Q5_K));
+        assert_eq!(format(block(InBlock::Bias(Part::Query)), false), None);
+        assert_eq!(format(Slot::Output, false), Some(Format::Q8_0));
+        assert_eq!(format(Slot::TokenEmbedding, false), Some(Format::Q4_K));
+        assert_eq!(format(Slot::TokenEmbedding, true), Some(Format::Q8_0));
+        let targets = [target(block(InBlock::Weight(Part::Query)))];
         assert_eq!(overrides.idle(&targets).collect::<Vec<_>>(), ["^output", "\\.ATTN_V"]);
     }
 

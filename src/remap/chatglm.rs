@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::tensors::{Part, Rows, Slot, whole};
+use super::slot::{InBlock, Part, Rows, Slot, whole};
 use crate::checkpoint::Checkpoint;
 use crate::config::GlmConfig;
 
@@ -23,23 +23,28 @@ impl<'a> Names<'a> {
         self.top("rotary_pos_emb.inv_freq")
     }
 
-    pub(super) fn rows(&self, layer: usize, slot: Slot) -> Vec<Rows> {
+    pub(super) fn rows(&self, slot: Slot) -> Vec<Rows> {
         let c = self.config;
         let (h, f, v) = (c.hidden_size, c.ffn_hidden_size, c.padded_vocab_size);
+        let (layer, tensor) = match slot {
+            Slot::TokenEmbedding => return whole(self.top("embedding.word_embeddings.weight"), v),
+            Slot::FinalNorm => return whole(self.top("encoder.final_layernorm.weight"), h),
+            Slot::Output => return whole(self.top("output_layer.weight"), v),
+            Slot::RopeFactors => return Vec::new(), // computed
+            Slot::Block(layer, tensor) => (layer, tensor),
+        };
         let block = |name: &str| format!("{}encoder.layers.{layer}.{name}", self.prefix);
         let gate_up = |rows: Range<usize>| vec![Rows { tensor: block("mlp.dense_h_to_4h.weight"), rows }];
-        match slot {
-            Slot::Embedding => whole(self.top("embedding.word_embeddings.weight"), v),
-            Slot::FinalNorm => whole(self.top("encoder.final_layernorm.weight"), h),
-            Slot::Output => whole(self.top("output_layer.weight"), v),
-            Slot::AttnNorm => whole(block("input_layernorm.weight"), h),
-            Slot::Weight(part) => self.qkv(block("self_attention.query_key_value.weight"), part),
-            Slot::Bias(part) => self.qkv(block("self_attention.query_key_value.bias"), part),
-            Slot::AttnOutput => whole(block("self_attention.dense.weight"), h),
-            Slot::FfnNorm => whole(block("post_attention_layernorm.weight"), h),
-            Slot::Gate => gate_up(0..f),
-            Slot::Up => gate_up(f..2 * f),
-            Slot::Down => whole(block("mlp.dense_4h_to_h.weight"), h),
+        match tensor {
+            InBlock::AttnNorm => whole(block("input_layernorm.weight"), h),
+            InBlock::Weight(part) => self.qkv(block("self_attention.query_key_value.weight"), part),
+            InBlock::Bias(part) => self.qkv(block("self_attention.query_key_value.bias"), part),
+            InBlock::AttnOutput => whole(block("self_attention.dense.weight"), h),
+            InBlock::FfnNorm => whole(block("post_attention_layernorm.weight"), h),
+            InBlock::Gate => gate_up(0..f),
+            InBlock::Up => gate_up(f..2 * f),
+            InBlock::Down => whole(block("mlp.dense_4h_to_h.weight"), h),
+            InBlock::AttnOutputBias => Vec::new(), // there is none
         }
     }
 

@@ -7,6 +7,7 @@ mod chatglm;
 mod glm;
 mod missing;
 mod rope;
+mod slot;
 mod tensors;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,9 @@ use crate::checkpoint::{Checkpoint, Dtype, Tensor};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 pub use rope::{Rope, RopeRatio};
-use tensors::{Draft, Rows};
+use slot::Rows;
+pub use slot::{InBlock, Part, Slot};
+use tensors::Draft;
 
 /// Every tensor of the GGUF, in the order of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,12 +34,10 @@ pub struct Plan {
 /// One tensor of the GGUF.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// Its GGUF name.
+    /// Its name in the output.
     pub name: String,
-    /// What it is for, which decides its format.
-    pub role: Role,
-    /// The block it belongs to.
-    pub layer: Option<usize>,
+    /// Which tensor of a Llama model it is.
+    pub slot: Slot,
     /// Rows, before any padding; for a vector, its length.
     pub rows: usize,
     /// Values in a row, before any padding; 1 for a vector.
@@ -87,6 +88,11 @@ pub enum Role {
 }
 
 impl Target {
+    /// What it is for, which decides its format.
+    pub fn role(&self) -> Role {
+        self.slot.role()
+    }
+
     /// How its values are stored in the checkpoint; computed ones are F32.
     pub fn dtype(&self) -> Dtype {
         match &self.source {
@@ -97,7 +103,7 @@ impl Target {
 
     /// Rows and columns in the file, with the feed-forward width padded to `ffn`.
     pub fn padded_shape(&self, ffn: usize) -> (usize, usize) {
-        match self.role {
+        match self.role() {
             Role::FfnGateUp => (self.rows.max(ffn), self.columns),
             Role::FfnDown => (self.rows, self.columns.max(ffn)),
             _ => (self.rows, self.columns),

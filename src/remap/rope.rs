@@ -12,7 +12,7 @@ use crate::config::GlmConfig;
 const NO_ROTATION: f32 = 1e30;
 
 /// What `rope_ratio` multiplies; no field of the config tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeRatio {
     /// The frequency base: all models but one.
     Base,

@@ -2,48 +2,15 @@
 //!
 //! Where the values of each are found is the checkpoint layout's affair, see `chatglm.rs` and `glm.rs`.
 
-use std::ops::Range;
-
+use super::slot::{InBlock, Part, Rows, Slot};
 use super::{Role, Rope, Source, Span, Target, chatglm, glm};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::config::{GlmConfig, Layout};
 use crate::error::Result;
 
-/// A tensor of a Llama model, or of one of its blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slot {
-    Embedding,
-    FinalNorm,
-    Output,
-    AttnNorm,
-    Weight(Part),
-    Bias(Part),
-    AttnOutput,
-    FfnNorm,
-    Gate,
-    Up,
-    Down,
-}
-
-/// What a row of the attention's projections is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    Query,
-    Key,
-    Value,
-}
-
-/// Some consecutive rows of a checkpoint tensor that was not looked for yet.
-pub(super) struct Rows {
-    pub(super) tensor: String,
-    pub(super) rows: Range<usize>,
-}
-
 /// A target whose sources are names.
 pub(super) struct Draft {
-    name: String,
-    role: Role,
-    layer: Option<usize>,
+    slot: Slot,
     columns: usize,
     source: DraftSource,
 }
@@ -64,8 +31,8 @@ impl Draft {
 
     /// The target itself, with each source tensor found by its name and the shape but for the rows.
     pub(super) fn resolve(self, find: impl Fn(&str, Option<usize>) -> Result<Tensor>) -> Result<Target> {
-        let Draft { name, role, layer, columns, source } = self;
-        let width = (role != Role::Vector).then_some(columns);
+        let Draft { slot, columns, source } = self;
+        let width = (slot.role() != Role::Vector).then_some(columns);
         let (rows, source) = match source {
             DraftSource::Values(values) => (values.len(), Source::Values(values)),
             DraftSource::Rows(rows) => {
@@ -74,24 +41,24 @@ impl Draft {
                 (spans.iter().map(|span| span.rows.len()).sum(), Source::Rows(spans))
             }
         };
-        Ok(Target { name, role, layer, rows, columns, source })
+        Ok(Target { name: slot.gguf_name(), slot, rows, columns, source })
     }
 }
 
-/// A block's tensors.
-const BLOCK: [(Slot, &str, Role); 12] = [
-    (Slot::AttnNorm, "attn_norm.weight", Role::Vector),
-    (Slot::Weight(Part::Query), "attn_q.weight", Role::AttnQK),
-    (Slot::Bias(Part::Query), "attn_q.bias", Role::Vector),
-    (Slot::Weight(Part::Key), "attn_k.weight", Role::AttnQK),
-    (Slot::Bias(Part::Key), "attn_k.bias", Role::Vector),
-    (Slot::Weight(Part::Value), "attn_v.weight", Role::AttnV),
-    (Slot::Bias(Part::Value), "attn_v.bias", Role::Vector),
-    (Slot::AttnOutput, "attn_output.weight", Role::AttnOutput),
-    (Slot::FfnNorm, "ffn_norm.weight", Role::Vector),
-    (Slot::Gate, "ffn_gate.weight", Role::FfnGateUp),
-    (Slot::Up, "ffn_up.weight", Role::FfnGateUp),
-    (Slot::Down, "ffn_down.weight", Role::FfnDown),
+/// A block's tensors, in the order of the file.
+const BLOCK: [InBlock; 12] = [
+    InBlock::AttnNorm,
+    InBlock::Weight(Part::Query),
+    InBlock::Bias(Part::Query),
+    InBlock::Weight(Part::Key),
+    InBlock::Bias(Part::Key),
+    InBlock::Weight(Part::Value),
+    InBlock::Bias(Part::Value),
+    InBlock::AttnOutput,
+    InBlock::FfnNorm,
+    InBlock::Gate,
+    InBlock::Up,
+    InBlock::Down,
 ];
 
 /// How a checkpoint names its tensors, for one model.
@@ -109,10 +76,10 @@ impl<'a> Names<'a> {
     }
 
     /// The rows of the checkpoint that make up a tensor.
-    fn rows(&self, layer: usize, slot: Slot) -> Vec<Rows> {
+    fn rows(&self, slot: Slot) -> Vec<Rows> {
         match self {
-            Names::ChatGlm(names) => names.rows(layer, slot),
-            Names::Glm(names) => names.rows(layer, slot),
+            Names::ChatGlm(names) => names.rows(slot),
+            Names::Glm(names) => names.rows(slot),
         }
     }
 
@@ -126,52 +93,29 @@ impl<'a> Names<'a> {
 
     /// The GGUF's tensors.
     pub(super) fn drafts(&self, config: &GlmConfig, rope: &Rope) -> Vec<Draft> {
-        let h = config.hidden_size;
-        let top = |slot, name: &str, role, columns| Draft {
-            name: name.to_owned(),
-            role,
-            layer: None,
-            columns,
-            source: DraftSource::Rows(self.rows(0, slot)),
-        };
-        let mut drafts = vec![
-            top(Slot::Embedding, "token_embd.weight", Role::TokenEmbedding, h),
-            Draft {
-                name: "rope_freqs.weight".to_owned(),
-                role: Role::Vector,
-                layer: None,
-                columns: 1,
-                source: DraftSource::Values(rope.factors.clone()),
+        let stored = |slot: Slot| Draft {
+            slot,
+            columns: match slot {
+                _ if slot.role() == Role::Vector => 1,
+                Slot::Block(_, InBlock::AttnOutput) => config.num_attention_heads * config.head_dim,
+                Slot::Block(_, InBlock::Down) => config.ffn_hidden_size,
+                _ => config.hidden_size,
             },
+            source: DraftSource::Rows(self.rows(slot)),
+        };
+        let factors = DraftSource::Values(rope.factors.clone());
+        let mut drafts = vec![
+            stored(Slot::TokenEmbedding),
+            Draft { slot: Slot::RopeFactors, columns: 1, source: factors },
         ];
         for layer in 0..config.num_layers {
-            for (slot, name, role) in BLOCK {
-                if matches!(slot, Slot::Bias(_)) && !config.qkv_bias {
-                    continue;
-                }
-                let columns = match slot {
-                    _ if role == Role::Vector => 1,
-                    Slot::AttnOutput => config.num_attention_heads * config.head_dim,
-                    Slot::Down => config.ffn_hidden_size,
-                    _ => h,
-                };
-                drafts.push(Draft {
-                    name: format!("blk.{layer}.{name}"),
-                    role,
-                    layer: Some(layer),
-                    columns,
-                    source: DraftSource::Rows(self.rows(layer, slot)),
-                });
-            }
+            let has = |tensor: &InBlock| config.qkv_bias || !matches!(tensor, InBlock::Bias(_));
+            drafts.extend(BLOCK.into_iter().filter(has).map(|tensor| stored(Slot::Block(layer, tensor))));
         }
-        drafts.push(top(Slot::FinalNorm, "output_norm.weight", Role::Vector, 1));
+        drafts.push(stored(Slot::FinalNorm));
         if !config.tie_word_embeddings {
-            drafts.push(top(Slot::Output, "output.weight", Role::Output, h));
+            drafts.push(stored(Slot::Output));
         }
         drafts
     }
-}
-
-pub(super) fn whole(tensor: String, rows: usize) -> Vec<Rows> {
-    vec![Rows { tensor, rows: 0..rows }]
 }

@@ -66,9 +66,13 @@ pub(super) fn settle(vocabulary: &mut Vocabulary, files: &Files, roles: bool) ->
     }
     for &id in ends.iter().filter(|&&id| !held.contains(&Some(id))) {
         let name = text(vocabulary, id).unwrap_or_default();
-        let without = match KNOWN_BY_NAME.contains(&name) {
-            true => "llama.cpp ends there by the name",
-            false => "elsewhere than in Ollama, with its Modelfile, give it as a stop",
+        let spelled = vocabulary.text(id).unwrap_or_default();
+        let without = if KNOWN_BY_NAME.contains(&name) {
+            "llama.cpp ends there by the name"
+        } else if can_stop(&spelled) {
+            "elsewhere than in Ollama, with its Modelfile, give it as a stop"
+        } else {
+            "it ends no text, since answers have such white space within, too"
         };
         let name = named(vocabulary, id);
         lines.push(evidence(format!("{name} does not fit into the three places of a GGUF: {without}")));
@@ -114,8 +118,15 @@ fn text(vocabulary: &Vocabulary, id: u32) -> Option<&str> {
     vocabulary.tokens.get(place).map(String::as_str)
 }
 
+/// Whether a runtime may end a reply where this text appears: white space alone is in every answer.
+pub fn can_stop(text: &str) -> bool {
+    text.chars().any(|c| !c.is_control() && !c.is_whitespace())
+}
+
+/// By what it stands for in a text; part of a character by its spelling.
 fn named(vocabulary: &Vocabulary, id: u32) -> String {
-    format!("{id} ({})", shown(text(vocabulary, id).unwrap_or_default()))
+    let spelling = || text(vocabulary, id).unwrap_or_default().into();
+    format!("{id} ({})", shown(&vocabulary.text(id).unwrap_or_else(spelling)))
 }
 
 #[cfg(test)]

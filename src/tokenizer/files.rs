@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::added::{self, AddedToken, AddedTokens};
 use super::bounded::List;
-use crate::error::{Error, Result};
+use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
 
 /// The real vocabularies have 1 and 2.6 MB; in memory, one takes up to 20 times its bytes.
@@ -71,7 +71,8 @@ impl Files {
         let mut model_file = dir.join("tokenizer.model");
         let fast = dir.join("tokenizer.json");
         // A link to nothing counts as there: a download cache that lost a file is no model without it.
-        if model_file.symlink_metadata().is_err() && fast.symlink_metadata().is_ok() {
+        let (model_is_there, fast_is_there) = (input::is_there(&model_file), input::is_there(&fast));
+        if !model_is_there && fast_is_there {
             model_file = fast;
         }
         let largest = if model_file.extension().is_some_and(|kind| kind == "json") {
@@ -84,7 +85,7 @@ impl Files {
             Error::mismatch(dir, "", "no tokenizer", expected)
         })?;
         let mut config = match tokens(dir, "tokenizer_config.json")? {
-            Some((file, bytes)) => TokenizerConfig::parse(file, &bytes)?,
+            Some((file, bytes)) => TokenizerConfig::parse(&bytes).in_file(&file)?,
             None => TokenizerConfig::default(),
         };
         if let Some((file, bytes)) = optional(dir, "chat_template.jinja")? {
@@ -92,13 +93,13 @@ impl Files {
             config.chat_template = Some(text);
         }
         let generation = match optional(dir, "generation_config.json")? {
-            Some((file, bytes)) => GenerationConfig::parse(&file, &bytes)?,
+            Some((file, bytes)) => GenerationConfig::parse(&bytes).in_file(&file)?,
             None => GenerationConfig::default(),
         };
         let code = optional(dir, "tokenization_chatglm.py")?
             .map(|(_, bytes)| String::from_utf8_lossy(&bytes).into_owned());
         let config_eos = match optional(dir, "config.json")? {
-            Some((file, bytes)) => ends(&file, input::object(&file, &bytes)?.get("eos_token_id"))?,
+            Some((file, bytes)) => config_ends(&bytes).in_file(&file)?,
             None => Vec::new(),
         };
         let added = added_tokens(dir, &mut config)?;
@@ -114,20 +115,20 @@ impl Files {
 }
 
 impl TokenizerConfig {
-    fn parse(file: PathBuf, bytes: &[u8]) -> Result<TokenizerConfig> {
-        let json = added::object(&file, bytes)?;
+    fn parse(bytes: &[u8]) -> Result<TokenizerConfig, Problem> {
+        let json = added::object(bytes)?;
         let given = |key: &str| json.get(key).copied().filter(|value| value.get() != "null");
         let name = given("name_or_path").and_then(|value| serde_json::from_str(value.get()).ok());
         let chat_template = match given("chat_template") {
             None => None,
             Some(value) => Some(default_template(value).ok_or_else(|| {
                 let expected = "a text, or a list with one named \"default\"";
-                Error::mismatch(&file, "chat_template", added::kind(value), expected)
+                Problem::mismatch("chat_template", added::kind(value), expected)
             })?),
         };
         let added_tokens = match given("added_tokens_decoder") {
             None => BTreeMap::new(),
-            Some(value) => added::decoder(&file, value)?,
+            Some(value) => added::decoder(value)?,
         };
         let named = added::named(&json);
         Ok(TokenizerConfig { name_or_path: name.unwrap_or_default(), chat_template, added_tokens, named })
@@ -138,24 +139,24 @@ impl TokenizerConfig {
 fn added_tokens(dir: &Path, config: &mut TokenizerConfig) -> Result<AddedTokens> {
     let mut named = std::mem::take(&mut config.named);
     if let Some((file, bytes)) = tokens(dir, "special_tokens_map.json")? {
-        named.extend(added::named(&added::object(&file, &bytes)?));
+        named.extend(added::named(&added::object(&bytes).in_file(&file)?));
     }
     let texts = match tokens(dir, "added_tokens.json")? {
-        Some((file, bytes)) => added::texts(&file, &bytes)?,
+        Some((file, bytes)) => added::texts(&bytes).in_file(&file)?,
         None => BTreeMap::new(),
     };
     AddedTokens::new(dir, std::mem::take(&mut config.added_tokens), texts, named)
 }
 
 impl GenerationConfig {
-    fn parse(file: &Path, bytes: &[u8]) -> Result<GenerationConfig> {
-        let json = input::object(file, bytes)?;
-        let eos = ends(file, json.get("eos_token_id"))?;
+    fn parse(bytes: &[u8]) -> Result<GenerationConfig, Problem> {
+        let json = input::object(bytes)?;
+        let eos = ends(json.get("eos_token_id"))?;
         let number = |key: &str, most: f64| match json.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match value.as_f64().filter(|number| (0.0..=most).contains(number)) {
                 Some(number) => Ok(Some(number)),
-                None => Err(Error::mismatch(file, key, value, format!("a number from 0 to {most}"))),
+                None => Err(Problem::mismatch(key, value, format!("a number from 0 to {most}"))),
             },
         };
         let (temperature, top_p) = (number("temperature", 100.0)?, number("top_p", 1.0)?);
@@ -177,17 +178,21 @@ fn default_template(value: &RawValue) -> Option<String> {
     named.into_iter().find(|entry| entry.name == "default").map(|entry| entry.template)
 }
 
-fn ends(file: &Path, value: Option<&Value>) -> Result<Vec<u32>> {
+fn config_ends(bytes: &[u8]) -> Result<Vec<u32>, Problem> {
+    ends(input::object(bytes)?.get("eos_token_id"))
+}
+
+fn ends(value: Option<&Value>) -> Result<Vec<u32>, Problem> {
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(ids)) => ids.iter().map(|id| token_id(file, id)).collect(),
-        Some(id) => Ok(vec![token_id(file, id)?]),
+        Some(Value::Array(ids)) => ids.iter().map(token_id).collect(),
+        Some(id) => Ok(vec![token_id(id)?]),
     }
 }
 
-fn token_id(file: &Path, value: &Value) -> Result<u32> {
+fn token_id(value: &Value) -> Result<u32, Problem> {
     let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
-    id.ok_or_else(|| Error::mismatch(file, "eos_token_id", value, "a token id or a list of them"))
+    id.ok_or_else(|| Problem::mismatch("eos_token_id", value, "a token id or a list of them"))
 }
 
 fn optional(dir: &Path, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>> {
@@ -205,7 +210,7 @@ mod tests {
     use super::*;
 
     fn config(text: &str) -> Result<TokenizerConfig> {
-        TokenizerConfig::parse(PathBuf::from("tokenizer_config.json"), text.as_bytes())
+        TokenizerConfig::parse(text.as_bytes()).in_file(Path::new("tokenizer_config.json"))
     }
 
     #[test]
@@ -237,12 +242,12 @@ mod tests {
 
     #[test]
     fn generation_defaults_are_numbers_within_reason() {
-        let parse = |text: &str| GenerationConfig::parse(Path::new("g.json"), text.as_bytes());
+        let parse = |text: &str| GenerationConfig::parse(text.as_bytes());
         let good = parse(r#"{"eos_token_id": [2, 3], "temperature": 0.5, "top_p": null}"#).unwrap();
         assert_eq!((good.eos, good.temperature, good.top_p), (vec![2, 3], Some(0.5), None));
         assert_eq!(parse(r#"{"eos_token_id": 2}"#).unwrap().eos, [2]);
         for bad in [r#"{"temperature": "warm"}"#, r#"{"top_p": 1.5}"#, r#"{"eos_token_id": -1}"#] {
-            assert!(matches!(parse(bad), Err(Error::Input { .. })), "{bad}");
+            assert!(parse(bad).is_err(), "{bad}");
         }
     }
 

@@ -11,11 +11,13 @@ pub mod template;
 mod tiktoken;
 mod tokenizer_json;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
 use crate::config::GlmConfig;
-use crate::error::Result;
+use crate::error::{InFile, Result};
+pub use ends::can_stop;
 use files::Files;
 pub use template::ChatFormat;
 pub(crate) use tokenizer_json::WORDS;
@@ -94,12 +96,12 @@ type Found = (Vocabulary, ChatFormat, Vec<Evidence>);
 
 /// ChatGLM2 and 3: the published templates, where there are any, give other ids than the authors' code.
 fn sentencepiece_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
-    let model = sentencepiece::parse(&files.model_file, &files.model, config.padded_vocab_size)?;
+    let model = sentencepiece::parse(&files.model, config.padded_vocab_size).in_file(&files.model_file)?;
     let (specials, roles) = special::choose(files, config);
     let mut vocabulary = special::complete(model, specials, files, config)?;
     let (chat, choice) = match specials {
-        special::Specials::Five => (ChatFormat::Rounds, "numbered rounds"),
-        special::Specials::Nine => (ChatFormat::Roles, "role tokens"),
+        special::Specials::ChatGlm2 => (ChatFormat::Rounds, "numbered rounds"),
+        special::Specials::ChatGlm3 => (ChatFormat::Roles, "role tokens"),
     };
     vocabulary.chat_template = chat.template().map(str::to_owned);
     Ok((vocabulary, chat, vec![roles, template_evidence(choice, "the authors' chat functions")]))
@@ -130,7 +132,10 @@ fn of_own_template(own: &str) -> (ChatFormat, Evidence) {
             (ChatFormat::Glm4, "GLM-4's: the text of the model's own, and tools where runtimes pass them")
         }
         Some(format) => (format, "the family's: the text of the model's own"),
-        None => (ChatFormat::Own, "the model's own, unknown: answers may begin with a blank line"),
+        None => (
+            ChatFormat::Own,
+            "the model's own, kept: none of the published ones; answers may begin with a blank line",
+        ),
     };
     (format, template_evidence(choice, TEMPLATE_FILES))
 }
@@ -176,20 +181,31 @@ pub enum TokenType {
     Byte = 6,
 }
 
+/// How a vocabulary makes tokens of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Pieces with scores: the two neighbours that make up the best piece are joined first.
+    #[default]
+    SentencePiece,
+    /// Bytes, written as letters, and a list of merges.
+    Bpe {
+        /// A word that is a token is taken whole, before its parts are joined, as tiktoken does.
+        whole_words: bool,
+    },
+}
+
 /// Everything a runtime needs to turn text into the original tokenizer's ids, and to know when to stop.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vocabulary {
-    /// `tokenizer.ggml.model`: `llama` (SentencePiece BPE) or `gpt2` (byte-level BPE).
-    pub model: &'static str,
-    /// `tokenizer.ggml.pre`.
-    pub pre: &'static str,
+    /// How text becomes tokens.
+    pub kind: Kind,
     /// The tokens' texts, by id; `padded_vocab_size` of them.
     pub tokens: Vec<String>,
-    /// Merge scores, by id; empty for `gpt2`.
+    /// Merge scores, by id; empty for [`Kind::Bpe`].
     pub scores: Vec<f32>,
     /// Kinds, by id.
     pub types: Vec<TokenType>,
-    /// Merges, best first; empty for `llama`.
+    /// Merges, best first; empty for [`Kind::SentencePiece`].
     pub merges: Vec<String>,
     /// Beginning of text.
     pub bos: Option<u32>,
@@ -211,6 +227,26 @@ pub struct Vocabulary {
     pub chat_template: Option<String>,
 }
 
+impl Vocabulary {
+    /// What a token stands for in a text. Ordinary tokens are written in the vocabulary's own spelling, in which a
+    /// space or a line break is a letter; this is what they spell. Nothing for one that is only part of a character,
+    /// and for an id that no token has.
+    pub fn text(&self, id: u32) -> Option<Cow<'_, str>> {
+        let place = usize::try_from(id).ok()?;
+        let (token, kind) = (self.tokens.get(place)?, self.types.get(place)?);
+        let utf8 = |bytes: Vec<u8>| String::from_utf8(bytes).ok().map(Cow::Owned);
+        match (kind, self.kind) {
+            (TokenType::Normal, Kind::Bpe { .. }) => utf8(tiktoken::unspell(token)?),
+            (TokenType::Normal, _) => Some(Cow::Owned(token.replace('▁', " "))),
+            (TokenType::Byte, _) => {
+                let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+                utf8(vec![u8::from_str_radix(digits, 16).ok()?])
+            }
+            _ => Some(Cow::Borrowed(token)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,7 +254,6 @@ mod tests {
     /// ChatGLM3's, with a small vocabulary.
     pub fn config() -> GlmConfig {
         GlmConfig {
-            file: "config.json".into(),
             layout: crate::config::Layout::ChatGlm,
             name_or_path: String::new(),
             num_layers: 1,

@@ -6,9 +6,9 @@ use std::path::Path;
 use super::added::{AddedTokens, shown};
 use super::files::Files;
 use super::sentencepiece::Model;
-use super::{Evidence, TokenType, Vocabulary, tiktoken};
+use super::{Evidence, Kind, TokenType, Vocabulary, tiktoken};
 use crate::config::GlmConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, InFile, Problem, Result};
 
 /// Below every piece. llama.cpp merges by score, whatever a token is for: with score 0 ordinary text that spells a
 /// special token would turn into it.
@@ -18,9 +18,9 @@ pub(super) const SCORE: f32 = -1e9;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Specials {
     /// ChatGLM2 and CodeGeeX2: masks, start and end of piece. Rounds are plain text.
-    Five,
+    ChatGlm2,
     /// ChatGLM3: the five and the four roles.
-    Nine,
+    ChatGlm3,
 }
 
 /// The special tokens: the authors' names, and their texts in the GGUF.
@@ -43,8 +43,8 @@ const TOKENS: [(&str, &str); 9] = [
 impl Specials {
     fn tokens(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Specials::Five => TOKENS.split_at(5).0,
-            Specials::Nine => &TOKENS,
+            Specials::ChatGlm2 => TOKENS.split_at(5).0,
+            Specials::ChatGlm3 => &TOKENS,
         }
     }
 }
@@ -54,14 +54,14 @@ impl Specials {
 pub(super) fn choose(files: &Files, config: &GlmConfig) -> (Specials, Evidence) {
     let (specials, source) = evidence(files, config);
     let choice = match specials {
-        Specials::Five => "five special tokens, no roles (ChatGLM2)",
-        Specials::Nine => "nine special tokens (ChatGLM3)",
+        Specials::ChatGlm2 => "five special tokens, no roles (ChatGLM2)",
+        Specials::ChatGlm3 => "nine special tokens (ChatGLM3)",
     };
     (specials, Evidence { subject: "roles", choice: choice.to_owned(), source })
 }
 
 fn evidence(files: &Files, config: &GlmConfig) -> (Specials, String) {
-    let nine_if = |nine: bool| if nine { Specials::Nine } else { Specials::Five };
+    let nine_if = |nine: bool| if nine { Specials::ChatGlm3 } else { Specials::ChatGlm2 };
     if let Some(code) = files.code.as_deref().filter(|code| code.contains("sMASK")) {
         return (nine_if(code.contains("<|observation|>")), "tokenization_chatglm.py".to_owned());
     }
@@ -79,19 +79,19 @@ fn evidence(files: &Files, config: &GlmConfig) -> (Specials, String) {
     ] {
         let name = name.to_lowercase();
         if name.contains("chatglm2") || name.contains("codegeex2") {
-            return (Specials::Five, key.to_owned());
+            return (Specials::ChatGlm2, key.to_owned());
         }
         if name.contains("chatglm3") {
-            return (Specials::Nine, key.to_owned());
+            return (Specials::ChatGlm3, key.to_owned());
         }
     }
     // ChatGLM2-6B-32k and ChatGLM2-6B say so, the latter as ChatGLM3-6B-base does.
     if config.seq_length == 32768 && (config.rope_ratio == 1.0 || config.rope_ratio == 16.0) {
         let sure =
             if config.rope_ratio == 1.0 { ", a guess: tokenization_chatglm.py would tell" } else { "" };
-        return (Specials::Five, format!("seq_length 32768 in config.json{sure}"));
+        return (Specials::ChatGlm2, format!("seq_length 32768 in config.json{sure}"));
     }
-    (Specials::Nine, "no file that says otherwise".to_owned())
+    (Specials::ChatGlm3, "no file that says otherwise".to_owned())
 }
 
 /// Pieces, special tokens and padding: one token for every row of the embedding.
@@ -102,8 +102,7 @@ pub(super) fn complete(
     config: &GlmConfig,
 ) -> Result<Vocabulary> {
     let mut vocabulary = Vocabulary {
-        model: "llama",
-        pre: "default",
+        kind: Kind::SentencePiece,
         bos: model.bos,
         eos: model.eos,
         unk: Some(model.unk),
@@ -156,7 +155,7 @@ pub(super) fn own_text(vocabulary: &mut Vocabulary, added: &AddedTokens) -> Resu
             if *kind == TokenType::Normal {
                 *kind = token.kind();
             }
-        } else if *own != spelled(vocabulary.model, &token.content) {
+        } else if *own != spelled(vocabulary.kind, &token.content) {
             let expected = format!(
                 "{}, the vocabulary's token of this id: remove the entry ({} is spelled in letters then), or add \
                  the token behind the others and train again",
@@ -169,11 +168,11 @@ pub(super) fn own_text(vocabulary: &mut Vocabulary, added: &AddedTokens) -> Resu
     Ok(())
 }
 
-/// How a vocabulary of this model writes a text. llama.cpp looks for tokens of such writing in the words only.
-fn spelled(model: &str, text: &str) -> String {
-    match model {
-        "gpt2" => tiktoken::spell(text.as_bytes()),
-        _ => text.replace(' ', "▁"),
+/// How a vocabulary of this kind writes a text. llama.cpp looks for tokens of such writing in the words only.
+fn spelled(kind: Kind, text: &str) -> String {
+    match kind {
+        Kind::Bpe { .. } => tiktoken::spell(text.as_bytes()),
+        Kind::SentencePiece => text.replace(' ', "▁"),
     }
 }
 
@@ -184,7 +183,7 @@ pub(super) fn pad(
     file: &Path,
     padded_vocab_size: usize,
 ) -> Result<()> {
-    check_size(file, vocabulary.tokens.len(), padded_vocab_size)?;
+    check_size(vocabulary.tokens.len(), padded_vocab_size).in_file(file)?;
     let rows = u32::try_from(padded_vocab_size).unwrap_or(u32::MAX);
     if let Some((&id, _)) = added.by_id.range(rows..).next() {
         let expected = format!(
@@ -236,11 +235,11 @@ pub(super) fn without_ids(vocabulary: &Vocabulary, added: &AddedTokens) -> Optio
 }
 
 /// Refuses more tokens than the embedding has rows.
-pub(super) fn check_size(file: &Path, found: usize, padded_vocab_size: usize) -> Result<()> {
+pub(super) fn check_size(found: usize, padded_vocab_size: usize) -> Result<(), Problem> {
     if found > padded_vocab_size {
         let expected =
             format!("at most {padded_vocab_size} by config.json: the tokenizer is of another model");
-        return Err(Error::mismatch(file, "", format!("{found} tokens"), expected));
+        return Err(Problem::mismatch("", format!("{found} tokens"), expected));
     }
     Ok(())
 }

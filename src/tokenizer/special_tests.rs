@@ -24,35 +24,35 @@ type Case = (fn(&mut Files, &mut GlmConfig), Specials, &'static str);
 
 #[test]
 fn the_strongest_evidence_decides() {
-    use Specials::{Five, Nine};
+    use Specials::{ChatGlm2, ChatGlm3};
     let cases: [Case; 12] = [
-        (|_, _| {}, Nine, "no file that says otherwise"),
+        (|_, _| {}, ChatGlm3, "no file that says otherwise"),
         (
             |_, c| c.seq_length = 32768,
-            Five,
+            ChatGlm2,
             "seq_length 32768 in config.json, a guess: tokenization_chatglm.py would tell",
         ),
-        (|_, c| (c.seq_length, c.rope_ratio) = (32768, 16.0), Five, "seq_length 32768 in config.json"),
-        (|_, c| (c.seq_length, c.rope_ratio) = (32768, 50.0), Nine, "no file that says otherwise"),
-        (|_, c| c.name_or_path = "zai-org/CodeGeeX2-6b".into(), Five, "_name_or_path in config.json"),
+        (|_, c| (c.seq_length, c.rope_ratio) = (32768, 16.0), ChatGlm2, "seq_length 32768 in config.json"),
+        (|_, c| (c.seq_length, c.rope_ratio) = (32768, 50.0), ChatGlm3, "no file that says otherwise"),
+        (|_, c| c.name_or_path = "zai-org/CodeGeeX2-6b".into(), ChatGlm2, "_name_or_path in config.json"),
         (
             |f, c| (f.config.name_or_path, c.seq_length) = ("THUDM/chatglm3-6b".into(), 32768),
-            Nine,
+            ChatGlm3,
             "name_or_path in tokenizer_config.json",
         ),
-        (|f, _| added(f, 64790, "[gMASK]", true), Five, "added_tokens_decoder in tokenizer_config.json"),
-        (|f, _| added(f, 64795, "<|user|>", true), Nine, "added_tokens_decoder in tokenizer_config.json"),
+        (|f, _| added(f, 64790, "[gMASK]", true), ChatGlm2, "added_tokens_decoder in tokenizer_config.json"),
+        (|f, _| added(f, 64795, "<|user|>", true), ChatGlm3, "added_tokens_decoder in tokenizer_config.json"),
         (
             |f, c| {
                 f.config.chat_template = Some("<|{{ message['role'] }}|>".into());
                 c.name_or_path = "chatglm2".into();
             },
-            Nine,
+            ChatGlm3,
             "the chat template in tokenizer_config.json",
         ),
         (
             |f, _| f.config.chat_template = Some("[Round {{ loop.index }}]".into()),
-            Five,
+            ChatGlm2,
             "the chat template in tokenizer_config.json",
         ),
         (
@@ -60,7 +60,7 @@ fn the_strongest_evidence_decides() {
                 f.code = Some("special_tokens = [\"sMASK\", \"<|observation|>\"]".into());
                 c.name_or_path = "chatglm2-6b".into();
             },
-            Nine,
+            ChatGlm3,
             "tokenization_chatglm.py",
         ),
         (
@@ -68,7 +68,7 @@ fn the_strongest_evidence_decides() {
                 f.code = Some("special_tokens = [\"[sMASK]\", \"sop\"]".into());
                 c.name_or_path = "chatglm3-6b".into();
             },
-            Five,
+            ChatGlm2,
             "tokenization_chatglm.py",
         ),
     ];
@@ -85,14 +85,14 @@ fn the_strongest_evidence_decides() {
 
 #[test]
 fn special_tokens_and_padding_follow_the_pieces() {
-    let vocabulary = complete(model(), Specials::Nine, &files(), &config()).unwrap();
+    let vocabulary = complete(model(), Specials::ChatGlm3, &files(), &config()).unwrap();
     assert_eq!(vocabulary.tokens[1..4], ["a", "[MASK]", "[gMASK"]);
     assert_eq!(vocabulary.tokens[10..], ["<|observation|>", "[PAD11]", "[PAD12]"]);
     assert_eq!((vocabulary.eot, vocabulary.eom, vocabulary.pad), (Some(8), Some(10), Some(0)));
     assert_eq!(vocabulary.scores[1..], [&[0.0][..], &[SCORE; 11]].concat());
     assert_eq!(vocabulary.types[10..], [TokenType::Control, TokenType::Unused, TokenType::Unused]);
 
-    let vocabulary = complete(model(), Specials::Five, &files(), &config()).unwrap();
+    let vocabulary = complete(model(), Specials::ChatGlm2, &files(), &config()).unwrap();
     assert_eq!(vocabulary.tokens[6..8], ["]eop", "[PAD7]"]);
     assert_eq!((vocabulary.eot, vocabulary.eom), (None, None));
 }
@@ -102,7 +102,7 @@ fn tokens_of_fine_tuning_take_their_places() {
     let mut files = files();
     added(&mut files, 11, "<tool>", true);
     added(&mut files, 12, "word", false);
-    let vocabulary = complete(model(), Specials::Nine, &files, &config()).unwrap();
+    let vocabulary = complete(model(), Specials::ChatGlm3, &files, &config()).unwrap();
     assert_eq!(vocabulary.tokens[11..], ["<tool>", "word"]);
     assert_eq!(vocabulary.types[11..], [TokenType::Control, TokenType::UserDefined]);
 }
@@ -110,7 +110,7 @@ fn tokens_of_fine_tuning_take_their_places() {
 #[test]
 fn contradictions_are_refused() {
     let refused = |files: &Files, config: &GlmConfig| {
-        complete(model(), Specials::Nine, files, config).unwrap_err().to_string()
+        complete(model(), Specials::ChatGlm3, files, config).unwrap_err().to_string()
     };
     let small = GlmConfig { padded_vocab_size: 10, ..config() };
     assert!(refused(&files(), &small).contains("found 11 tokens, expected at most 10 by config.json"));
@@ -148,7 +148,7 @@ fn what_the_vocabulary_has_may_be_added_again_as_it_is() {
     for (id, content) in [(0, "<unk>"), (1, "a"), (5, "sop"), (8, "<|user|>")] {
         added(&mut files, id, content, false);
     }
-    let vocabulary = complete(model(), Specials::Nine, &files, &config()).unwrap();
+    let vocabulary = complete(model(), Specials::ChatGlm3, &files, &config()).unwrap();
     assert_eq!(vocabulary.types[..2], [TokenType::Unknown, TokenType::UserDefined]);
     assert_eq!((vocabulary.tokens[5].as_str(), vocabulary.types[8]), ("]sop", TokenType::Control));
 }

@@ -97,11 +97,40 @@ pub(super) fn is_published(template: &str) -> bool {
     sha256(template.split_whitespace().collect::<String>().as_bytes()) == PUBLISHED
 }
 
+/// What a conversation is told apart by, in a template that ours may replace: keys of messages and tools, methods of
+/// loops. A template with other words does something that no probe can be sure to meet.
+const KEYS: [&str; 9] = ["role", "content", "metadata", "tools", "type", "function", "name", "first", "last"];
+
+/// The texts that its conditions may ask for, beside the keys: roles, and the kinds of tools of GLM-4's own template.
+const CONSTANTS: [&str; 9] =
+    ["system", "user", "assistant", "tool", "observation", "function", "python", "simple_browser", "cogview"];
+
+/// What it may take from outside.
+const VARIABLES: [&str; 5] = ["messages", "tools", "add_generation_prompt", "bos_token", "eos_token"];
+
+/// The turns of GLM-4's and GLM-Edge's published templates, which know neither calls nor their results.
+const PUBLISHED_TURNS: &str = "{% for item in messages %}{% if item['content'] %}<|{{ item['role'] }}|>\
+    {{ item['metadata'] }}\n{{ item['content'] }}{% endif %}{% endfor %}\
+    {% if add_generation_prompt %}<|assistant|>{% endif %}";
+
 /// The format that may take a template's place: it gives the same text for chats, and the template does nothing of
-/// its own with tools. Judged by what the template does: editions differ in how they are written.
+/// its own with tools. Judged by what the template does: editions differ in how they are written. One that could do
+/// more than the probes show is kept.
 pub(super) fn recognise(template: &str) -> Option<ChatFormat> {
-    ChatFormat::NAMES.into_iter().map(|(_, format)| format).find(|format| {
+    let formats = || ChatFormat::NAMES.into_iter().map(|(_, format)| format);
+    if let Some(ours) = formats().find(|format| format.template() == Some(template)) {
+        return Some(ours);
+    }
+    if !is_plain(template) {
+        return None;
+    }
+    formats().find(|format| {
         let ours = format.template().unwrap_or_default();
+        let published = match format {
+            ChatFormat::Glm4 => format!("[gMASK]<sop>{PUBLISHED_TURNS}"),
+            ChatFormat::Edge => PUBLISHED_TURNS.to_owned(),
+            _ => ours.to_owned(),
+        };
         let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {}}}]);
         let same =
             |chat: &Value| text(template, chat, None).is_some_and(|t| Some(t) == text(ours, chat, None));
@@ -109,8 +138,21 @@ pub(super) fn recognise(template: &str) -> Option<ChatFormat> {
             let offered = text(template, chat, Some(&tools));
             offered == text(template, chat, None) || offered == text(ours, chat, Some(&tools))
         };
+        let calls = call_of_a_tool();
+        let called = text(template, &calls, None);
         probes().iter().all(|chat| same(chat) && of_tools(chat))
+            && (called == text(ours, &calls, None) || called == text(&published, &calls, None))
     })
+}
+
+/// Whether nothing in it asks for what the probes do not have.
+fn is_plain(template: &str) -> bool {
+    let known = |word: &String| KEYS.contains(&word.as_str());
+    let constant = |word: &String| known(word) || CONSTANTS.contains(&word.as_str());
+    jinja::words(template)
+        .is_some_and(|words| words.keys.iter().all(known) && words.constants.iter().all(constant))
+        && jinja::variables(template)
+            .is_some_and(|names| names.iter().all(|name| VARIABLES.contains(&name.as_str())))
 }
 
 fn text(template: &str, messages: &Value, tools: Option<&Value>) -> Option<String> {
@@ -123,24 +165,37 @@ fn text(template: &str, messages: &Value, tools: Option<&Value>) -> Option<Strin
     jinja::render(template, context).ok()
 }
 
-/// Chats that tell formats apart: with a system message and without, several rounds, space around a question.
-fn probes() -> [Value; 3] {
+/// Chats that tell formats apart: with a system message and without, several rounds, space around a question, an
+/// answer with its reasoning.
+fn probes() -> [Value; 4] {
+    let turn = |role: &str, content: &str| json!({"role": role, "content": content});
+    let long = (0..24).map(|i| turn(["user", "assistant"][i % 2], &format!("{i}")));
     [
-        json!([{"role": "user", "content": "你好"}]),
+        json!([turn("user", "你好")]),
         json!([
-            {"role": "user", "content": " \n two  lines\n\nof \"it\" "},
-            {"role": "assistant", "content": "好的。\n\nYes."},
-            {"role": "user", "content": "{{ more }}"},
-            {"role": "assistant", "content": "No."},
-            {"role": "user", "content": "?"},
+            turn("user", " \n two  lines\n\nof \"it\" "),
+            turn("assistant", "好的。\n\nYes."),
+            turn("user", "{{ more }}"),
+            turn("assistant", "<think>\nhm\n</think>\n\nNo."),
+            turn("user", "?"),
         ]),
-        json!([
-            {"role": "system", "content": " Be terse.\n"},
-            {"role": "user", "content": "a"},
-            {"role": "assistant", "content": "b"},
-            {"role": "user", "content": "c"},
-        ]),
+        json!(
+            [turn("system", " Be terse.\n"), turn("user", "a"), turn("assistant", "b"), turn("user", "c"),]
+        ),
+        long.collect(),
     ]
+}
+
+/// A call of a tool and its result, as runtimes hand them on.
+fn call_of_a_tool() -> Value {
+    let call = json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": {"x": 1}}});
+    json!([
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "name": "f", "content": "r"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+    ])
 }
 
 #[cfg(test)]
@@ -164,6 +219,8 @@ mod tests {
         let glm4 = "[gMASK]<sop>{% for item in messages %}{% if item['content'] %}<|{{ item['role'] }}|>\n\
             {{ item['content'] }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
         assert_eq!(recognise(glm4), Some(ChatFormat::Glm4));
+        let with_metadata = glm4.replace("|>\n", "|>{{ item['metadata'] }}\n");
+        assert_eq!(recognise(&with_metadata), Some(ChatFormat::Glm4));
         let edge = glm4.trim_start_matches("[gMASK]<sop>");
         assert_eq!(recognise(edge), Some(ChatFormat::Edge));
         for other in [
@@ -173,6 +230,25 @@ mod tests {
             glm4.replace("{% for", "{% if tools %}{{ tools | tojson }}{% endif %}{% for"),
             glm4.replace("{{ item['content'] }}", "{{ item['content'] | trim }}"),
             glm4.replace("{% endif %}{% endfor", "{{ eos_token }}{% endif %}{% endfor"),
+            glm4.replace("{{ item['content'] }}", "{{ item['content'].split('</think>')[-1] }}"),
+            glm4.replace(
+                "|assistant|>{% endif %}",
+                "|assistant|>{% if enable_thinking %}<think>{% endif %}{% endif %}",
+            ),
+            glm4.replace(
+                "{% if item",
+                "{% if item['role'] == 'tool' %}<|observation|>\nRES:{{ item['content'] }}{% elif item",
+            ),
+            glm4.replace("{% if item", "{% if item['tool_calls'] %}<|assistant|>CALL{% elif item"),
+            glm4.replace("{% if item", "{% if item['image'] %}<|begin_of_image|>{% endif %}{% if item"),
+            glm4.replace("{% if item", "{% if loop.index == 40 %}<|system|>\nBe brief{% endif %}{% if item"),
+            glm4.replace(
+                "{% if item",
+                "{% if item['content'] == 'help' %}<|system|>\nHelp.{% endif %}{% if item",
+            ),
+            glm4.replace("{% if item", "{% if '/no_think' in item['content'] %}x{% endif %}{% if item"),
+            glm4.replace("in messages", "in messages[-20:]"),
+            glm4.replace("{{ item['content'] }}", "{{ item.get('text', item['content']) }}"),
             "{% if".to_owned(),
         ] {
             assert_eq!(recognise(&other), None, "{other}");

@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 use super::added::{self, AddedToken, AddedTokens, Source, shown};
 use super::bounded::{List, Map};
 use super::files::Files;
-use super::{Evidence, TokenType, Vocabulary, glm4, special};
+use super::{Evidence, Kind, TokenType, Vocabulary, glm4, special};
 use crate::config::GlmConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, InFile, Result};
 use crate::input;
 
 /// How GLM-4's tokenizer cuts texts into words (tiktoken's `cl100k_base`). llama.cpp knows patterns by name only.
@@ -57,7 +57,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
     let file = &files.model_file;
     let wrong = |item: &str, found: String, expected: &str| Error::mismatch(file, item, found, expected);
     let of_glm4 = |expected: &str| format!("{expected}: the tokenizer is of another model");
-    let document: Document = input::json(file, &files.model, "is no tokenizer.json of a BPE")?;
+    let document: Document = input::json(&files.model, "is no tokenizer.json of a BPE").in_file(file)?;
     let Document { added_tokens: List(added_tokens), normalizer, pre_tokenizer, model } = document;
     let (normalizer, pre_tokenizer) = (small(normalizer), small(pre_tokenizer));
     if model.r#type != "BPE" || model.byte_fallback {
@@ -73,7 +73,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
         return Err(wrong("pre_tokenizer", short(&pre_tokenizer), &expected));
     }
     let (Map(vocab), List(merges)) = (model.vocab, model.merges);
-    special::check_size(file, vocab.len(), config.padded_vocab_size)?;
+    special::check_size(vocab.len(), config.padded_vocab_size).in_file(file)?;
 
     let mut tokens = vec![None; vocab.len()];
     for (token, id) in vocab {
@@ -111,9 +111,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
         Merge::Pair([left, right]) => format!("{left} {right}"),
     });
     let mut vocabulary = Vocabulary {
-        model: "gpt2",
-        // The same pattern twice; only the first looks a whole word up before joining its parts.
-        pre: if model.ignore_merges { "llama-bpe" } else { "chatglm-bpe" },
+        kind: Kind::Bpe { whole_words: model.ignore_merges },
         tokens,
         types,
         merges: merges.collect(),
@@ -198,14 +196,14 @@ mod tests {
             [TokenType::UserDefined, TokenType::Control, TokenType::Control, TokenType::Unused]
         );
         assert_eq!(
-            (vocabulary.merges.as_slice(), vocabulary.pre),
-            (["a b".to_owned()].as_slice(), "llama-bpe")
+            (vocabulary.merges.as_slice(), vocabulary.kind),
+            (["a b".to_owned()].as_slice(), Kind::Bpe { whole_words: true })
         );
         assert_eq!([vocabulary.eos, vocabulary.eot, vocabulary.eom], [Some(3), Some(4), Some(6)]);
         json["model"]["merges"] = json!([["a", "b"]]);
         assert_eq!(read(&json).unwrap(), vocabulary);
         json["model"]["ignore_merges"] = json!(false);
-        assert_eq!(read(&json).unwrap().pre, "chatglm-bpe");
+        assert_eq!(read(&json).unwrap().kind, Kind::Bpe { whole_words: false });
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::path::Path;
 use super::divergence::{Divergence, Position};
 use super::evidence::Evidence;
 use super::glm::Glm;
-use super::{Pair, Watch, llama};
+use super::{Pair, llama};
 use crate::error::Result;
 use crate::forward::{Decoder, HEAD_ROWS};
+use crate::watch::Watch;
 
 /// What running both models came to.
 #[derive(Clone, Debug)]
@@ -51,16 +52,16 @@ pub(super) fn run(
     let (mut a, mut b) = (source.embed(tokens)?, file.embed(tokens)?);
     for layer in 0..source.layers() {
         a = source.layer(layer, a)?;
-        watch.advanced("layers", 2 * layer as u64 + 1, total)?;
+        watch.step("layers", 2 * layer as u64 + 1, total)?;
         b = file.layer(layer, b)?;
-        watch.advanced("layers", 2 * layer as u64 + 2, total)?;
+        watch.step("layers", 2 * layer as u64 + 2, total)?;
     }
     let (a, b) = (source.last_norm(&a)?, file.last_norm(&b)?);
     let mut divergence = Divergence::new(tokens);
     for start in (0..vocabulary).step_by(HEAD_ROWS) {
         let rows = start..vocabulary.min(start + HEAD_ROWS);
         divergence.add(start, &source.logits(rows.clone(), &a)?, &file.logits(rows, &b)?);
-        watch.advanced("layers", total - 1, total)?;
+        watch.step("layers", total - 1, total)?;
     }
     Ok(Function::new(divergence.positions(), prefix))
 }
@@ -91,7 +92,7 @@ fn all_logits(decoder: &dyn Decoder, tokens: &[u32], watch: &dyn Watch) -> Resul
     let mut x = decoder.embed(tokens)?;
     for layer in 0..decoder.layers() {
         x = decoder.layer(layer, x)?;
-        watch.advanced("layers", layer as u64 + 1, decoder.layers() as u64)?;
+        watch.step("layers", layer as u64 + 1, decoder.layers() as u64)?;
     }
     let x = decoder.last_norm(&x)?;
     let vocabulary = decoder.vocabulary();

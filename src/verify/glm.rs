@@ -54,7 +54,7 @@ impl<'a> Glm<'a> {
     fn tensor(&self, name: &str, rows: usize, columns: usize) -> Result<Weights<'a>> {
         let name = self.name(name);
         let tensor = self.checkpoint.tensors().get(&name).ok_or_else(|| {
-            Error::mismatch(&self.config.file, &name, "no such tensor", "it in the checkpoint")
+            Error::mismatch(self.checkpoint.main_file(), &name, "no such tensor", "it in the checkpoint")
         })?;
         if (tensor.rows(), tensor.columns()) != (rows, columns) {
             let found = format!("shape {:?}", tensor.shape);

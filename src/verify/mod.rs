@@ -29,6 +29,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{GgufFile, Value};
+use crate::watch::Watch;
 pub use divergence::Position;
 use evidence::Evidence;
 pub use evidence::RopeScale;
@@ -53,25 +54,6 @@ pub struct Finding {
 impl Finding {
     fn new(subject: impl Into<String>, problem: impl Into<String>) -> Finding {
         Finding { subject: subject.into(), problem: problem.into() }
-    }
-}
-
-/// Is told how far the work is, and may stop it.
-pub trait Watch: Sync {
-    /// `done` of `total` of a part are done.
-    ///
-    /// # Errors
-    /// To stop: [`Error::Interrupted`] or [`Error::NotJudged`].
-    fn advanced(&self, part: &'static str, done: u64, total: u64) -> Result<()>;
-}
-
-/// Watches nothing.
-#[derive(Clone, Copy, Debug)]
-pub struct Unwatched;
-
-impl Watch for Unwatched {
-    fn advanced(&self, _: &'static str, _: u64, _: u64) -> Result<()> {
-        Ok(())
     }
 }
 

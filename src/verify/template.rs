@@ -17,7 +17,7 @@ const GLM4_PREFIX: &str = "[gMASK]<sop>";
 const CHAT: [(&str, &str); 4] = [
     ("system", "You are terse."),
     ("user", " 你好，\n\nhow are you?"),
-    ("assistant", "\n Fine."),
+    ("assistant", "\n <think>hm</think>\n\nFine."),
     ("user", "再见"),
 ];
 
@@ -31,8 +31,8 @@ pub(super) fn check(pair: &Pair, roles: bool, findings: &mut Vec<Finding>) {
     };
     let plain = || render(template, chat);
     let with_tools = || jinja::render(template, tool_chat());
-    let problem = differs(plain(), &expected)
-        .or_else(|| roles.then(|| differs(with_tools(), &tools_by_roles())).flatten());
+    let problem = differs(plain(), &expected, AUTHORS)
+        .or_else(|| roles.then(|| differs(with_tools(), &tools_by_roles(), AUTHORS)).flatten());
     findings.extend(problem);
 }
 
@@ -47,6 +47,12 @@ pub(super) fn check_own(pair: &Pair, own: Option<&str>, findings: &mut Vec<Findi
         }
         (Some(file), own) => (file, own),
     };
+    if let Some(word) = own.and_then(beyond_a_chat) {
+        let problem = format!("is not the one that comes with the model, which has {word:?}");
+        findings.push(Finding::new(KEY, problem));
+        return;
+    }
+    let author = if own.is_some() { "the model's own" } else { AUTHORS };
     let trimmed = CHAT.map(|(role, content)| (role, in_history(role, content)));
     for first in [0, 1] {
         let expected = match own {
@@ -61,17 +67,41 @@ pub(super) fn check_own(pair: &Pair, own: Option<&str>, findings: &mut Vec<Findi
             },
             None => by_glm4(&CHAT[first..]),
         };
-        if let Some(finding) = differs(render(file, &CHAT[first..]), &expected) {
+        if let Some(finding) = differs(render(file, &CHAT[first..]), &expected, author) {
             findings.push(finding);
             return;
         }
     }
-    // Tools as GLM-4's authors have them, or as the model's own template does; GLM-Edge was not trained on any.
+    // Tools as GLM-4's authors have them, or as the model's own template does; GLM-Edge was not trained on any. A
+    // template that gives the bare turns knows no tools.
     let found = jinja::render(file, tool_chat());
     let own = own.and_then(|own| jinja::render(own, tool_chat()).ok());
-    if file.starts_with(GLM4_PREFIX) && (own.is_none() || found.as_ref().ok() != own.as_ref()) {
-        findings.extend(differs(found, &tools_by_glm4()));
+    let has_prefix = file.starts_with(GLM4_PREFIX);
+    match own.filter(|own| *own != bare_turns(has_prefix)) {
+        Some(own) => findings.extend(differs(found, &own, author)),
+        None if has_prefix => findings.extend(differs(found, &tools_by_glm4(), AUTHORS)),
+        None => {}
     }
+}
+
+/// Whose prompt it is to be, where the model brings no template that says so.
+const AUTHORS: &str = "the authors' code";
+
+/// The first word in a template by which it does more than put roles and contents, and tools, into a row: no test chat
+/// can be sure to meet what it does.
+fn beyond_a_chat(own: &str) -> Option<String> {
+    const WORDS: &str = "role content metadata tools type function name first last system user assistant tool \
+        observation python simple_browser cogview messages add_generation_prompt bos_token eos_token";
+    let words = jinja::words(own).unwrap_or_default();
+    let names = jinja::variables(own).unwrap_or_default();
+    let all = words.keys.into_iter().chain(words.constants).chain(names);
+    all.into_iter().find(|word| !WORDS.split(' ').any(|known| known == word))
+}
+
+/// The tool chat by a template that writes every message with a content as a role and a text.
+fn bare_turns(has_prefix: bool) -> String {
+    let prefix = if has_prefix { GLM4_PREFIX } else { "" };
+    format!("{prefix}<|user|>\na<|tool|>\nr<|assistant|>")
 }
 
 fn template_of(pair: &Pair) -> Option<&str> {
@@ -81,7 +111,8 @@ fn template_of(pair: &Pair) -> Option<&str> {
     }
 }
 
-fn differs(found: Result<String, minijinja::Error>, expected: &str) -> Option<Finding> {
+/// `author`: who builds the expected prompt.
+fn differs(found: Result<String, minijinja::Error>, expected: &str, author: &str) -> Option<Finding> {
     let found = match found {
         Ok(found) if found == expected => return None,
         Ok(found) => found,
@@ -90,7 +121,7 @@ fn differs(found: Result<String, minijinja::Error>, expected: &str) -> Option<Fi
     let same = found.chars().zip(expected.chars()).take_while(|(a, b)| a == b).count();
     let shown = |text: &str| text.chars().skip(same).take(24).collect::<String>();
     let problem = format!(
-        "gives {:?} at character {same} of a test chat, where the authors' code has {:?}",
+        "gives {:?} at character {same} of a test chat, where {author} has {:?}",
         shown(&found),
         shown(expected)
     );

@@ -9,11 +9,12 @@ use rayon::prelude::*;
 
 use super::compare::{Comparer, Tally, WILD};
 use super::mapping::{self, Place, ROPE_FACTORS, Run};
-use super::{Finding, Pair, Watch};
+use super::{Finding, Pair};
 use crate::checkpoint::Tensor;
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::StoredTensor;
+use crate::watch::Watch;
 
 /// Source weights that are compared at a time by one thread.
 const CHUNK_WEIGHTS: usize = 1 << 20;
@@ -78,14 +79,15 @@ pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
         .collect();
     let chunks = chunks(pair, &usable, &mut weights.findings);
     let total: u64 = chunks.iter().map(Chunk::weights).sum();
-    pair.checkpoint.check_known_hashes(&|| watch.advanced("weights", 0, total))?;
+    watch.step("weights", 0, total)?;
+    pair.checkpoint.check_known_hashes(watch)?;
     let done = AtomicU64::new(0);
     let tallies = chunks
         .par_iter()
         .map(|chunk| {
             let tally = chunk.compare(pair)?;
             let done = done.fetch_add(chunk.weights(), Ordering::Relaxed) + chunk.weights();
-            watch.advanced("weights", done, total)?;
+            watch.step("weights", done, total)?;
             Ok(tally)
         })
         .collect::<Result<Vec<Tally>>>()?;

@@ -34,6 +34,10 @@ fn chats() -> Vec<Value> {
             called(json!("Let me see."), vec![call("f", json!({"c": "x"})), call("g", json!({}))]),
             result("r"), result("q"), said("answer"), user("b"), said(" f\n{\"c\": 1}\n"), result("s"), said("z"), user("c"),
         ], "tools": [tool("f"), tool("g")]}),
+        json!({"messages": [
+            user("a"), called(json!("\n I use f for this: f\n"), vec![call("f", json!({"c": "x"}))]), result("r"),
+            called(json!("\nf\n{\"c\": 1}"), vec![call("f", json!({"c": 1}))]), result("s"),
+        ], "tools": [tool("f")]}),
         json!({"messages": [user("a"), said("b"), user("")]}),
     ]
 }

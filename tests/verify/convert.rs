@@ -35,7 +35,7 @@ fn a_conversion_checks_itself_before_the_file_has_its_name() {
         backend: quant::Backend::detect(),
     };
     let outputs = job.create_outputs().expect("created");
-    let filled = job.fill(outputs, options, &Unstopped).expect("filled");
+    let filled = job.fill(outputs, options, &()).expect("filled");
     let temporary = filled.files().next().expect("an output")[0].1.to_owned();
     let mut file = Damaged::read(&temporary);
     file.exchange("blk.0.ffn_gate.weight", "blk.0.ffn_up.weight");
@@ -44,14 +44,4 @@ fn a_conversion_checks_itself_before_the_file_has_its_name() {
     assert!(!verdict.same && !gguf.exists());
     drop(filled);
     assert_eq!(folder.names(), Vec::<String>::new());
-}
-
-struct Unstopped;
-
-impl pipeline::Watch for Unstopped {
-    fn advanced(&self, _: usize, _: u64) {}
-
-    fn stopped(&self) -> bool {
-        false
-    }
 }

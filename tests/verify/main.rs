@@ -11,7 +11,7 @@ mod shapes;
 
 use std::path::{Path, PathBuf};
 
-use glm2llama::verify::{DEFAULT_TEXT, Pair, Unwatched, Verdict, source_logits};
+use glm2llama::verify::{DEFAULT_TEXT, Pair, Verdict, source_logits};
 use safetensors::Dtype;
 use support::command::convert;
 use support::{Checkpoint, Cmd, Dir, read_words, testdata, tiny_tokenizer};
@@ -23,8 +23,8 @@ fn tiny() -> PathBuf {
 /// Everything that `verify` judges, without the command line.
 fn judge(model: &Path, gguf: &Path) -> (Verdict, glm2llama::verify::Function) {
     let pair = Pair::open(model, gguf, None).expect("both can be read");
-    let (facts, weights) = (pair.facts().expect("facts"), pair.weights(&Unwatched).expect("weights"));
-    let function = pair.function(DEFAULT_TEXT, 64, &Unwatched).expect("both run");
+    let (facts, weights) = (pair.facts().expect("facts"), pair.weights(&()).expect("weights"));
+    let function = pair.function(DEFAULT_TEXT, 64, &()).expect("both run");
     (Verdict::new(&weights, &facts, Some(&function), None), function)
 }
 
@@ -41,7 +41,7 @@ fn the_source_side_computes_the_authors_logits() {
         let model = testdata("models").join(name);
         let tokens = read_words(&model.join("expected_ids.i32"), u32::from_le_bytes);
         let expected = read_words(&model.join("expected_logits.f32"), f32::from_le_bytes);
-        let found = source_logits(&model, &tokens, &Unwatched).expect("it runs");
+        let found = source_logits(&model, &tokens, &()).expect("it runs");
         assert_eq!(found.len(), expected.len());
         let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         // What the order of sums may change.

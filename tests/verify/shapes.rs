@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use glm2llama::verify::{Finding, Pair, Unwatched, file_logits, source_logits};
+use glm2llama::verify::{Finding, Pair, file_logits, source_logits};
 use serde_json::{Value, json};
 
 use super::support::command::convert;
@@ -28,7 +28,7 @@ fn reshape(model: &Path, name: &str, shape: &[usize]) {
 fn findings(model: &Path, gguf: &Path) -> Vec<String> {
     let pair = Pair::open(model, gguf, None).expect("both can be read");
     let line = |finding: Finding| format!("{} {}", finding.subject, finding.problem);
-    pair.weights(&Unwatched).expect("compared").findings.into_iter().map(line).collect()
+    pair.weights(&()).expect("compared").findings.into_iter().map(line).collect()
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn layers_have_one_width() {
     file.bytes[head + 12..head + 20].copy_from_slice(&176u64.to_le_bytes());
     file.bytes[head + 20..head + 24].copy_from_slice(&0u32.to_le_bytes());
     file.write();
-    let error = file_logits(&gguf, &[1, 2], &Unwatched).expect_err("another width").to_string();
+    let error = file_logits(&gguf, &[1, 2], &()).expect_err("another width").to_string();
     assert!(error.ends_with("m.gguf: blk.1.ffn_gate.weight: found 176 rows, expected 352"), "{error}");
 }
 
@@ -139,8 +139,8 @@ fn tokens_beyond_the_vocabulary_are_refused_on_both_sides() {
     let gguf = folder.join("m.gguf");
     convert(&tiny(), "F16", &gguf, &[]);
     let errors = [
-        (source_logits(&tiny(), &[1, 5000], &Unwatched), "transformer.embedding.word_embeddings.weight"),
-        (file_logits(&gguf, &[1, 5000], &Unwatched), "token_embd.weight"),
+        (source_logits(&tiny(), &[1, 5000], &()), "transformer.embedding.word_embeddings.weight"),
+        (file_logits(&gguf, &[1, 5000], &()), "token_embd.weight"),
     ];
     for (result, name) in errors {
         let error = result.expect_err("no such token").to_string();

@@ -11,7 +11,7 @@ use crate::recipe::{Overrides, parse_format, parse_tensor_type};
 use crate::request::Given;
 
 /// Which matrix takes which type.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Types of tensors")]
 pub(in crate::cli) struct TensorTypes {
     /// Give the matrices whose GGUF name matches a format of their own, `ffn_down=Q6_K` for instance (a format,
@@ -33,7 +33,7 @@ pub(in crate::cli) struct TensorTypes {
 }
 
 /// What else the file says, and how it is cut.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Metadata and files")]
 pub(in crate::cli) struct Contents {
     /// What to call the model: general.name, and the file when no --output is given
@@ -83,12 +83,12 @@ impl Contents {
         !self.override_kv.is_empty() || self.chat_template.is_some()
     }
 
-    pub(in crate::cli) fn given(&self) -> Given {
-        Given {
+    pub(in crate::cli) fn given(&self) -> Result<Given> {
+        Ok(Given {
             model_name: self.model_name.clone(),
             metadata: self.metadata.clone(),
-            override_kv: self.override_kv.clone(),
+            overrides: self.override_kv.iter().map(|text| text.parse()).collect::<Result<_>>()?,
             chat_template: self.chat_template.clone(),
-        }
+        })
     }
 }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::at_home;
+use super::values::{self, at_home};
 use crate::error::Result;
 use crate::locate::{self, Caches, Located};
 use crate::lora;
 use crate::model::Request;
 use crate::remap::RopeRatio;
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct ModelArgs {
     /// The folder with config.json, the tokenizer, and the weights as safetensors or PyTorch's .bin; or
     /// ORG/NAME or ORG/NAME@REVISION of a model in the download cache of Hugging Face or ModelScope
@@ -21,7 +21,7 @@ pub(in crate::cli) struct ModelArgs {
 
     /// Only for models of long contexts (rope_ratio other than 1) that are recognised wrongly: rope_ratio
     /// multiplies the frequency base (all models but one), or divides the positions (ChatGLM2-6B-32k)
-    #[arg(long, value_enum, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", value_parser = values::rope_ratio())]
     pub(in crate::cli) rope_ratio_applies_to: Option<RopeRatio>,
 
     /// Merge a LoRA adapter (PEFT's format) into the weights, times SCALE if given, `my-adapter=0.5` for instance;

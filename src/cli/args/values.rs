@@ -9,7 +9,9 @@ use clap::builder::{
 use clap::{Arg, Command, Error};
 
 use crate::locate::Caches;
-use crate::recipe::meant;
+use crate::recipe::{FfnPad, meant};
+use crate::remap::RopeRatio;
+use crate::request::Quality;
 
 /// One of some names; what other programs call them is refused with the name here.
 #[derive(Clone, Debug)]
@@ -21,6 +23,18 @@ impl TypedValueParser for Names {
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, Error> {
         let trimmed = value.to_str().map(str::trim); // "F16, Q8_0"
         let value = trimmed.map_or(value, OsStr::new);
+        if value.is_empty() {
+            let refuse = |_| Err::<String, _>("an empty name in the list");
+            return StringValueParser::new().try_map(refuse).parse_ref(command, arg, value);
+        }
+        if trimmed.is_some_and(|name| name.eq_ignore_ascii_case("auto")) {
+            let refuse = |_| {
+                Err::<String, _>(
+                    "nothing is chosen for you: Q4_K_M is what most people take, Q8_0 the nearly lossless one",
+                )
+            };
+            return StringValueParser::new().try_map(refuse).parse_ref(command, arg, value);
+        }
         if let Some(meant) = trimmed.and_then(|name| meant(name, &self.0)) {
             let refuse = move |_| Err::<String, _>(format!("did you mean {meant}?"));
             return StringValueParser::new().try_map(refuse).parse_ref(command, arg, value);
@@ -31,6 +45,44 @@ impl TypedValueParser for Names {
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
         Some(Box::new(self.0.iter().copied().map(PossibleValue::new)))
     }
+}
+
+/// What `rope_ratio` multiplies.
+pub(in crate::cli) fn rope_ratio() -> impl TypedValueParser<Value = RopeRatio> {
+    one_of(&[
+        ("base", "The frequency base: all models but one", RopeRatio::Base),
+        ("positions", "It divides the positions: ChatGLM2-6B-32k", RopeRatio::Positions),
+    ])
+}
+
+/// When to pad.
+pub(in crate::cli) fn ffn_pad() -> impl TypedValueParser<Value = FfnPad> {
+    one_of(&[
+        ("auto", "Where a format would fall back otherwise", FfnPad::Auto),
+        ("on", "Always", FfnPad::On),
+        ("off", "Never", FfnPad::Off),
+    ])
+}
+
+/// How much work goes into the weights.
+pub(in crate::cli) fn quality() -> impl TypedValueParser<Value = Quality> {
+    one_of(&[
+        ("fast", "llama-quantize's bytes", Quality::Fast),
+        ("good", "Runs the model on text first: the same bytes with an importance matrix", Quality::Good),
+        (
+            "best",
+            "Chooses levels by what comes out of each matrix: takes hours, and goes on where it was interrupted",
+            Quality::Best,
+        ),
+    ])
+}
+
+/// Names, what the help says of each, and what they stand for.
+fn one_of<T: Copy + Send + Sync>(choices: &'static [(&str, &str, T)]) -> impl TypedValueParser<Value = T> {
+    let names = choices.iter().map(|(name, help, _)| PossibleValue::new(*name).help(*help));
+    PossibleValuesParser::new(names).try_map(|given| {
+        choices.iter().find(|(name, ..)| *name == given).map(|choice| choice.2).ok_or("an unknown name")
+    })
 }
 
 /// A file or folder that is read.

@@ -1,0 +1,224 @@
+//! Which type to take: `glm2llama plan` without `--type`, and `plan --fit`.
+
+use serde::Serialize;
+
+use super::memory::machine_memory_bytes;
+use super::print::{gigabytes, json, out};
+use crate::config::GlmConfig;
+use crate::convert::{Job, Output};
+use crate::error::{Error, Result};
+use crate::recipe::FileType;
+
+/// The contexts that the table tells the memory of, in tokens.
+const CONTEXTS: [usize; 3] = [4096, 8192, 32768];
+
+/// `--fit` asks for room for this context, or for the model's own when that is shorter, in tokens.
+const FIT_CONTEXT: usize = 8192;
+
+/// Tokens that llama.cpp computes at a time: it keeps the logits of so many in its compute buffer.
+const MICRO_BATCH: u64 = 512;
+
+/// One row of the table; in JSON the data of a `type` line.
+#[derive(Serialize)]
+struct Candidate {
+    file_type: String,
+    bytes: u64,
+    bits_per_weight: f64,
+    /// What a program needs to run the file, for each context of [`CONTEXTS`] that the model has.
+    memory_bytes: Vec<(usize, u64)>,
+    /// The same for the context of `--fit`.
+    fit_bytes: u64,
+    mean_kl: f64,
+    quality: &'static str,
+}
+
+/// What was asked for and found; in JSON the data of a `choice` line.
+#[derive(Serialize)]
+struct Choice {
+    /// What it has to fit into, given or this machine's, in bytes.
+    limit_bytes: Option<u64>,
+    context: usize,
+    /// The best type that fits into what was given.
+    file_type: Option<String>,
+}
+
+/// One JSON line: `{"type": ..., "data": ...}`.
+#[derive(Serialize)]
+#[serde(tag = "type", content = "data", rename_all = "snake_case")]
+enum Event<'a> {
+    FileType(&'a Candidate),
+    Choice(&'a Choice),
+}
+
+/// Prints a row for each output of the job, the best first; with `fit`, in bytes, names the best that fits.
+///
+/// # Errors
+/// When `fit` is given and no type fits.
+pub(super) fn print(job: &Job, fit: Option<u64>, as_json: bool) -> Result<()> {
+    let config = &job.model.config;
+    let mut candidates: Vec<Candidate> =
+        job.outputs.iter().map(|output| Candidate::new(job, output)).collect();
+    candidates.sort_by(|a, b| a.mean_kl.total_cmp(&b.mean_kl).then(a.bytes.cmp(&b.bytes)));
+    let context = config.seq_length.min(FIT_CONTEXT);
+    let best = fit.map(|limit| best(&candidates, limit, context)).transpose()?;
+    let limit_bytes = fit.or_else(machine_memory_bytes);
+    let choice =
+        Choice { limit_bytes, context, file_type: best.map(|candidate| candidate.file_type.clone()) };
+    if as_json {
+        candidates.iter().for_each(|candidate| json(&Event::FileType(candidate)));
+        json(&Event::Choice(&choice));
+        return Ok(());
+    }
+    let contexts = contexts(config);
+    out(&heading(&contexts));
+    candidates.iter().for_each(|candidate| out(&candidate.line(&choice)));
+    choice.notes(&contexts, fit.is_some()).iter().for_each(|line| out(line));
+    Ok(())
+}
+
+/// The first that fits of those that are ordered by quality.
+fn best(candidates: &[Candidate], limit: u64, context: usize) -> Result<&Candidate> {
+    let smallest = candidates.iter().min_by_key(|candidate| candidate.fit_bytes);
+    let none = || {
+        let smallest = smallest.map_or_else(String::new, |smallest| {
+            format!(": the smallest, {}, needs {}", smallest.file_type, gigabytes(smallest.fit_bytes))
+        });
+        let limit = gigabytes(limit);
+        Error::Usage(format!("--fit {limit}: no type fits with {context} tokens of context{smallest}"))
+    };
+    candidates.iter().find(|candidate| candidate.fit_bytes <= limit).ok_or_else(none)
+}
+
+/// Those of the contexts that the model has; its own when it has none of them.
+fn contexts(config: &GlmConfig) -> Vec<usize> {
+    let known: Vec<usize> = CONTEXTS.into_iter().filter(|&context| context <= config.seq_length).collect();
+    if known.is_empty() { vec![config.seq_length] } else { known }
+}
+
+/// What the program itself takes: llama-server's peak was 516 MB and 705 MB with 4k and 8k tokens of context where
+/// the rest of the sum is 459 MB and 648 MB.
+const PROGRAM_BYTES: u64 = 58_000_000;
+
+/// What llama.cpp needs to run a file of so many bytes: the weights, the keys and values of every position as F16,
+/// a compute buffer that the logits of a micro-batch, as F32, fill nearly alone, and the program.
+fn memory_bytes(file_bytes: u64, config: &GlmConfig, context: usize) -> u64 {
+    let kv = 2 * 2 * (config.num_layers * config.num_kv_heads * config.head_dim) as u64 * context as u64;
+    file_bytes + kv + MICRO_BATCH * 4 * config.padded_vocab_size as u64 + PROGRAM_BYTES
+}
+
+impl Candidate {
+    fn new(job: &Job, output: &Output) -> Candidate {
+        let config = &job.model.config;
+        let bytes = output.split.total_bytes();
+        let mean_kl = measured(output.recipe.file_type);
+        let at = |context| memory_bytes(bytes, config, context);
+        Candidate {
+            file_type: output.recipe.file_type.to_string(),
+            bytes,
+            bits_per_weight: output.bits_per_weight(&job.model),
+            memory_bytes: contexts(config).into_iter().map(|context| (context, at(context))).collect(),
+            fit_bytes: at(config.seq_length.min(FIT_CONTEXT)),
+            mean_kl,
+            quality: grade(mean_kl),
+        }
+    }
+
+    fn line(&self, choice: &Choice) -> String {
+        let memory: String =
+            self.memory_bytes.iter().map(|(_, bytes)| format!("{:>10}", gigabytes(*bytes))).collect();
+        let mark = match choice.limit_bytes {
+            _ if choice.file_type.as_ref() == Some(&self.file_type) => "  <- the best that fits",
+            Some(limit) if self.fit_bytes > limit => "  too large",
+            _ => "",
+        };
+        let Candidate { file_type, bytes, bits_per_weight, quality, .. } = self;
+        format!("  {file_type:7}{:>10}{bits_per_weight:>7.2}{memory}  {quality:15}{mark}", gigabytes(*bytes))
+            .trim_end()
+            .to_owned()
+    }
+}
+
+fn heading(contexts: &[usize]) -> String {
+    let memory: String = contexts.iter().map(|&context| format!("{:>10}", tokens(context))).collect();
+    format!("  {:7}{:>10}{:>7}{memory}  quality", "type", "file", "bits")
+}
+
+/// `32k` and the like.
+fn tokens(context: usize) -> String {
+    if context.is_multiple_of(1024) { format!("{}k", context / 1024) } else { context.to_string() }
+}
+
+impl Choice {
+    fn notes(&self, contexts: &[usize], asked: bool) -> Vec<String> {
+        let names = contexts.iter().map(|&context| tokens(context)).collect::<Vec<_>>().join(", ");
+        let mut notes = vec![
+            String::new(),
+            format!("  {names}: memory that llama.cpp needs with so many tokens of context"),
+            "  quality: by the KL divergence of a small trained model; larger ones lose less".to_owned(),
+        ];
+        if let Some(limit) = self.limit_bytes {
+            let (limit, context) = (gigabytes(limit), self.context);
+            let whose = if asked { "--fit".to_owned() } else { "this machine".to_owned() };
+            notes.push(format!("  fits: {whose}, {limit}, with {context} tokens of context"));
+        }
+        notes
+    }
+}
+
+/// What a type costs: the mean KL divergence from the checkpoint, in nats a token, of a trained model of 135 million
+/// weights on 512 tokens of English, Chinese and code (docs/verify.md). Larger models lose less, in this order.
+#[rustfmt::skip]
+fn measured(file_type: FileType) -> f64 {
+    match file_type {
+        FileType::F32    => 0.0,
+        FileType::F16    => 0.0,
+        FileType::BF16   => 0.0001,
+        FileType::Q8_0   => 0.0019,
+        FileType::Q6_K   => 0.022,
+        FileType::Q5_K_M => 0.055,
+        FileType::Q5_K_S => 0.086,
+        FileType::Q5_1   => 0.091,
+        FileType::Q5_0   => 0.112,
+        FileType::Q4_K_M => 0.192,
+        FileType::IQ4_NL => 0.259,
+        FileType::IQ4_XS => 0.266,
+        FileType::Q4_K_S => 0.283,
+        FileType::Q4_1   => 0.383,
+        FileType::Q4_0   => 0.430,
+        FileType::Q3_K_L => 0.624,
+        FileType::Q3_K_M => 0.856,
+        FileType::Q3_K_S => 1.229,
+        FileType::Q2_K   => 2.850,
+    }
+}
+
+/// A word for a mean KL divergence in nats a token.
+fn grade(mean_kl: f64) -> &'static str {
+    match mean_kl {
+        ..0.01 => "nearly lossless",
+        ..0.1 => "good",
+        ..0.3 => "noticeable",
+        ..1.0 => "poor",
+        _ => "unusable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn keys_values_and_logits_are_counted() {
+        // 2 layers, 2 key heads of 32, 1024 tokens
+        let config = GlmConfig::load(Path::new("testdata/models/tiny-chatglm3")).unwrap();
+        let kv = 2 * 2 * 32 * 2 * 2 * 8192;
+        assert_eq!(memory_bytes(1000, &config, 8192), 1000 + kv + 512 * 4 * 1024 + 58_000_000);
+    }
+
+    #[test]
+    fn a_context_is_named_briefly() {
+        assert_eq!([4096, 32768, 5000].map(tokens), ["4k", "32k", "5000"]);
+    }
+}

@@ -1,0 +1,251 @@
+//! Everything that is read and decided before the first weight.
+
+use std::path::{Path, PathBuf};
+
+use super::{Job, Output, measure};
+use crate::calibrate::Sample;
+use crate::config::GlmConfig;
+use crate::error::{Error, Result};
+use crate::gguf::{Metadata, Split, Value};
+use crate::imatrix::ImportanceMatrix;
+use crate::input::{self, read_capped};
+use crate::metadata::{self, Card, Parts};
+use crate::model::Model;
+use crate::naming::Name;
+use crate::ollama;
+use crate::provenance;
+use crate::recipe::{FileType, Mix, Recipe, padded_ffn};
+use crate::remap::{Plan, Role};
+use crate::request::Request;
+use crate::tokenizer::{ChatFormat, Evidence, Tokenizer};
+
+impl Job {
+    /// Reads everything but the weights and plans every output.
+    ///
+    /// # Errors
+    /// When anything in the folder does not fit, or the request contradicts itself.
+    pub fn prepare(request: &Request) -> Result<Job> {
+        let mut notes = Vec::new();
+        let folder = &request.model.folder;
+        let (opened, guests) = input::noted(|| Ok((Model::open(&request.model)?, Card::load(folder))));
+        let (mut model, card) = opened?;
+        let (options, given) = input::noted(|| {
+            let options = Options::read(request, card)?;
+            options.apply(&mut model, &mut notes)?;
+            let sample = measure::sample(request, &model.tokenizer)?;
+            Ok(Options { sample, ..options })
+        });
+        let mut options = options?;
+        let outputs = options.outputs(&model, provenance::keys(folder, &guests)?, &mut notes)?;
+        let (importance, without_importance) = options.importance(&model)?;
+        let sample = options.sample.take();
+        let request = request.clone();
+        let mut job = Job {
+            sample,
+            refined: None,
+            importance,
+            without_importance,
+            outputs,
+            notes,
+            request,
+            guests,
+            given,
+            model,
+        };
+        job.check_targets()?;
+        job.notes.extend(job.misleading_names());
+        Ok(job)
+    }
+}
+
+/// A request, and the files that its options name.
+struct Options<'a> {
+    request: &'a Request,
+    card: Card,
+    /// The user's own words for the metadata.
+    given: Metadata,
+    imatrix: Option<ImportanceMatrix>,
+    /// What the model is to be measured on first.
+    sample: Option<Sample>,
+}
+
+impl<'a> Options<'a> {
+    fn read(request: &'a Request, card: Card) -> Result<Options<'a>> {
+        if let Some(twice) = request.types.iter().enumerate().find(|(i, t)| request.types[..*i].contains(t)) {
+            return Err(Error::Usage(format!("--type {}: given twice", twice.1)));
+        }
+        let file = request.given.metadata.as_deref();
+        let mut given = file.map_or(Ok(Metadata::new()), metadata::load_file)?;
+        if let Some(name) = &request.given.model_name {
+            metadata::set(&mut given, vec![("general.name".to_owned(), Value::String(name.clone()))]);
+        }
+        let imatrix = request.imatrix.as_deref().map(ImportanceMatrix::load).transpose()?;
+        Ok(Options { request, card, given, imatrix, sample: None })
+    }
+
+    /// Puts what the user decides into the model.
+    fn apply(&self, model: &mut Model, notes: &mut Vec<String>) -> Result<()> {
+        let request = self.request;
+        model.name.given = text(&self.given, "general.name").map(str::to_owned);
+        if model.name.given.as_deref().is_some_and(|name| name.trim().is_empty()) {
+            return Err(Error::Usage(
+                "general.name: found a blank name, expected one for the file too".to_owned(),
+            ));
+        }
+        if let Some(file) = &request.given.chat_template {
+            take_chat_template(&mut model.tokenizer, file)?;
+        }
+        let idle = request.overrides.idle(&model.plan.tensors);
+        notes.extend(idle.map(|pattern| format!("--tensor-type {pattern}: matches the name of no matrix")));
+        notes.extend(self.card.warning.clone());
+        if request.vocab_only {
+            model.plan.tensors.clear();
+        }
+        if request.receipt.is_some() {
+            model.checkpoint.record_hashes();
+        }
+        Ok(())
+    }
+
+    /// The importance weights of each tensor of the plan, and how many matrices have none.
+    fn importance(&self, model: &Model) -> Result<(Vec<Option<Vec<f32>>>, usize)> {
+        match &self.imatrix {
+            Some(imatrix) => imatrix.for_plan(&model.plan, padded_ffn(&model.config)),
+            None => Ok((vec![None; model.plan.tensors.len()], 0)),
+        }
+    }
+
+    fn outputs(&self, model: &Model, origin: Metadata, notes: &mut Vec<String>) -> Result<Vec<Output>> {
+        let types = match self.request.vocab_only {
+            true => &[FileType::F16], // what a file without weights says, as llama.cpp's does
+            false => self.request.types.as_slice(),
+        };
+        let output = |&file_type| self.output(file_type, model, &origin, notes);
+        let outputs = types.iter().map(output).collect::<Result<Vec<Output>>>()?;
+        if self.request.modelfile && outputs.iter().any(|output| output.split.files.len() > 1) {
+            notes.push("no Modelfile: Ollama imports no split GGUF".to_owned());
+        }
+        Ok(outputs)
+    }
+
+    fn output(
+        &self,
+        file_type: FileType,
+        model: &Model,
+        origin: &Metadata,
+        notes: &mut Vec<String>,
+    ) -> Result<Output> {
+        let Options { request, card, given, imatrix, sample } = self;
+        let Model { config, plan, tokenizer, name, .. } = model;
+        let path = output_path(request, name, file_type)?;
+        let mix = Mix {
+            file_type,
+            overrides: &request.overrides,
+            importance: imatrix.is_some() || sample.is_some(),
+        };
+        let recipe = Recipe::new(mix, request.pad, plan, config);
+        let mut origin = origin.clone();
+        origin.push(provenance::options_key(request, file_type));
+        origin.extend(sample.iter().flat_map(|sample| measure::keys(sample, plan, request.quality)));
+        let (keys, warnings) = metadata::assemble(Parts {
+            model,
+            recipe: &recipe,
+            imatrix: imatrix.as_ref(),
+            origin: &origin,
+            card: &card.keys,
+            given,
+            overrides: &request.given.overrides,
+        })?;
+        // The keys may have been given another than the tokenizer's.
+        let jinja = text(&keys, "tokenizer.chat_template").map(str::to_owned);
+        let split = Split::new(keys, shapes(plan, &recipe), request.split_max_bytes)?;
+        let beside = match request.modelfile && !request.vocab_only && split.files.len() == 1 {
+            true => modelfile_beside(&path, jinja.as_deref(), tokenizer, config)?,
+            false => (None, None),
+        };
+        for warning in warnings.into_iter().chain(beside.1) {
+            if !notes.contains(&warning) {
+                notes.push(warning); // once for all outputs
+            }
+        }
+        Ok(Output { path, recipe, split, modelfile: beside.0 })
+    }
+}
+
+fn text<'a>(keys: &'a Metadata, key: &str) -> Option<&'a str> {
+    keys.iter().find_map(|(found, value)| match value {
+        Value::String(text) if found == key => Some(text.as_str()),
+        _ => None,
+    })
+}
+
+/// None beside what has no name: that is refused when it is to be created. With what is to be warned of.
+fn modelfile_beside(
+    gguf: &Path,
+    jinja: Option<&str>,
+    tokenizer: &Tokenizer,
+    config: &GlmConfig,
+) -> Result<Beside> {
+    let Some(name) = gguf.file_name() else { return Ok((None, None)) };
+    let name = name.to_str().ok_or_else(|| {
+        Error::Usage(format!("{}: its name does not fit a Modelfile: give --no-modelfile", gguf.display()))
+    })?;
+    let modelfile = ollama::modelfile(name, jinja, tokenizer, config)?;
+    Ok((Some((gguf.with_extension("Modelfile"), modelfile.text)), modelfile.warning))
+}
+
+/// A Modelfile with its path, and a warning.
+type Beside = (Option<(PathBuf, String)>, Option<String>);
+
+fn shapes(plan: &Plan, recipe: &Recipe) -> Vec<(String, Vec<usize>, quant::Format)> {
+    let targets = plan.tensors.iter().zip(&recipe.choices);
+    let shaped = targets.map(|(target, choice)| {
+        let (rows, columns) = target.padded_shape(recipe.ffn);
+        let shape = if target.role() == Role::Vector { vec![rows] } else { vec![rows, columns] };
+        (target.name.clone(), shape, choice.format)
+    });
+    shaped.collect()
+}
+
+fn output_path(request: &Request, name: &Name, file_type: FileType) -> Result<PathBuf> {
+    let type_name = if request.vocab_only { "vocab".to_owned() } else { file_type.to_string() };
+    let Some(output) = &request.output else { return Ok(PathBuf::from(name.file_name(&type_name))) };
+    match output.to_str() {
+        Some(text) => Ok(PathBuf::from(text.replace("{type}", &type_name))),
+        None if output.to_string_lossy().contains("{type}") => {
+            Err(Error::mismatch(output, "", "{type} in a name that is not UTF-8", "UTF-8 around it"))
+        }
+        None => Ok(output.clone()),
+    }
+}
+
+/// Templates have a few kilobytes.
+const LARGEST_TEMPLATE: u64 = 1 << 20;
+
+/// Takes the template of a file, or that of a format which the user names.
+fn take_chat_template(tokenizer: &mut Tokenizer, file: &Path) -> Result<()> {
+    let named = ChatFormat::NAMES.into_iter().find(|(name, _)| file.as_os_str() == *name && !file.exists());
+    let (format, text) = match named {
+        Some((_, format)) => (format, format.template().unwrap_or_default().to_owned()),
+        None => (ChatFormat::Own, template_text(file)?),
+    };
+    tokenizer.vocabulary.chat_template = Some(text);
+    tokenizer.chat = format;
+    tokenizer.other_template = false;
+    let source = file.display().to_string();
+    tokenizer.evidence.retain(|evidence| evidence.subject != "chat template");
+    tokenizer.evidence.push(Evidence {
+        subject: "chat template",
+        choice: "the given one".to_owned(),
+        source,
+    });
+    Ok(())
+}
+
+fn template_text(file: &Path) -> Result<String> {
+    let bytes = read_capped(file, LARGEST_TEMPLATE)?.ok_or_else(|| {
+        let names = ChatFormat::NAMES.map(|(name, _)| name).join(", ");
+        Error::mismatch(file, "", "no such file", format!("a chat template, or one of {names}"))
+    })?;
+    String::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not UTF-8 text"))
+}

@@ -1,0 +1,157 @@
+//! The guest book of the door: which files were asked for while it lay open, and what passed.
+//!
+//! It lies open for one thread and one piece of work, and not in the hands of those who open files: a reader that had
+//! to be handed it could be forgotten, and with it what it reads.
+
+use std::cell::RefCell;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::hash::{sha256, sha256_of};
+
+/// What tells two versions of a file apart without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    /// Its length.
+    pub(crate) length: u64,
+    /// The time of the last change: seconds and nanoseconds.
+    changed: (i64, i64),
+    inode: u64,
+}
+
+impl State {
+    pub(crate) fn of(metadata: &Metadata) -> State {
+        let changed = (metadata.mtime(), metadata.mtime_nsec());
+        State { length: metadata.len(), changed, inode: metadata.ino() }
+    }
+
+    /// None when the file is not there.
+    pub(super) fn now(path: &Path) -> Option<State> {
+        path.metadata().ok().map(|metadata| State::of(&metadata))
+    }
+}
+
+/// A file that was asked for.
+#[derive(Debug)]
+struct Guest {
+    path: PathBuf,
+    /// None when it was not there.
+    state: Option<State>,
+    /// It was opened, and not only asked after.
+    opened: bool,
+    /// Its length and SHA-256, when all of it passed.
+    hash: Option<(u64, String)>,
+}
+
+/// The files that were asked for, in the order of the first time.
+#[derive(Debug, Default)]
+pub(crate) struct GuestBook(Vec<Guest>);
+
+thread_local! {
+    static BOOK: RefCell<Option<GuestBook>> = const { RefCell::new(None) };
+}
+
+/// Does some work, and notes every file that it asks for.
+pub(crate) fn noted<T>(work: impl FnOnce() -> T) -> (T, GuestBook) {
+    let outer = BOOK.replace(Some(GuestBook::default()));
+    let result = work();
+    (result, BOOK.replace(outer).unwrap_or_default())
+}
+
+/// Notes that a file was asked for: whether it is there, or to be `opened`.
+pub(super) fn note(path: &Path, state: Option<State>, opened: bool) {
+    BOOK.with_borrow_mut(|book| {
+        let Some(GuestBook(guests)) = book else { return };
+        match guests.iter_mut().find(|guest| guest.path == path) {
+            Some(guest) => guest.opened |= opened, // the first state counts
+            None => guests.push(Guest { path: path.to_owned(), state, opened, hash: None }),
+        }
+    });
+}
+
+/// Notes all bytes of a file that was opened.
+pub(super) fn note_bytes(path: &Path, bytes: &[u8]) {
+    BOOK.with_borrow_mut(|book| {
+        let guest = book.iter_mut().flat_map(|book| &mut book.0).find(|guest| guest.path == path);
+        if let Some(guest) = guest.filter(|guest| guest.hash.is_none()) {
+            guest.hash = Some((bytes.len() as u64, sha256(bytes)));
+        }
+    });
+}
+
+impl GuestBook {
+    /// All files that were asked for, be they there or not.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|guest| guest.path.as_path())
+    }
+
+    /// Those that were read.
+    pub(crate) fn opened(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().filter(|guest| guest.opened).map(|guest| guest.path.as_path())
+    }
+
+    /// A file's length and SHA-256: of what passed where all of it did, or else of what is read now.
+    pub(crate) fn hash(&self, path: &Path) -> Result<(u64, String)> {
+        let guest = self.0.iter().find(|guest| guest.path == path);
+        guest.and_then(|guest| guest.hash.clone()).map_or_else(|| sha256_of(path), Ok)
+    }
+
+    /// Refuses files that were written to since: several readers may have had several versions.
+    ///
+    /// # Errors
+    /// When a file has another length, time of its last change or inode than at first.
+    pub(crate) fn refuse_changed(&self) -> Result<()> {
+        match self.0.iter().find(|guest| State::now(&guest.path) != guest.state) {
+            None => Ok(()),
+            Some(Guest { path, .. }) => {
+                let expected = "the file as it was at the start: run again";
+                Err(Error::mismatch(path, "", "it was changed while it was read", expected))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::{is_there, open, read_capped, read_head};
+
+    #[test]
+    fn what_passes_is_noted_once_with_its_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["whole", "head", "idle", "opened", "unseen"] {
+            std::fs::write(path(name), name).unwrap();
+        }
+        let ((), book) = noted(|| {
+            assert!(is_there(&path("idle")) && !is_there(&path("absent")));
+            for _ in 0..2 {
+                assert_eq!(read_capped(&path("whole"), 100).unwrap().unwrap(), b"whole");
+            }
+            assert_eq!(read_head(&path("head"), 2).unwrap().unwrap(), b"he");
+            open(&path("opened")).unwrap();
+        });
+        read_capped(&path("unseen"), 100).unwrap();
+        let names = ["idle", "absent", "whole", "head", "opened"].map(path);
+        assert!(book.asked().eq(&names), "{book:?}");
+        assert!(book.opened().eq(&names[2..]), "{book:?}");
+        book.refuse_changed().unwrap();
+        // What passed counts, not what is there now.
+        std::fs::write(path("whole"), "other").unwrap();
+        assert_eq!(book.hash(&path("whole")).unwrap(), (5, sha256(b"whole")));
+        assert_eq!(book.hash(&path("head")).unwrap(), (4, sha256(b"head")));
+        assert!(book.refuse_changed().unwrap_err().to_string().contains("whole: found it was changed"));
+    }
+
+    #[test]
+    fn a_file_that_appears_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("late");
+        let (read, book) = noted(|| read_capped(&path, 100).unwrap());
+        assert_eq!(read, None);
+        std::fs::write(&path, "x").unwrap();
+        assert!(book.refuse_changed().unwrap_err().to_string().contains("changed while it was read"));
+    }
+}
