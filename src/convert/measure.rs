@@ -20,19 +20,21 @@ use crate::tokenizer::Tokenizer;
 use crate::watch::Watch;
 use crate::{metadata, provenance};
 
-/// The text to measure on; none where nothing is to be measured.
-pub(super) fn sample(request: &Request, tokenizer: &Tokenizer) -> Result<Option<Sample>> {
+/// Refuses what cannot be meant, before a file is opened.
+pub(super) fn refuse_contradictions(request: &Request) -> Result<()> {
     let usage = |problem: &str| Err(Error::Usage(problem.to_owned()));
     if request.quality == Quality::Fast {
-        return match (request.calibration.is_empty(), request.calibration_tokens) {
-            (true, None) => Ok(None),
-            (false, _) => usage(
+        if !request.calibration.is_empty() {
+            return usage(
                 "--calibration: found it with --quality fast, expected good or best, which measure on it",
-            ),
-            (true, Some(_)) => usage(
+            );
+        }
+        if request.calibration_tokens.is_some() {
+            return usage(
                 "--calibration-tokens: found it with --quality fast, expected good or best, which measure",
-            ),
-        };
+            );
+        }
+        return Ok(());
     }
     if request.imatrix.is_some() {
         return usage(
@@ -45,12 +47,17 @@ pub(super) fn sample(request: &Request, tokenizer: &Tokenizer) -> Result<Option<
     if request.quality == Quality::Best && request.types.len() > 1 {
         return usage("--quality best: found several types, expected one: its work is done for each anew");
     }
+    Ok(())
+}
+
+/// The text to measure on; none where nothing is to be measured.
+pub(super) fn sample(request: &Request, tokenizer: &Tokenizer) -> Result<Option<Sample>> {
     let most = match request.quality {
+        Quality::Fast => return Ok(None),
+        Quality::Good => IMPORTANCE_TOKENS,
         Quality::Best => REFINEMENT_TOKENS,
-        Quality::Fast | Quality::Good => IMPORTANCE_TOKENS,
     };
-    let most = request.calibration_tokens.unwrap_or(most);
-    let sample = Sample::new(tokenizer, &request.calibration, most)?;
+    let sample = Sample::new(tokenizer, &request.calibration, request.calibration_tokens.unwrap_or(most))?;
     if request.quality == Quality::Best {
         calibrate::refuse_short(&sample)?;
     }

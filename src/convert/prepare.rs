@@ -74,6 +74,7 @@ impl<'a> Options<'a> {
         if let Some(twice) = request.types.iter().enumerate().find(|(i, t)| request.types[..*i].contains(t)) {
             return Err(Error::Usage(format!("--type {}: given twice", twice.1)));
         }
+        measure::refuse_contradictions(request)?;
         let file = request.given.metadata.as_deref();
         let mut given = file.map_or(Ok(Metadata::new()), metadata::load_file)?;
         if let Some(name) = &request.given.model_name {
