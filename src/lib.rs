@@ -27,6 +27,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used))]
 
+mod bpe;
+pub mod calibrate;
 pub mod checkpoint;
 pub mod config;
 pub mod convert;

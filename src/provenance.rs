@@ -12,7 +12,7 @@ use crate::input::GuestBook;
 use crate::model;
 use crate::recipe::{FfnPad, FileType, Overrides};
 use crate::remap::RopeRatio;
-use crate::request::Request;
+use crate::request::{Quality, Request};
 
 /// This program's version, as in `Cargo.toml`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -39,6 +39,11 @@ pub(crate) fn options_key(request: &Request, file_type: FileType) -> (String, Va
     key("options", &options(request, file_type))
 }
 
+/// The keys of a file whose levels were chosen by measurements on a text: how, and the text's SHA-256.
+pub(crate) fn quality_keys(quality: &str, calibration: &str) -> Metadata {
+    vec![key("quality", quality), key("sha256.calibration", calibration)]
+}
+
 fn key(name: &str, value: &str) -> (String, Value) {
     (format!("glm2llama.{name}"), Value::String(value.to_owned()))
 }
@@ -53,6 +58,9 @@ fn options(request: &Request, file_type: FileType) -> String {
         pad,
         overrides: Overrides { pure, output, token_embedding, tensors },
         imatrix,
+        quality,
+        calibration: _, // its hash has a key of its own
+        calibration_tokens,
         vocab_only,
         split_max_bytes,
         given: _, // shows in the keys themselves
@@ -83,6 +91,12 @@ fn options(request: &Request, file_type: FileType) -> String {
         RopeRatio::Positions => "--rope-ratio-applies-to positions".to_owned(),
     }));
     options.extend(imatrix.as_ref().map(|_| "--imatrix".to_owned()));
+    options.extend(match quality {
+        Quality::Fast => None,
+        Quality::Good => Some("--quality good".to_owned()),
+        Quality::Best => Some("--quality best".to_owned()),
+    });
+    options.extend(calibration_tokens.map(|tokens| option("calibration-tokens", &tokens)));
     options.extend(split_max_bytes.map(|bytes| option("split-max-size", &bytes)));
     options.join(" ")
 }

@@ -6,6 +6,18 @@ use crate::metadata::Override;
 use crate::model;
 use crate::recipe::{FfnPad, FileType, Overrides};
 
+/// How much work goes into the weights' levels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Quality {
+    /// ggml's bytes: what llama-quantize makes of the same weights.
+    #[default]
+    Fast,
+    /// ggml's bytes with an importance matrix that is measured first.
+    Good,
+    /// Levels chosen for what each matrix makes of its inputs: rounding with feedback, and descent.
+    Best,
+}
+
 /// What the user asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -23,6 +35,12 @@ pub struct Request {
     pub modelfile: bool,
     /// An importance matrix to quantize with.
     pub imatrix: Option<PathBuf>,
+    /// How much work goes into the weights' levels.
+    pub quality: Quality,
+    /// Text to measure the model on, where the quality asks for it; the built-in one where there is none.
+    pub calibration: Vec<PathBuf>,
+    /// About how many tokens of it.
+    pub calibration_tokens: Option<usize>,
     /// Formats in the place of the mix's.
     pub overrides: Overrides,
     /// What the files are to say otherwise than the checkpoint does.

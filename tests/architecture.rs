@@ -8,11 +8,17 @@ const MOST_LINES: usize = 400;
 
 /// What each module may use of the others. `error`, `hash`, `input` and `watch` are open to all.
 const EDGES: &[(&str, &[&str])] = &[
+    ("bpe", &[]),
+    (
+        "calibrate",
+        &["bpe", "checkpoint", "forward", "imatrix", "lora", "model", "remap", "sink", "tokenizer"],
+    ),
     ("checkpoint", &[]),
     ("config", &[]),
     (
         "convert",
         &[
+            "calibrate",
             "config",
             "gguf",
             "imatrix",
@@ -27,6 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "recipe",
             "remap",
             "request",
+            "sink",
             "tokenizer",
         ],
     ),
@@ -35,7 +42,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("gguf", &["output", "sink"]),
     ("hf", &["checkpoint", "config", "model", "output", "pipeline", "remap", "sink", "tokenizer"]),
     ("hub", &["checkpoint", "locate", "provenance"]),
-    ("imatrix", &["checkpoint", "gguf", "remap"]),
+    ("imatrix", &["checkpoint", "gguf", "remap", "sink"]),
     ("locate", &["checkpoint", "lora"]),
     ("lora", &["checkpoint", "config", "remap"]),
     ("metadata", &["config", "gguf", "imatrix", "model", "naming", "recipe", "remap", "tokenizer"]),
@@ -53,7 +60,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sink", &[]),
     ("tokenizer", &["config"]),
     // Verify judges the mapping, so it shares nothing with what makes it.
-    ("verify", &["checkpoint", "config", "forward", "gguf"]),
+    ("verify", &["bpe", "checkpoint", "config", "forward", "gguf"]),
 ];
 
 fn root() -> &'static Path {

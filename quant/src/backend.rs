@@ -8,6 +8,7 @@ use crate::arch::neon::Neon;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::{avx2::Avx2, avx512::Avx512};
 use crate::kernel;
+use crate::lanes::{Kernel, Lanes};
 use crate::{Format, Rows, reference};
 
 /// The instruction set that quantizes: the bytes are the same with each, the speed is not.
@@ -38,6 +39,24 @@ enum Kind {
     /// 4 lanes.
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
+}
+
+/// Work in plain loops, worth being compiled for the backend's instructions.
+pub(crate) trait Compiled {
+    /// This and all it calls must be `#[inline(always)]`.
+    fn run(self);
+}
+
+/// So that [`Lanes::run`] compiles it.
+struct Plain<W>(W);
+
+impl<W: Compiled> Kernel for Plain<W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        self.0.run();
+    }
 }
 
 /// All names, also those of other machines' backends.
@@ -76,6 +95,19 @@ impl Backend {
             Kind::Avx512(_) => NAMES[2],
             #[cfg(target_arch = "aarch64")]
             Kind::Neon(_) => NAMES[3],
+        }
+    }
+
+    /// Runs work that is compiled for the instructions.
+    pub(crate) fn compiled(self, work: impl Compiled) {
+        match self.0 {
+            Kind::Scalar => work.run(),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(lanes) => lanes.run(Plain(work)),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512(lanes) => lanes.run(Plain(work)),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon(lanes) => lanes.run(Plain(work)),
         }
     }
 

@@ -6,6 +6,7 @@ mod arch;
 mod backend;
 mod block;
 mod dequant;
+mod feedback;
 mod format;
 mod kernel;
 mod lanes;
@@ -14,6 +15,7 @@ mod reference;
 mod round;
 
 pub use backend::{Backend, NoBackend};
+pub use feedback::{Curvature, quantize_with_feedback};
 pub use format::{Format, UnknownFormat};
 
 /// Arguments whose sizes do not fit together.

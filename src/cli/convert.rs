@@ -13,7 +13,7 @@ use crate::locate::Located;
 use crate::output;
 use crate::pipeline::Options;
 use crate::recipe::FileType;
-use crate::request::Request;
+use crate::request::{Quality, Request};
 
 pub(super) fn run(args: &Convert) -> Result<()> {
     if args.dry_run {
@@ -21,12 +21,13 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     }
     let started = Instant::now();
     let options = pipeline_options(args)?;
-    let (found, job) = prepare(args, args.types()?)?;
+    let (found, mut job) = prepare(args, args.types()?)?;
     let located = &found.located;
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
     let outputs = job.create_outputs()?;
     let report = announce(args, located, &job);
+    job.measure(options, &Progress::of_bytes(&report, &stop))?;
     let progress = Progress::of_bytes(&report, &stop);
     let filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
     progress.finish();
@@ -47,7 +48,7 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     filled.publish()?;
     found.done()?;
     report.summary(&Summary::new(&job, started.elapsed()));
-    Ok(())
+    job.clean_up()
 }
 
 /// `glm2llama plan`.
@@ -64,7 +65,9 @@ pub(super) fn plan(args: &Plan) -> Result<()> {
 fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
     let fit = fit.map(|size| size::parse("--fit", size)).transpose()?;
     // Nothing would be written by these names: the table is of types.
-    let unnamed = Convert { receipt: None, no_modelfile: true, ..args.clone() };
+    let fast =
+        Convert { quality: Quality::Fast, calibration: Vec::new(), calibration_tokens: None, ..args.clone() };
+    let unnamed = Convert { receipt: None, no_modelfile: true, ..fast };
     let (found, job) = prepare(&unnamed, FileType::all().collect())?;
     let located = &found.located;
     let report = Report::new(args.json, args.quiet);
@@ -111,6 +114,9 @@ fn prepare(args: &Convert, types: Vec<FileType>) -> Result<(Found, Job)> {
         pad: args.ffn_pad,
         modelfile: !args.no_modelfile,
         imatrix: args.imatrix.clone(),
+        quality: args.quality,
+        calibration: args.calibration.clone(),
+        calibration_tokens: args.calibration_tokens.map(|tokens| tokens as usize),
         overrides: args.tensor_types.parse()?,
         given: args.contents.given()?,
         vocab_only: args.contents.vocab_only,

@@ -9,6 +9,7 @@ mod diff;
 mod export;
 #[cfg(feature = "hub")]
 mod hub;
+mod imatrix;
 mod inspect;
 mod memory;
 mod next;
@@ -64,6 +65,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Inspect(args) => inspect::run(&args)?,
         Command::Diff(args) => code = diff::run(&args)?,
         Command::ExportHf(args) => export::run(&args)?,
+        Command::Imatrix(args) => imatrix::run(&args)?,
         Command::Verify(args) => code = verify::run(&args)?,
         Command::Ask(args) => ask::run(&args)?,
         Command::Completions { shell } => shell::completions(shell),

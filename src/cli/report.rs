@@ -10,6 +10,7 @@ use super::memory::peak_memory_bytes;
 use super::next;
 use super::output::{Padding, parts, title};
 use super::print::{gigabytes, json, note, out, weights};
+use crate::calibrate::Sample;
 use crate::convert::{Job, Output};
 use crate::error::one_line;
 use crate::hf::Export;
@@ -48,6 +49,8 @@ enum Event<'a> {
     Summary(&'a Summary),
     #[serde(rename = "summary")]
     Exported(&'a Exported),
+    #[serde(rename = "summary")]
+    Measured(&'a Measured),
 }
 
 /// What the run starts from.
@@ -77,6 +80,19 @@ pub(super) struct Exported {
     /// Names and lengths.
     files: BTreeMap<String, u64>,
     bytes: u64,
+    seconds: f64,
+    peak_memory_bytes: Option<u64>,
+}
+
+/// What measuring an importance matrix came to.
+#[derive(Serialize)]
+pub(super) struct Measured {
+    file: PathBuf,
+    matrices: usize,
+    tokens: usize,
+    /// What the text is called, and its SHA-256.
+    calibration: String,
+    calibration_sha256: String,
     seconds: f64,
     peak_memory_bytes: Option<u64>,
 }
@@ -195,6 +211,18 @@ impl Report {
             Report::Quiet => {}
         }
     }
+
+    pub(super) fn measured(self, measured: &Measured) {
+        match self {
+            Report::Text => {
+                let Measured { file, matrices, tokens, calibration, .. } = measured;
+                out(&format!("{}: {matrices} matrices, {tokens} tokens of {calibration}", file.display()));
+                out(&cost(measured.seconds, measured.peak_memory_bytes));
+            }
+            Report::Json => json(&Event::Measured(measured)),
+            Report::Quiet => {}
+        }
+    }
 }
 
 fn cost(seconds: f64, peak_memory_bytes: Option<u64>) -> String {
@@ -241,6 +269,20 @@ impl Exported {
             folder: export.output.clone(),
             bytes: files.values().sum(),
             files,
+            seconds: elapsed.as_secs_f64(),
+            peak_memory_bytes: peak_memory_bytes(),
+        }
+    }
+}
+
+impl Measured {
+    pub(super) fn new(file: &Path, matrices: usize, sample: &Sample, elapsed: Duration) -> Measured {
+        Measured {
+            file: file.to_owned(),
+            matrices,
+            tokens: sample.tokens.len(),
+            calibration: sample.name.clone(),
+            calibration_sha256: sample.hash.clone(),
             seconds: elapsed.as_secs_f64(),
             peak_memory_bytes: peak_memory_bytes(),
         }

@@ -1,11 +1,13 @@
 //! The whole conversion: everything is checked first, then the weights are read once.
 
+mod measure;
 mod outputs;
 mod prepare;
 mod targets;
 
 use std::path::PathBuf;
 
+use crate::calibrate::{Sample, Store};
 use crate::error::{Error, Result};
 use crate::gguf::Split;
 use crate::input::GuestBook;
@@ -35,6 +37,10 @@ pub use outputs::Outputs;
 pub struct Job {
     /// What to convert.
     pub model: Model,
+    /// The text that the model is to be measured on first.
+    sample: Option<Sample>,
+    /// Blocks that were made before the file is filled.
+    refined: Option<Store>,
     /// The importance weights of each tensor of the plan, padded.
     pub importance: Vec<Option<Vec<f32>>>,
     /// Matrices that the importance matrix says nothing of.
@@ -68,6 +74,7 @@ impl Job {
     /// What the pipeline works on.
     pub fn work(&self) -> pipeline::Work<'_> {
         pipeline::Work {
+            ready: self.refined.as_ref().map(|store| store as &dyn pipeline::Ready),
             plan: &self.model.plan,
             checkpoint: &self.model.checkpoint,
             importance: &self.importance,

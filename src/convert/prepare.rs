@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Job, Output};
+use super::{Job, Output, measure};
+use crate::calibrate::Sample;
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{Metadata, Split, Value};
@@ -30,13 +31,27 @@ impl Job {
         let (mut model, card) = opened?;
         let (options, given) = input::noted(|| {
             let options = Options::read(request, card)?;
-            options.apply(&mut model, &mut notes).map(|()| options)
+            options.apply(&mut model, &mut notes)?;
+            let sample = measure::sample(request, &model.tokenizer)?;
+            Ok(Options { sample, ..options })
         });
-        let options = options?;
+        let mut options = options?;
         let outputs = options.outputs(&model, provenance::keys(&request.model, &guests)?, &mut notes)?;
         let (importance, without_importance) = options.importance(&model)?;
+        let sample = options.sample.take();
         let request = request.clone();
-        let mut job = Job { importance, without_importance, outputs, notes, request, guests, given, model };
+        let mut job = Job {
+            sample,
+            refined: None,
+            importance,
+            without_importance,
+            outputs,
+            notes,
+            request,
+            guests,
+            given,
+            model,
+        };
         job.check_targets()?;
         job.notes.extend(job.misleading_names());
         Ok(job)
@@ -50,6 +65,8 @@ struct Options<'a> {
     /// The user's own words for the metadata.
     given: Metadata,
     imatrix: Option<ImportanceMatrix>,
+    /// What the model is to be measured on first.
+    sample: Option<Sample>,
 }
 
 impl<'a> Options<'a> {
@@ -57,13 +74,14 @@ impl<'a> Options<'a> {
         if let Some(twice) = request.types.iter().enumerate().find(|(i, t)| request.types[..*i].contains(t)) {
             return Err(Error::Usage(format!("--type {}: given twice", twice.1)));
         }
+        measure::refuse_contradictions(request)?;
         let file = request.given.metadata.as_deref();
         let mut given = file.map_or(Ok(Metadata::new()), metadata::load_file)?;
         if let Some(name) = &request.given.model_name {
             metadata::set(&mut given, vec![("general.name".to_owned(), Value::String(name.clone()))]);
         }
         let imatrix = request.imatrix.as_deref().map(ImportanceMatrix::load).transpose()?;
-        Ok(Options { request, card, given, imatrix })
+        Ok(Options { request, card, given, imatrix, sample: None })
     }
 
     /// Puts what the user decides into the model.
@@ -118,13 +136,18 @@ impl<'a> Options<'a> {
         origin: &Metadata,
         notes: &mut Vec<String>,
     ) -> Result<Output> {
-        let Options { request, card, given, imatrix } = self;
+        let Options { request, card, given, imatrix, sample } = self;
         let Model { config, plan, tokenizer, name, .. } = model;
         let path = output_path(request, name, file_type)?;
-        let mix = Mix { file_type, overrides: &request.overrides, importance: imatrix.is_some() };
+        let mix = Mix {
+            file_type,
+            overrides: &request.overrides,
+            importance: imatrix.is_some() || sample.is_some(),
+        };
         let recipe = Recipe::new(mix, request.pad, plan, config);
         let mut origin = origin.clone();
         origin.push(provenance::options_key(request, file_type));
+        origin.extend(sample.iter().flat_map(|sample| measure::keys(sample, plan, request.quality)));
         let (keys, warnings) = metadata::assemble(Parts {
             model,
             recipe: &recipe,

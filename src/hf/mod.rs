@@ -145,6 +145,7 @@ impl Export {
     /// What the pipeline works on.
     pub fn work(&self) -> pipeline::Work<'_> {
         pipeline::Work {
+            ready: None,
             plan: &self.plan,
             checkpoint: &self.model.checkpoint,
             importance: &self.importance,

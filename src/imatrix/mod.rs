@@ -2,6 +2,7 @@
 
 mod dat;
 mod gguf;
+mod write;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -39,6 +40,14 @@ impl ImportanceMatrix {
             }
         }
         Ok(matrix)
+    }
+
+    /// Writes the GGUF format of llama.cpp, measured in chunks of so many tokens.
+    ///
+    /// # Errors
+    /// When the file exists and may not be replaced, or cannot be written.
+    pub fn write(&self, file: &Path, chunk_size: u32, replace: bool) -> Result<()> {
+        write::write(self, file, chunk_size, replace)
     }
 
     /// The importance weights of each of the plan's tensors, and how many matrices have none.

@@ -87,6 +87,18 @@ fn imatrix_keys(imatrix: &ImportanceMatrix) -> Metadata {
     keys
 }
 
+/// The same of an importance matrix that was measured on the way: the text's name stands for the file's.
+pub fn measured_keys(text: &str, entries: usize, chunks: usize) -> Metadata {
+    let key = |name: &str, value: Value| (format!("quantize.imatrix.{name}"), value);
+    let number = |count: usize| Value::U32(u32::try_from(count).unwrap_or(u32::MAX));
+    vec![
+        key("file", Value::String("measured by glm2llama".to_owned())),
+        key("entries_count", number(entries)),
+        key("dataset", Value::String(text.to_owned())),
+        key("chunks_count", number(chunks)),
+    ]
+}
+
 /// Puts keys in the place of those that `keys` has, or beside them.
 pub fn set(keys: &mut Metadata, more: Metadata) {
     let mut places: HashMap<String, usize> = keys.iter().map(|(key, _)| key.clone()).zip(0..).collect();

@@ -79,7 +79,9 @@ impl<'a> Encoder<'a> {
         let dtype = target.dtype();
         outputs.resize_with(self.outputs.len(), Vec::new);
         outputs.iter_mut().for_each(Vec::clear);
-        let encoded: Vec<usize> = (0..outputs.len()).filter(|&i| !self.passes(chunk.tensor, i)).collect();
+        let ready = self.ready(chunk, outputs)?;
+        let is_encoded = |i: &usize| !ready && !self.passes(chunk.tensor, *i);
+        let encoded: Vec<usize> = (0..outputs.len()).filter(is_encoded).collect();
         let merges = self.merges(target);
         let group_rows = (GROUP / target.columns).max(1);
         let row_bytes = target.columns * dtype.bytes();
@@ -120,6 +122,15 @@ impl<'a> Encoder<'a> {
             }
             Ok(zero_rows)
         })
+    }
+
+    /// Takes the chunk's rows from where they were made before, if they were: then there is one output.
+    fn ready(&self, chunk: &Chunk, outputs: &mut [Vec<u8>]) -> Result<bool> {
+        let ([out], Some(ready)) = (outputs, self.work.ready) else { return Ok(false) };
+        let shape = self.outputs[0][chunk.tensor];
+        let Some(row_bytes) = shape.format.row_bytes(shape.columns) else { return Ok(false) };
+        let name = &self.work.plan.tensors[chunk.tensor].name;
+        ready.read(name, (chunk.rows.start * row_bytes) as u64, chunk.rows.len() * row_bytes, out)
     }
 
     fn quantize(&self, tensor: usize, shape: Shape, rows: &[f32], out: &mut Vec<u8>) -> Result<()> {

@@ -13,6 +13,7 @@ mod stream;
 mod zeros;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -68,6 +69,17 @@ pub struct Work<'a> {
     pub importance: &'a [Option<Vec<f32>>],
     /// What is added to the weights.
     pub lora: &'a Lora,
+    /// Blocks of the only output that are there already.
+    pub ready: Option<&'a dyn Ready>,
+}
+
+/// Tensors whose blocks were made before.
+pub trait Ready: Debug + Sync {
+    /// Appends bytes of a tensor to `out`; false where it has none of the tensor.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn read(&self, tensor: &str, start: u64, length: usize, out: &mut Vec<u8>) -> Result<bool>;
 }
 
 impl Work<'_> {

@@ -52,6 +52,20 @@ const HALF_ULP: f32 = 1.0 / 2048.0;
 const NEAREST: f32 = 0.51;
 
 impl Allowance {
+    /// What is left to hold where levels were chosen for the outputs of a matrix, not weight by weight: a weight may be
+    /// levels away on purpose, but inside its block's range, and not far beyond what the block held.
+    pub(super) fn any_level(self) -> Allowance {
+        match self {
+            Allowance::Levels(levels) => Allowance::Levels(Levels {
+                near: 1.0,
+                far: levels.far.max(4.0),
+                keeps_something: false,
+                ..levels
+            }),
+            whole => whole,
+        }
+    }
+
     /// What `format` allows; `importance`: the file says that an importance matrix was used, which lets a
     /// quantizer trade weights that matter little for others.
     pub(super) fn of(format: Format, importance: bool) -> Allowance {

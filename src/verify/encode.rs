@@ -1,9 +1,10 @@
 //! Text into ids with the checkpoint's own vocabulary: SentencePiece's BPE, with the prefix of every ChatGLM
 //! prompt. Its result only has to be a fair sample of text, but it is the original's.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 
 use super::pieces::Pieces;
+use crate::bpe;
 
 /// `[gMASK]` and `sop` come second and fourth after the pieces.
 const PREFIX: [usize; 2] = [1, 3];
@@ -35,7 +36,7 @@ pub(super) fn spell(pieces: &Pieces, text: &str) -> Vec<u32> {
         .collect();
     let text = text.replace(' ', "▁");
     let mut out = Vec::new();
-    for symbol in merge(&text, |text| ids.get(text).map(|&(_, score)| score)) {
+    for symbol in bpe::by_score(&text, |text| ids.get(text).map(|&(_, score)| score)) {
         match ids.get(symbol) {
             Some(&(id, _)) => out.push(id),
             // What no piece spells is spelt in bytes.
@@ -45,75 +46,4 @@ pub(super) fn spell(pieces: &Pieces, text: &str) -> Vec<u32> {
         }
     }
     out
-}
-
-/// Two neighbours that make a piece: the highest score goes first, then the leftmost.
-struct Pair {
-    score: f32,
-    left: usize,
-    right: usize,
-    /// Bytes of both: a neighbour that has changed meanwhile makes another length.
-    len: usize,
-}
-
-impl Ord for Pair {
-    fn cmp(&self, other: &Pair) -> std::cmp::Ordering {
-        self.score.total_cmp(&other.score).then(other.left.cmp(&self.left))
-    }
-}
-
-impl PartialOrd for Pair {
-    fn partial_cmp(&self, other: &Pair) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Pair {
-    fn eq(&self, other: &Pair) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Pair {}
-
-/// Merges neighbours until no two make a piece.
-fn merge(text: &str, score: impl Fn(&str) -> Option<f32>) -> Vec<&str> {
-    // A symbol is a span of the text; one that was merged into its left neighbour is empty.
-    let mut spans: Vec<(usize, usize)> = text.char_indices().map(|(i, c)| (i, i + c.len_utf8())).collect();
-    let mut next: Vec<usize> = (1..=spans.len()).collect();
-    let mut previous: Vec<Option<usize>> = (0..spans.len()).map(|i| i.checked_sub(1)).collect();
-    let mut heap = BinaryHeap::new();
-    let pair = |spans: &[(usize, usize)], left: usize, right: usize| {
-        let (start, end) = (spans.get(left)?.0, spans.get(right)?.1);
-        Some(Pair { score: score(text.get(start..end)?)?, left, right, len: end - start })
-    };
-    heap.extend((0..spans.len()).filter_map(|i| pair(&spans, i, i + 1)));
-    while let Some(Pair { left, right, len, .. }) = heap.pop() {
-        let empty = |i: usize| spans[i].0 == spans[i].1;
-        if empty(left) || empty(right) || spans[right].1 - spans[left].0 != len {
-            continue;
-        }
-        spans[left].1 = spans[right].1;
-        spans[right].0 = spans[right].1;
-        next[left] = next[right];
-        if let Some(after) = previous.get_mut(next[left]) {
-            *after = Some(left);
-        }
-        heap.extend(previous[left].and_then(|before| pair(&spans, before, left)));
-        heap.extend(pair(&spans, left, next[left]));
-    }
-    spans.iter().filter(|(start, end)| start < end).map(|&(start, end)| &text[start..end]).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_highest_score_merges_first() {
-        let scores = HashMap::from([("ab", -2.0), ("bc", -1.0), ("abc", -3.0), ("cd", -1.5)]);
-        assert_eq!(merge("abcd", |text| scores.get(text).copied()), ["abc", "d"]);
-        assert_eq!(merge("abab", |text| scores.get(text).copied()), ["ab", "ab"]);
-        assert_eq!(merge("", |_| None), Vec::<&str>::new());
-    }
 }

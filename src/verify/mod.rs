@@ -158,6 +158,11 @@ impl Pair {
         self.file.metadata.keys().any(|key| key.starts_with("quantize.imatrix."))
     }
 
+    /// The file says that its levels were chosen for what the matrices make of their inputs.
+    fn chosen_by_outputs(&self) -> bool {
+        matches!(self.file.metadata.get("glm2llama.quality"), Some(Value::String(quality)) if quality == "best")
+    }
+
     /// Checks metadata, vocabulary and template.
     ///
     /// # Errors

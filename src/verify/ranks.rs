@@ -5,11 +5,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::pieces::{MAX_BYTES, too_many};
+use crate::bpe;
 use crate::error::{Error, Result};
 use crate::input::read_capped;
-
-/// Longer runs of letters are cut: merging takes time with the square of it.
-const LONGEST_WORD: usize = 64;
 
 /// The tokens' bytes, by rank.
 #[derive(Debug)]
@@ -53,7 +51,7 @@ impl Ranks {
     /// The ids of a text: words are cut roughly as the authors cut them, which is fair enough for a sample.
     pub(super) fn encode(&self, text: &str) -> Vec<u32> {
         let ranks: HashMap<&[u8], u32> = self.tokens.iter().map(Vec::as_slice).zip(0..).collect();
-        words(text).into_iter().flat_map(|word| merge(word.as_bytes(), &ranks)).collect()
+        bpe::words(text).into_iter().flat_map(|word| bpe::by_rank(word.as_bytes(), &ranks)).collect()
     }
 
     /// The byte of each letter of a file's spelling.
@@ -91,48 +89,6 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Letters, digits and others apart; a space goes with the word behind it.
-fn words(text: &str) -> Vec<&str> {
-    let kind = |c: char| {
-        if c.is_alphabetic() {
-            0
-        } else if c.is_numeric() {
-            1
-        } else {
-            2
-        }
-    };
-    let mut words = Vec::new();
-    let (mut start, mut last) = (0, None::<char>);
-    for (i, c) in text.char_indices() {
-        let joined = last.is_none_or(|last| kind(last) == kind(c) && c != ' ' || last == ' ' && kind(c) != 1);
-        if !joined || i - start > LONGEST_WORD {
-            words.push(&text[start..i]);
-            start = i;
-        }
-        last = Some(c);
-    }
-    words.push(&text[start..]);
-    words
-}
-
-/// Joins the neighbours of the lowest rank until none are left.
-fn merge(word: &[u8], ranks: &HashMap<&[u8], u32>) -> Vec<u32> {
-    if let Some(&whole) = ranks.get(word) {
-        return vec![whole];
-    }
-    let mut ends: Vec<usize> = (0..=word.len()).collect();
-    loop {
-        let ranked =
-            ends.windows(3).enumerate().filter_map(|(i, at)| Some((*ranks.get(&word[at[0]..at[2]])?, i + 1)));
-        match ranked.min() {
-            Some((_, middle)) => ends.remove(middle),
-            None => break,
-        };
-    }
-    ends.windows(2).filter_map(|at| ranks.get(&word[at[0]..at[1]]).copied()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,7 +99,6 @@ mod tests {
         assert_eq!(base64("aGVsbG8="), Some(b"hello".to_vec()));
         assert_eq!(base64("?"), None);
         assert_eq!(Ranks::spelling(b" a\n\xad\xff"), "ĠaĊŃÿ");
-        assert_eq!(words("ab  cd12!? e"), ["ab", "  cd", "12", "!?", " e"]);
         let tokens = ["a", "b", "c", "bc", "ab"].map(|token| token.as_bytes().to_vec()).to_vec();
         assert_eq!(Ranks { tokens }.encode("abc"), [0, 3]);
     }

@@ -272,6 +272,9 @@ impl Chunk<'_> {
         let source_columns = if vector { rows.len() } else { tensor.columns() };
         let mut source = vec![0.0; source_columns];
         let mut comparer = Comparer::new(format, pair.importance(), columns);
+        if pair.chosen_by_outputs() {
+            comparer = comparer.any_level();
+        }
         let source_rows = raw.chunks_exact(source_columns * tensor.dtype.bytes());
         for (row, (raw, bytes)) in source_rows.zip(bytes.chunks_exact(row_bytes)).enumerate() {
             tensor.dtype.decode(raw, &mut source);

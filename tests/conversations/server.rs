@@ -8,29 +8,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::support::shared;
+use super::support::program;
 
-/// Where the program is: `LLAMA_SERVER`, `PATH`, or what the developers' script unpacks. Where there is none, a test
-/// says so and ends, unless the developers' files are required.
+/// Where the program is. Where there is none, a test says so and ends, unless the developers' files are required.
 pub fn program() -> Option<PathBuf> {
     if std::env::var_os("GLM2LLAMA_BACKEND").is_some() {
         eprintln!("skipped: what a server says does not depend on the kernels that quantized");
         return None;
     }
-    if let Some(named) = std::env::var_os("LLAMA_SERVER") {
-        return Some(named.into());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found =
-        std::env::split_paths(&path).map(|folder| folder.join("llama-server")).find(|file| file.is_file());
-    if found.is_some() {
-        return found;
-    }
-    let script = shared("tools/llama_tools.sh")?;
-    let output = Command::new(&script).stderr(Stdio::inherit()).output().expect("the script runs");
-    assert!(output.status.success(), "{} failed", script.display());
-    let folder = String::from_utf8(output.stdout).expect("a path");
-    Some(Path::new(folder.trim()).join("llama-server"))
+    program::find("llama-server")
 }
 
 /// A running server; it ends with its value.

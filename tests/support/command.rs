@@ -48,6 +48,11 @@ impl Cmd {
         self
     }
 
+    /// Starts it, to be watched or stopped.
+    pub fn spawn(mut self) -> std::process::Child {
+        self.0.spawn().expect("the program starts")
+    }
+
     pub fn run(mut self) -> Output {
         let output = self.0.output().expect("the program starts");
         Output {

@@ -7,6 +7,7 @@ pub mod damage;
 pub mod forward;
 pub mod gguf;
 pub mod logits;
+pub mod program;
 pub mod tokenizers;
 
 use std::fs;

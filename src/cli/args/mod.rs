@@ -1,6 +1,7 @@
 //! What the user may type. Only parsed here: whatever touches the disk comes after.
 
 mod export_hf;
+mod imatrix;
 mod llama_cpp;
 mod model;
 mod values;
@@ -13,7 +14,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use crate::error::Result;
 use crate::recipe::{FfnPad, FileType};
 use crate::remap::RopeRatio;
+use crate::request::Quality;
 pub(super) use export_hf::ExportHf;
+pub(super) use imatrix::Imatrix;
 use llama_cpp::{Contents, TensorTypes};
 pub(super) use model::ModelArgs;
 use values::Names;
@@ -35,6 +38,9 @@ pub(super) enum Command {
     /// Writes a checkpoint as a Llama model for Hugging Face transformers, with its tokenizer
     #[command(after_help = export_hf::EXAMPLES)]
     ExportHf(ExportHf),
+    /// Measures which columns of the weights matter, for --imatrix: as llama-imatrix, from the checkpoint itself
+    #[command(after_help = imatrix::EXAMPLES)]
+    Imatrix(Imatrix),
     /// Shows which type to take, or, with --type, what convert would do; reads no weight
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(Plan),
@@ -242,6 +248,20 @@ pub(super) struct Convert {
     /// Quantize with an importance matrix, as llama-imatrix writes it (GGUF or .dat)
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(super) imatrix: Option<PathBuf>,
+
+    /// How much work goes into the weights
+    #[arg(long, value_name = "HOW", value_parser = values::quality(), default_value = "fast")]
+    pub(super) quality: Quality,
+
+    /// With --quality good and best: text to measure on, UTF-8; of several, as large a part of each [default: English,
+    /// Chinese, code and chats]
+    #[arg(long, value_name = "FILE", value_parser = values::read())]
+    pub(super) calibration: Vec<PathBuf>,
+
+    /// With --quality good and best: measure on about so many tokens, 1 to 1048576 [default: 2048, 8192 for best]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1048576))]
+    pub(super) calibration_tokens: Option<u32>,
 
     #[command(flatten)]
     pub(super) tensor_types: TensorTypes,

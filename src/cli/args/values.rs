@@ -11,6 +11,7 @@ use clap::{Arg, Command, Error};
 use crate::locate::Caches;
 use crate::recipe::{FfnPad, meant};
 use crate::remap::RopeRatio;
+use crate::request::Quality;
 
 /// One of some names; what other programs call them is refused with the name here.
 #[derive(Clone, Debug)]
@@ -60,6 +61,19 @@ pub(in crate::cli) fn ffn_pad() -> impl TypedValueParser<Value = FfnPad> {
         ("auto", "Where a format would fall back otherwise", FfnPad::Auto),
         ("on", "Always", FfnPad::On),
         ("off", "Never", FfnPad::Off),
+    ])
+}
+
+/// How much work goes into the weights.
+pub(in crate::cli) fn quality() -> impl TypedValueParser<Value = Quality> {
+    one_of(&[
+        ("fast", "llama-quantize's bytes", Quality::Fast),
+        ("good", "Runs the model on text first: the same bytes with an importance matrix", Quality::Good),
+        (
+            "best",
+            "Chooses levels by what comes out of each matrix: takes hours, and goes on where it was interrupted",
+            Quality::Best,
+        ),
     ])
 }
 

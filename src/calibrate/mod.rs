@@ -1,0 +1,23 @@
+//! Runs a model on a text and measures what its matrices are fed with, before anything is quantized.
+//!
+//! The model is run as the mapping says, in f32 and layer by layer, adapters merged, so that only one layer's
+//! activations and a few blocks of rows are in memory.
+
+mod encode;
+mod moments;
+mod refine;
+mod sample;
+mod squares;
+mod store;
+mod weights;
+
+pub use refine::{How, refine, refuse_short};
+pub use sample::{Sample, WINDOW};
+pub use squares::importance;
+pub use store::Store;
+
+/// Tokens of an importance matrix: on more of them its rounding gains nothing.
+pub const IMPORTANCE_TOKENS: usize = 2048;
+
+/// Tokens that the best levels are chosen on: more still gain, in proportion to their time.
+pub const REFINEMENT_TOKENS: usize = 8192;

@@ -1,0 +1,305 @@
+//! The best levels for each matrix: rounding with feedback and descent, damped as held-out tokens say.
+
+use std::num::NonZero;
+use std::sync::{Mutex, PoisonError};
+
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
+use quant::{Backend, Curvature, Format};
+use rayon::ThreadPoolBuilder;
+use rayon::prelude::*;
+
+use super::moments::{Means, Moments, part};
+use super::squares::layer_done;
+use super::store::Store;
+use super::weights::{Planned, sizes};
+use super::{Sample, WINDOW};
+use crate::error::{Error, Result};
+use crate::forward::{Activations, Decoder, Llama, Matrix, Tensors};
+use crate::model::Model;
+use crate::remap::Target;
+use crate::sink::Shape;
+use crate::watch::Watch;
+
+/// Of so many windows the last is held out, to choose the damping on.
+const HELD_OUT: usize = 8;
+/// Windows that are run together.
+const BATCH: usize = 4;
+/// Parts of the typical square that may be added to the diagonal; 0.01 overfits even on tens of thousands of tokens.
+const DAMPINGS: [f32; 3] = [0.06, 0.25, 1.0];
+/// Rows of a matrix that the damping is chosen on.
+const TRIED_ROWS: usize = 128;
+/// Rows that one worker has in hand.
+const ROWS: usize = 128;
+/// Sweeps of descent: the second gains a little, more gain next to nothing.
+const SWEEPS: usize = 2;
+
+/// How the work is done; only the backend's kind can change a bit of it.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// Workers.
+    pub threads: NonZero<usize>,
+    /// Instructions.
+    pub backend: Backend,
+}
+
+/// Makes the blocks of every matrix that is multiplied with, for an output's shapes, and keeps them in the store.
+///
+/// # Errors
+/// When the sample is too short to hold anything out, the checkpoint cannot be read, a value is no number on the way,
+/// or `watch` stops the run: then the next run with the same store goes on behind the last finished matrix.
+pub fn refine(
+    model: &Model,
+    sample: &Sample,
+    shapes: &[Shape],
+    store: &Store,
+    how: How,
+    watch: &dyn Watch,
+) -> Result<()> {
+    let threads = how.threads;
+    let pool = ThreadPoolBuilder::new().num_threads(threads.get()).build().map_err(|e| {
+        Error::Usage(format!("cannot start {threads} threads: {e}: give fewer with --threads"))
+    })?;
+    pool.install(|| Refiner { model, shapes, store, backend: how.backend }.run(sample, watch))
+}
+
+/// Refuses a sample that is too short to hold a part of it out.
+///
+/// # Errors
+/// When it has fewer than two whole windows.
+pub fn refuse_short(sample: &Sample) -> Result<()> {
+    if sample.tokens.len() >= 2 * WINDOW {
+        return Ok(());
+    }
+    let found = format!("{} tokens of {}", sample.tokens.len(), sample.name);
+    let expected = format!("{} at least, a part of which is held out", 2 * WINDOW);
+    Err(Error::Usage(format!("--quality best: found {found}, expected {expected}")))
+}
+
+struct Refiner<'a> {
+    model: &'a Model,
+    shapes: &'a [Shape],
+    store: &'a Store,
+    backend: Backend,
+}
+
+/// What matrices of the same inputs are refined with.
+struct Inputs {
+    names: Vec<String>,
+    moments: Moments,
+    /// Inputs of held-out tokens, `[features, tokens]`.
+    held_out: Vec<Activations>,
+}
+
+impl Refiner<'_> {
+    fn run(&self, sample: &Sample, watch: &dyn Watch) -> Result<()> {
+        refuse_short(sample)?;
+        let windows: Vec<&[u32]> = sample.tokens.chunks(WINDOW).collect();
+        let whole = windows.iter().filter(|window| window.len() == WINDOW).count();
+        let is_held = |i: usize| i % HELD_OUT == HELD_OUT - 1 || (whole < HELD_OUT && i + 1 == whole);
+        let (held, seen): (Vec<usize>, Vec<usize>) = (0..whole).partition(|&i| is_held(i));
+        let batch =
+            |numbers: &[usize]| -> Vec<u32> { numbers.iter().flat_map(|&i| windows[i]).copied().collect() };
+        let tokens: Vec<(bool, Vec<u32>)> = seen
+            .chunks(BATCH)
+            .map(|numbers| (false, batch(numbers)))
+            .chain(held.chunks(BATCH).map(|numbers| (true, batch(numbers))))
+            .collect();
+
+        let found: Mutex<Vec<Inputs>> = Mutex::new(Vec::new());
+        let holding = Mutex::new(false);
+        let observe = |names: &[&str], x: &Activations| {
+            let holds = *holding.lock().unwrap_or_else(PoisonError::into_inner);
+            self.observe(&mut found.lock().unwrap_or_else(PoisonError::into_inner), names, x, holds)
+        };
+        let llama =
+            Llama { tensors: Planned::new(self.model, &observe), sizes: sizes(self.model), window: WINDOW };
+        let hold = |holds: bool| *holding.lock().unwrap_or_else(PoisonError::into_inner) = holds;
+        let take = || std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut batches: Vec<(bool, Activations)> =
+            tokens.iter().map(|(holds, tokens)| Ok((*holds, llama.embed(tokens)?))).collect::<Result<_>>()?;
+        for layer in 0..llama.layers() {
+            for (holds, x) in &mut batches {
+                hold(*holds);
+                *x = llama.layer(layer, std::mem::replace(x, Array2::zeros((0, 0))))?;
+            }
+            for inputs in take() {
+                self.refine_all(&llama.tensors, inputs)?;
+            }
+            layer_done(self.model, layer, watch)?;
+        }
+        let name = llama.output_name();
+        for (holds, x) in &batches {
+            hold(*holds);
+            observe(&[name], &llama.last_norm(x)?)?;
+        }
+        take().into_iter().try_for_each(|inputs| self.refine_all(&llama.tensors, inputs))
+    }
+
+    /// Whether a matrix is to be made at all, and how it is stored.
+    fn wanted(&self, name: &str) -> Option<(&Target, Shape)> {
+        let mut targets = self.model.plan.tensors.iter().zip(self.shapes);
+        let (target, shape) = targets.find(|(target, _)| target.name == name)?;
+        (shape.format.is_quantized() && !self.store.holds(name)).then_some((target, *shape))
+    }
+
+    fn observe(&self, found: &mut Vec<Inputs>, names: &[&str], x: &Activations, holds: bool) -> Result<()> {
+        if let Some(at) = x.iter().position(|x| !x.is_finite()) {
+            let found = format!("input {} to be no finite number", at / x.ncols().max(1));
+            return Err(Error::mismatch(
+                self.model.checkpoint.main_file(),
+                names[0],
+                found,
+                "finite activations",
+            ));
+        }
+        let wanted: Vec<(&str, usize)> =
+            names.iter().filter_map(|name| Some((*name, self.wanted(name)?.1.columns))).collect();
+        let Some(width) = wanted.iter().map(|(_, columns)| *columns).max() else { return Ok(()) };
+        let at = found.iter().position(|inputs| inputs.names[0] == wanted[0].0).unwrap_or_else(|| {
+            let names = wanted.iter().map(|(name, _)| (*name).to_owned()).collect();
+            found.push(Inputs { names, moments: Moments::new(width), held_out: Vec::new() });
+            found.len() - 1
+        });
+        match holds {
+            true => found[at].held_out.push(x.clone()),
+            false => found[at].moments.add(x),
+        }
+        Ok(())
+    }
+
+    /// Refines the matrices of the same inputs: all are tried with each damping, then made with the best.
+    fn refine_all(&self, tensors: &Planned, mut inputs: Inputs) -> Result<()> {
+        let views: Vec<ArrayView2<f32>> = inputs.held_out.iter().map(|x| x.view()).collect();
+        let held_out = concatenate(Axis(1), &views).map_err(|_| {
+            Error::Usage("fault of glm2llama: held-out inputs of different widths".to_owned())
+        })?;
+        drop(views);
+        inputs.held_out.clear();
+        let means = inputs.moments.finish();
+        let mut matrices = Vec::new();
+        for name in &inputs.names {
+            let Some((target, shape)) = self.wanted(name) else { continue };
+            let matrix = tensors.matrix(name, Some(target.rows), target.columns)?;
+            let step = (target.rows / TRIED_ROWS).max(1);
+            let rows: Vec<usize> = (0..target.rows).step_by(step).take(TRIED_ROWS).collect();
+            let tried = self.read(matrix.as_ref(), &rows, shape)?;
+            let plain = plain(self.backend, shape, &means, &tried)?;
+            let best = error(shape, &tried, &plain, &held_out)?;
+            matrices.push(Candidate { target, shape, matrix, tried, best, damping: None });
+        }
+        let mut state = State { moments: Some(inputs.moments), curvature: None };
+        for damping in DAMPINGS {
+            let Some(curvature) = state.damped(&means, damping) else { continue };
+            for candidate in &mut matrices {
+                let blocks = with_feedback(self.backend, candidate.shape, curvature, &candidate.tried)?;
+                let error = error(candidate.shape, &candidate.tried, &blocks, &held_out)?;
+                if error < candidate.best {
+                    (candidate.best, candidate.damping) = (error, Some(damping));
+                }
+            }
+        }
+        // The last factor is there already.
+        for damping in DAMPINGS.into_iter().rev() {
+            for candidate in matrices.iter().filter(|candidate| candidate.damping == Some(damping)) {
+                let Some(curvature) = state.damped(&means, damping) else { continue };
+                self.make(candidate, |rows| with_feedback(self.backend, candidate.shape, curvature, rows))?;
+            }
+        }
+        let without = matrices.iter().filter(|candidate| candidate.damping.is_none());
+        for candidate in without {
+            self.make(candidate, |rows| plain(self.backend, candidate.shape, &means, rows))?;
+        }
+        Ok(())
+    }
+
+    /// Some rows, padded.
+    fn read(&self, matrix: &dyn Matrix, rows: &[usize], shape: Shape) -> Result<Vec<f32>> {
+        let mut out = vec![0.0; rows.len() * shape.columns];
+        for (out, &row) in out.chunks_mut(shape.columns).zip(rows) {
+            matrix.read(row..row + 1, &mut out[..matrix.columns()])?;
+        }
+        Ok(out)
+    }
+
+    /// Makes all rows of a matrix, and keeps them.
+    fn make(&self, candidate: &Candidate, quantize: impl Fn(&[f32]) -> Result<Vec<u8>> + Sync) -> Result<()> {
+        let Candidate { target, shape, matrix, .. } = candidate;
+        let starts: Vec<usize> = (0..target.rows).step_by(ROWS).collect();
+        let blocks: Vec<Vec<u8>> = starts
+            .into_par_iter()
+            .map(|start| {
+                let rows: Vec<usize> = (start..target.rows.min(start + ROWS)).collect();
+                quantize(&self.read(matrix.as_ref(), &rows, *shape)?)
+            })
+            .collect::<Result<_>>()?;
+        self.store.put(&target.name, &blocks.concat())
+    }
+}
+
+/// One matrix, and the best that was found on some of its rows.
+struct Candidate<'a> {
+    target: &'a Target,
+    shape: Shape,
+    matrix: Box<dyn Matrix + 'a>,
+    tried: Vec<f32>,
+    /// The mean square of what its outputs are off, on held-out tokens.
+    best: f64,
+    /// None: rounded as ggml does, with the squares for importance.
+    damping: Option<f32>,
+}
+
+/// Moments with the factor of one damping, or without any; one matrix in memory for all.
+struct State {
+    moments: Option<Moments>,
+    curvature: Option<(f32, Curvature)>,
+}
+
+impl State {
+    fn damped(&mut self, means: &Means, damping: f32) -> Option<&Curvature> {
+        if self.curvature.as_ref().is_none_or(|(there, _)| *there != damping) {
+            let before = self.curvature.take().map(|(_, curvature)| Moments::again(curvature));
+            match self.moments.take().or(before)?.damped(means, damping) {
+                Ok(curvature) => self.curvature = Some((damping, curvature)),
+                Err(moments) => self.moments = Some(moments),
+            }
+        }
+        self.curvature.as_ref().filter(|(there, _)| *there == damping).map(|(_, curvature)| curvature)
+    }
+}
+
+fn fault(problem: quant::Error) -> Error {
+    Error::Usage(format!("fault of glm2llama: {problem}"))
+}
+
+fn space(shape: Shape, rows: &[f32]) -> Result<Vec<u8>> {
+    let misfit = quant::Error::Columns { format: shape.format, columns: shape.columns };
+    let bytes = shape.format.row_bytes(shape.columns).ok_or(misfit).map_err(fault)?;
+    Ok(vec![0; rows.len() / shape.columns * bytes])
+}
+
+/// ggml's rounding, the mean squares being the importance.
+fn plain(backend: Backend, shape: Shape, means: &Means, rows: &[f32]) -> Result<Vec<u8>> {
+    let mut out = space(shape, rows)?;
+    let Shape { format, columns, .. } = shape;
+    let importance = Some(means.squares.get(..columns).unwrap_or(&means.squares));
+    quant::quantize(backend, format, columns, rows, importance, &mut out).map_err(fault)?;
+    Ok(out)
+}
+
+fn with_feedback(backend: Backend, shape: Shape, curvature: &Curvature, rows: &[f32]) -> Result<Vec<u8>> {
+    let mut out = space(shape, rows)?;
+    quant::quantize_with_feedback(backend, shape.format, curvature, rows, SWEEPS, &mut out).map_err(fault)?;
+    Ok(out)
+}
+
+/// The mean square of what the rows' outputs are off, on some inputs.
+fn error(shape: Shape, rows: &[f32], blocks: &[u8], inputs: &Array2<f32>) -> Result<f64> {
+    let mut off = vec![0.0; rows.len()];
+    let format: Format = shape.format;
+    quant::dequantize(format, blocks, &mut off).map_err(fault)?;
+    off.iter_mut().zip(rows).for_each(|(off, weight)| *off -= weight);
+    let off = ArrayView2::from_shape((rows.len() / shape.columns, shape.columns), &off)
+        .map_err(|e| Error::Usage(format!("fault of glm2llama: {e}")))?;
+    let out = part(off, 0..off.nrows(), 0..inputs.nrows()).dot(inputs);
+    Ok(out.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / out.len().max(1) as f64)
+}

@@ -1,0 +1,146 @@
+//! The text that a model is measured on: the built-in one, or the user's.
+
+use std::path::Path;
+
+use minijinja::context;
+use minijinja::value::Serde;
+use serde_json::Value;
+
+use super::encode::Encoder;
+use crate::error::{Error, Result};
+use crate::hash::sha256;
+use crate::input::read_capped;
+use crate::jinja;
+use crate::tokenizer::Tokenizer;
+
+/// Written for this project, under its licence, and disjoint from the page that `verify` runs models on.
+const CHATS: &str = include_str!("text/chats.json");
+const TEXTS: [&str; 3] =
+    [include_str!("text/english.txt"), include_str!("text/chinese.txt"), include_str!("text/code.txt")];
+
+/// The name of the built-in text.
+const BUILT_IN: &str = "glm2llama built-in";
+
+/// Texts of hundreds of megabytes are another mistake.
+const MAX_BYTES: u64 = 256 << 20;
+
+/// Tokens that see one another: as many as llama.cpp's `llama-imatrix` takes.
+pub const WINDOW: usize = 512;
+
+/// Tokens to measure a model on, cut into windows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The ids; every [`WINDOW`] of them are a text of their own, the last may be shorter.
+    pub tokens: Vec<u32>,
+    /// What the text is called.
+    pub name: String,
+    /// SHA-256 of the text, all files of it one behind the other.
+    pub hash: String,
+}
+
+impl Sample {
+    /// About `most` tokens of the files, or of the built-in text where there are none: as large a part of each text.
+    ///
+    /// # Errors
+    /// When a file cannot be read, is not UTF-8, or no token comes of all of them.
+    pub fn new(tokenizer: &Tokenizer, files: &[impl AsRef<Path>], most: usize) -> Result<Sample> {
+        let encoder = Encoder::new(&tokenizer.vocabulary);
+        let (name, texts, hashed) = if files.is_empty() {
+            let mut texts = vec![chats(tokenizer.vocabulary.chat_template.as_deref())];
+            texts.extend(TEXTS.map(str::to_owned));
+            (BUILT_IN.to_owned(), texts, format!("{CHATS}{}", TEXTS.concat()))
+        } else {
+            let texts = files.iter().map(|file| read(file.as_ref())).collect::<Result<Vec<_>>>()?;
+            let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let names: Vec<String> = files.iter().map(|file| name(file.as_ref())).collect();
+            let hashed = texts.concat();
+            (names.join(", "), texts, hashed)
+        };
+        let encoded: Vec<Vec<u32>> = texts.iter().map(|text| encoder.encode(text)).collect();
+        let vocabulary = tokenizer.vocabulary.tokens.len();
+        let tokens = in_windows(&encoded, &encoder.encode(prefix(tokenizer)), most);
+        if tokens.is_empty() || tokens.iter().any(|&token| token as usize >= vocabulary) {
+            return Err(Error::Usage(format!(
+                "--calibration: found no tokens in {name}, expected some text"
+            )));
+        }
+        Ok(Sample { tokens, name, hash: sha256(hashed.as_bytes()) })
+    }
+
+    /// How many windows there are.
+    pub fn windows(&self) -> usize {
+        self.tokens.len().div_ceil(WINDOW)
+    }
+}
+
+fn read(file: &Path) -> Result<String> {
+    let bytes = read_capped(file, MAX_BYTES)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
+    String::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not UTF-8 text"))
+}
+
+/// What the authors put before every text.
+fn prefix(tokenizer: &Tokenizer) -> &'static str {
+    let template = tokenizer.vocabulary.chat_template.as_deref().unwrap_or_default();
+    ["[gMASK]<sop>", "[gMASK]sop"].into_iter().find(|prefix| template.contains(prefix)).unwrap_or_default()
+}
+
+/// The built-in chats in the model's own format; their contents alone where it has none, or one that fails.
+fn chats(template: Option<&str>) -> String {
+    let chats: Vec<Value> = serde_json::from_str(CHATS).unwrap_or_default();
+    let contents = |chat: &Value| -> String {
+        let contents =
+            chat.as_array().into_iter().flatten().filter_map(|message| message["content"].as_str());
+        contents.map(|content| format!("{content}\n\n")).collect()
+    };
+    let rendered = |chat: &Value| {
+        let (bos_token, eos_token, messages) = ("", "", Serde(chat));
+        jinja::render(template?, context! { messages, bos_token, eos_token, add_generation_prompt => false })
+            .ok()
+    };
+    chats.iter().map(|chat| rendered(chat).unwrap_or_else(|| contents(chat))).collect()
+}
+
+/// The first part of each text, about `most` tokens of all together, each window beginning with the prefix.
+fn in_windows(texts: &[Vec<u32>], prefix: &[u32], most: usize) -> Vec<u32> {
+    let all: usize = texts.iter().map(Vec::len).sum();
+    let room = WINDOW.saturating_sub(prefix.len()).max(1);
+    let wanted = most.min(all.saturating_add(all.div_ceil(room) * prefix.len()));
+    let own = wanted.saturating_sub(wanted.div_ceil(WINDOW) * prefix.len());
+    let part = |text: &Vec<u32>| text.len() * own / all.max(1);
+    let taken: Vec<u32> =
+        texts.iter().flat_map(|text| &text[..part(text).min(text.len())]).copied().collect();
+    taken.chunks(room).flat_map(|window| prefix.iter().chain(window)).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_begin_with_the_prefix_and_hold_a_share_of_each_text() {
+        let texts = [(100..1100).collect(), (5000..7000).collect()];
+        let tokens = in_windows(&texts, &[1, 2], 1024);
+        assert!(tokens.len() <= 1024 && tokens.len() > 1020, "{}", tokens.len());
+        assert_eq!((tokens[..3].to_vec(), tokens[512..514].to_vec()), (vec![1, 2, 100], vec![1, 2]));
+        let second = tokens.iter().filter(|&&token| token >= 5000).count();
+        assert!((670..690).contains(&second), "{second}");
+        assert_eq!(in_windows(&texts, &[], usize::MAX).len(), 3000, "all of it, when that is less");
+    }
+
+    #[test]
+    fn chats_are_rendered_or_plain() {
+        let shown = chats(Some("{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}"));
+        assert!(shown.starts_with("<|user|>你好"), "{}", &shown[..40]);
+        assert!(chats(None).starts_with("你好"));
+        assert!(chats(Some("{% if")).starts_with("你好"));
+    }
+
+    /// Held-out text must not be what a file was made for.
+    #[test]
+    fn the_text_is_disjoint_from_verifys() {
+        let all = format!("{CHATS}{}", TEXTS.concat());
+        for line in crate::verify::DEFAULT_TEXT.lines().filter(|line| line.len() > 20) {
+            assert!(!all.contains(line), "{line}");
+        }
+    }
+}

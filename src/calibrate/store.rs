@@ -1,0 +1,118 @@
+//! Finished tensors in a folder, so that an interrupted run goes on where it stopped.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The file that says which run the folder belongs to.
+const RUN: &str = "run";
+
+/// Blocks of tensors on disk, each in a file of its own. It stays when it is dropped.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    /// What was there when it was opened.
+    pub resumed: usize,
+}
+
+impl Store {
+    /// Opens the folder, or makes it. `run`: a hash of all that decides the bytes.
+    ///
+    /// # Errors
+    /// When it cannot be made, or holds the tensors of a run with another model or other options.
+    pub fn open(folder: &Path, run: &str) -> Result<Store> {
+        fs::create_dir_all(folder).map_err(Error::io(folder, "make"))?;
+        let mark = folder.join(RUN);
+        match fs::read_to_string(&mark) {
+            Ok(found) if found == run => {}
+            Ok(_) => {
+                let expected = "this run's: delete the folder, or run with that model and those options";
+                return Err(Error::mismatch(
+                    folder,
+                    "",
+                    "tensors of another model or of other options",
+                    expected,
+                ));
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                fs::write(&mark, run).map_err(Error::io(&mark, "write"))?;
+            }
+            Err(e) => return Err(Error::io(&mark, "read")(e)),
+        }
+        let entries = fs::read_dir(folder).map_err(Error::io(folder, "read"))?;
+        let resumed = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let resumed = resumed.filter(|name| name.ends_with(".blocks")).count();
+        Ok(Store { folder: folder.to_owned(), resumed })
+    }
+
+    fn file(&self, tensor: &str) -> PathBuf {
+        self.folder.join(format!("{tensor}.blocks"))
+    }
+
+    /// The tensor is finished.
+    pub fn holds(&self, tensor: &str) -> bool {
+        self.file(tensor).is_file()
+    }
+
+    /// Keeps a finished tensor's blocks.
+    ///
+    /// # Errors
+    /// When the disk cannot take them.
+    pub fn put(&self, tensor: &str, blocks: &[u8]) -> Result<()> {
+        let (file, unfinished) = (self.file(tensor), self.folder.join("unfinished"));
+        fs::write(&unfinished, blocks).map_err(Error::io(&unfinished, "write"))?;
+        fs::rename(&unfinished, &file).map_err(Error::io(&file, "write"))
+    }
+
+    /// Appends some of a tensor's bytes to `out`; false where it holds none of the tensor.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn read(&self, tensor: &str, start: u64, length: usize, out: &mut Vec<u8>) -> Result<bool> {
+        let path = self.file(tensor);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(Error::io(&path, "read")(e)),
+        };
+        let at = out.len();
+        out.resize(at + length, 0);
+        file.read_exact_at(&mut out[at..], start).map_err(Error::io(&path, "read"))?;
+        Ok(true)
+    }
+
+    /// Deletes the folder, once its tensors stand in a file.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn remove(self) -> Result<()> {
+        fs::remove_dir_all(&self.folder).map_err(Error::io(&self.folder, "delete"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_finished_stays_and_another_run_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("state");
+        let store = Store::open(&folder, "one").unwrap();
+        assert_eq!((store.resumed, store.holds("a")), (0, false));
+        store.put("a", &[1, 2, 3, 4]).unwrap();
+        let store = Store::open(&folder, "one").unwrap();
+        assert_eq!((store.resumed, store.holds("a")), (1, true));
+        let mut out = vec![9];
+        assert!(store.read("a", 1, 2, &mut out).unwrap() && !store.read("b", 0, 1, &mut out).unwrap());
+        assert_eq!(out, [9, 2, 3]);
+        assert!(store.read("a", 3, 2, &mut out).is_err(), "it ends before");
+        let error = Store::open(&folder, "two").unwrap_err().to_string();
+        assert!(error.contains("tensors of another model or of other options"), "{error}");
+        store.remove().unwrap();
+        assert!(!folder.exists());
+    }
+}

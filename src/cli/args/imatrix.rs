@@ -1,0 +1,51 @@
+//! What `imatrix` takes, and what `convert` takes of it.
+
+use std::num::NonZero;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::ModelArgs;
+use super::values;
+
+pub(in crate::cli) const EXAMPLES: &str = "Examples:
+  glm2llama imatrix chatglm3-6b --output chatglm3-6b.imatrix.gguf
+  glm2llama imatrix chatglm3-6b --calibration mine.txt --tokens 8192 -o mine.imatrix.gguf
+  glm2llama convert chatglm3-6b --imatrix mine.imatrix.gguf
+
+Exit codes: 0 done; 2 bad usage, bad input, or a failed read or write; 130 interrupted.";
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Imatrix {
+    #[command(flatten)]
+    pub(in crate::cli) model: ModelArgs,
+
+    /// Text to measure on, UTF-8; of several, as large a part of each [default: English, Chinese, code and chats]
+    #[arg(long, value_name = "FILE", value_parser = values::read())]
+    pub(in crate::cli) calibration: Vec<PathBuf>,
+
+    /// Measure on about so many tokens, 1 to 1048576
+    #[arg(long, value_name = "N", default_value = "2048", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1048576))]
+    pub(in crate::cli) tokens: u32,
+
+    /// The file to write, in llama.cpp's GGUF format
+    #[arg(short, long, value_name = "FILE", value_parser = values::written())]
+    pub(in crate::cli) output: PathBuf,
+
+    /// Replace a file that exists
+    #[arg(short, long)]
+    pub(in crate::cli) force: bool,
+
+    /// Workers [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = super::at_least_one, allow_negative_numbers = true)]
+    pub(in crate::cli) threads: Option<NonZero<usize>>,
+
+    /// Print one JSON object a line on stdout instead of text (docs/json.md)
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+
+    /// Print errors only
+    #[arg(short, long)]
+    pub(in crate::cli) quiet: bool,
+}

@@ -1,0 +1,35 @@
+//! `glm2llama imatrix`.
+
+use std::time::Instant;
+
+use super::args::Imatrix;
+use super::options;
+use super::progress::{Progress, Stop};
+use super::report::{Measured, Report, Start};
+use crate::calibrate::{self, Sample, WINDOW};
+use crate::error::Result;
+use crate::model::Model;
+use crate::output;
+
+pub(super) fn run(args: &Imatrix) -> Result<()> {
+    let started = Instant::now();
+    let located = args.model.locate()?;
+    let threads = options::threads(args.threads)?;
+    let model = Model::open(&args.model.request(&located)?).map_err(|error| located.explain(error))?;
+    let sample = Sample::new(&model.tokenizer, &args.calibration, args.tokens as usize)?;
+    output::check(&args.output, args.force)?;
+    let stop = Stop::on_signals()?;
+    let report = Report::new(args.json, args.quiet);
+    let total =
+        model.checkpoint.tensors().values().map(|tensor| (tensor.rows() * tensor.row_bytes()) as u64).sum();
+    report.start(&Start::new(&model, total, vec![args.output.clone()]).from(&located));
+    for warning in located.unfinished.iter().chain(&model.warnings()) {
+        report.warning(warning);
+    }
+    let progress = Progress::of_bytes(&report, &stop);
+    let matrix = calibrate::importance(&model, &sample, threads, &progress)?;
+    progress.finish();
+    matrix.write(&args.output, WINDOW as u32, args.force)?;
+    report.measured(&Measured::new(&args.output, matrix.entries.len(), &sample, started.elapsed()));
+    Ok(())
+}

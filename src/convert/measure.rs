@@ -1,0 +1,152 @@
+//! What is measured before the weights are quantized, where the quality asks for it.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Job;
+use crate::calibrate::{self, How, IMPORTANCE_TOKENS, REFINEMENT_TOKENS, Sample, Store};
+use crate::error::{Error, Result};
+use crate::gguf::Metadata;
+use crate::hash::sha256;
+use crate::imatrix::ImportanceMatrix;
+use crate::pipeline::{self, Ready};
+use crate::recipe::padded_ffn;
+use crate::remap::{Plan, Role};
+use crate::request::{Quality, Request};
+use crate::sink::Shape;
+use crate::tokenizer::Tokenizer;
+use crate::watch::Watch;
+use crate::{metadata, provenance};
+
+/// Refuses what cannot be meant, before a file is opened.
+pub(super) fn refuse_contradictions(request: &Request) -> Result<()> {
+    let usage = |problem: &str| Err(Error::Usage(problem.to_owned()));
+    if request.quality == Quality::Fast {
+        if !request.calibration.is_empty() {
+            return usage(
+                "--calibration: found it with --quality fast, expected good or best, which measure on it",
+            );
+        }
+        if request.calibration_tokens.is_some() {
+            return usage(
+                "--calibration-tokens: found it with --quality fast, expected good or best, which measure",
+            );
+        }
+        return Ok(());
+    }
+    if request.imatrix.is_some() {
+        return usage(
+            "--imatrix: found it with --quality good or best, which measure their own: give one of the two",
+        );
+    }
+    if request.vocab_only {
+        return usage("--vocab-only: found it with --quality good or best, expected a file with weights");
+    }
+    if request.quality == Quality::Best && request.types.len() > 1 {
+        return usage("--quality best: found several types, expected one: its work is done for each anew");
+    }
+    Ok(())
+}
+
+/// The text to measure on; none where nothing is to be measured.
+pub(super) fn sample(request: &Request, tokenizer: &Tokenizer) -> Result<Option<Sample>> {
+    let most = match request.quality {
+        Quality::Fast => return Ok(None),
+        Quality::Good => IMPORTANCE_TOKENS,
+        Quality::Best => REFINEMENT_TOKENS,
+    };
+    let sample = Sample::new(tokenizer, &request.calibration, request.calibration_tokens.unwrap_or(most))?;
+    if request.quality == Quality::Best {
+        calibrate::refuse_short(&sample)?;
+    }
+    Ok(Some(sample))
+}
+
+/// What the file says of the measurement: the keys that llama-quantize writes, and this program's own.
+pub(super) fn keys(sample: &Sample, plan: &Plan, quality: Quality) -> Metadata {
+    let embeds_only = plan.tensors.iter().any(|target| target.role() == Role::Output);
+    let multiplies = |role: Role| role != Role::Vector && !(embeds_only && role == Role::TokenEmbedding);
+    let entries = plan.tensors.iter().filter(|target| multiplies(target.role())).count();
+    let mut keys = metadata::measured_keys(&sample.name, entries, sample.windows());
+    let quality = if quality == Quality::Best { "best" } else { "good" };
+    keys.extend(provenance::quality_keys(quality, &sample.hash));
+    keys
+}
+
+impl Job {
+    /// Measures the model where the quality asks for it, to be done before [`Job::fill`]: reads all weights once, and
+    /// needs memory for a layer's activations. What `best` has made stays in
+    /// a folder beside the output, for a run that goes on where this one was stopped, until [`Job::clean_up`].
+    ///
+    /// # Errors
+    /// When the checkpoint cannot be read, the model does not compute numbers, or the user stops the run.
+    pub fn measure(&mut self, options: pipeline::Options, watch: &dyn Watch) -> Result<()> {
+        let Some(sample) = &self.sample else { return Ok(()) };
+        let pipeline::Options { threads, backend, .. } = options;
+        if self.request.quality == Quality::Best {
+            let [output] = self.outputs.as_slice() else { return Ok(()) }; // one type: checked before
+            let ffn = output.recipe.ffn;
+            let shapes =
+                self.model.plan.tensors.iter().zip(&output.recipe.choices).map(|(target, choice)| {
+                    let (rows, columns) = target.padded_shape(ffn);
+                    Shape { format: choice.format, rows, columns }
+                });
+            let shapes: Vec<Shape> = shapes.collect();
+            let store = Store::open(&state_folder(&output.path), &self.run_hash(sample)?)?;
+            calibrate::refine(&self.model, sample, &shapes, &store, How { threads, backend }, watch)?;
+            self.refined = Some(store);
+            return Ok(());
+        }
+        let matrix = calibrate::importance(&self.model, sample, threads, watch)?;
+        self.importance = of_plan(&matrix, self)?;
+        Ok(())
+    }
+
+    /// Whether [`Job::measure`] has something to do.
+    pub fn measures(&self) -> bool {
+        self.sample.is_some()
+    }
+
+    /// Deletes what only an interrupted run would have needed, once the files have their names.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn clean_up(self) -> Result<()> {
+        self.refined.map_or(Ok(()), Store::remove)
+    }
+
+    /// Of all that decides the bytes of refined tensors.
+    fn run_hash(&self, sample: &Sample) -> Result<String> {
+        let file_type = self.outputs.first().map(|output| output.recipe.file_type);
+        let options = file_type.map(|file_type| provenance::options_key(&self.request, file_type));
+        let mut text = format!("{} {options:?} {:?}", provenance::VERSION, self.request.model);
+        let _ = write!(text, " {} {:?}", sample.hash, sample.tokens); // a String takes whatever comes
+        let config = self.request.model.folder.join("config.json");
+        for file in self.model.checkpoint.files().chain([config.as_path()]) {
+            let state = fs::metadata(file).map_err(Error::io(file, "read"))?;
+            let changed = state.modified().map_err(Error::io(file, "read"))?;
+            let _ = write!(text, " {:?} {} {changed:?}", file.file_name(), state.len());
+        }
+        Ok(sha256(text.as_bytes()))
+    }
+}
+
+/// Where finished tensors of an output wait.
+fn state_folder(output: &Path) -> PathBuf {
+    let mut name = OsString::from(".glm2llama-");
+    name.push(output.file_name().unwrap_or_default());
+    name.push(".best");
+    output.with_file_name(name)
+}
+
+impl Ready for Store {
+    fn read(&self, tensor: &str, start: u64, length: usize, out: &mut Vec<u8>) -> Result<bool> {
+        Store::read(self, tensor, start, length, out)
+    }
+}
+
+fn of_plan(matrix: &ImportanceMatrix, job: &Job) -> Result<Vec<Option<Vec<f32>>>> {
+    Ok(matrix.for_plan(&job.model.plan, padded_ffn(&job.model.config))?.0)
+}

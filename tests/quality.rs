@@ -1,0 +1,196 @@
+//! Importance matrices that the program measures itself, and files made with them.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use support::command::convert;
+use support::gguf::{Gguf, Value};
+use support::{Checkpoint, Cmd, Dir, program, tiny_tokenizer};
+
+fn model(shape: Checkpoint) -> Dir {
+    let model = Dir::new();
+    shape.write(model.path(), &tiny_tokenizer()).expect("written");
+    model
+}
+
+fn measure(model: &Path, file: &Path, options: &[&str]) {
+    Cmd::new("imatrix").arg(model).arg("--output").arg(file).arg("--quiet").args(options).succeed();
+}
+
+#[test]
+fn good_is_the_measured_matrix_in_one_command_whatever_the_threads() {
+    // One padded, with a second shape without biases and with all heads of its own.
+    let shapes = [
+        Checkpoint { ffn: 352, ..Checkpoint::tiny() },
+        Checkpoint { kv_heads: 8, qkv_bias: false, layers: 3, hidden: 512, heads: 16, ..Checkpoint::tiny() },
+    ];
+    for shape in shapes {
+        let model = model(shape);
+        let (matrix, other) = (model.join("m.gguf"), model.join("m1.gguf"));
+        let few = ["--tokens", "700"];
+        measure(model.path(), &matrix, &[&few[..], &["--threads", "2"]].concat());
+        measure(model.path(), &other, &[&few[..], &["--threads", "1"]].concat());
+        assert!(fs::read(&matrix).unwrap() == fs::read(&other).unwrap(), "threads show");
+
+        let (good, given, fast) =
+            (model.join("good.gguf"), model.join("given.gguf"), model.join("fast.gguf"));
+        let quality = ["--quality", "good", "--calibration-tokens", "700"];
+        convert(model.path(), "Q4_K_M", &good, &quality);
+        convert(model.path(), "Q4_K_M", &given, &["--imatrix", matrix.to_str().unwrap()]);
+        convert(model.path(), "Q4_K_M", &fast, &[]);
+        let (good, given, fast) = (Gguf::read(&good), Gguf::read(&given), Gguf::read(&fast));
+        assert!(good.tensors == given.tensors, "the same bytes by both ways");
+        assert!(good.tensors != fast.tensors, "and other ones than without");
+        assert_eq!(good.meta["glm2llama.quality"], Value::Text("good".into()));
+        let entries = &Gguf::read(&matrix).tensors.len() / 2;
+        assert_eq!(good.meta["quantize.imatrix.entries_count"], Value::Int(entries as i128));
+        assert_eq!(good.meta["quantize.imatrix.chunks_count"], Value::Int(2));
+        assert!(!fast.meta.keys().any(|key| key.contains("quality") || key.contains("calibration")));
+    }
+}
+
+/// The real program reads the matrix, finds every entry, and makes the bytes that `good` makes.
+#[test]
+fn llama_quantize_takes_the_matrix() {
+    let Some(program) = program::find("llama-quantize") else { return };
+    let model = model(Checkpoint { layers: 4, ffn: 512, ..Checkpoint::tiny() });
+    let (matrix, f32_file) = (model.join("m.gguf"), model.join("f32.gguf"));
+    measure(model.path(), &matrix, &[]);
+    convert(model.path(), "F32", &f32_file, &[]);
+    for name in ["Q4_K_M", "Q2_K", "Q4_0"] {
+        let (ours, theirs) = (model.join("ours.gguf"), model.join("theirs.gguf"));
+        convert(model.path(), name, &ours, &["--quality", "good", "--force"]);
+        let mut command = Command::new(&program);
+        command.arg("--imatrix").arg(&matrix).arg(&f32_file).arg(&theirs).arg(name);
+        let output = command.output().expect("llama-quantize starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let (ours, theirs) = (Gguf::read(&ours), Gguf::read(&theirs));
+        for (tensor, our) in &ours.tensors {
+            assert!(*our == theirs.tensors[tensor], "{name} {tensor} differs");
+        }
+        for key in ["entries_count", "chunks_count"] {
+            let key = format!("quantize.imatrix.{key}");
+            assert_eq!(ours.meta[&key], theirs.meta[&key], "{key}");
+        }
+    }
+}
+
+#[test]
+fn text_of_ones_own_is_measured_on() {
+    let model = model(Checkpoint::tiny());
+    let (one, two) = (model.join("one.txt"), model.join("two.txt"));
+    fs::write(&one, "the cat sat on the mat. ".repeat(40)).unwrap();
+    fs::write(&two, "你好，世界。".repeat(40)).unwrap();
+    let (alone, both) = (model.join("alone.gguf"), model.join("both.gguf"));
+    measure(model.path(), &alone, &["--calibration", one.to_str().unwrap()]);
+    let files = ["--calibration", one.to_str().unwrap(), "--calibration", two.to_str().unwrap()];
+    measure(model.path(), &both, &files);
+    let (alone, both) = (Gguf::read(&alone), Gguf::read(&both));
+    assert!(alone.tensors != both.tensors);
+    let Value::List(names) = &both.meta["imatrix.datasets"] else { panic!("no names") };
+    let Value::Text(name) = &names[0] else { panic!("no name") };
+    assert!(name.starts_with("one.txt, two.txt, SHA-256 "), "{name}");
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_and_nothing_is_written() {
+    let model = model(Checkpoint::tiny());
+    let (empty, latin) = (model.join("empty.txt"), model.join("latin.txt"));
+    fs::write(&empty, "").unwrap();
+    fs::write(&latin, b"caf\xe9").unwrap();
+    let out = model.join("out.gguf");
+    let refused = |options: &[&str], expected: &str| {
+        let run = Cmd::new("convert").arg(model.path()).arg("--output").arg(&out).args(options).exit_with(2);
+        assert!(run.stderr.contains(expected), "{options:?}: {}", run.stderr);
+        assert!(!out.exists());
+    };
+    let text = |file: &Path| file.to_str().unwrap().to_owned();
+    refused(&["--calibration", &text(&empty)], "--calibration: found it with --quality fast");
+    refused(&["--calibration-tokens", "9"], "--calibration-tokens: found it with --quality fast");
+    refused(
+        &["--quality", "good", "--imatrix", &text(&empty)],
+        "--imatrix: found it with --quality good or best",
+    );
+    refused(&["--quality", "good", "--vocab-only"], "--vocab-only: found it with --quality good or best");
+    refused(&["--quality", "good", "--calibration", &text(&empty)], "found no tokens in empty.txt");
+    refused(&["--quality", "good", "--calibration", &text(&latin)], "is not UTF-8 text");
+    refused(&["--quality", "good", "--calibration", "no-such.txt"], "no-such.txt: no such file");
+}
+
+/// The relative error of the file's weights counts for nothing here: what comes out of its matrices does.
+#[test]
+fn best_has_the_same_bytes_whatever_the_threads_and_after_an_interruption() {
+    let model = model(Checkpoint { ffn: 352, ..Checkpoint::tiny() });
+    let quality = ["--quality", "best", "--calibration-tokens", "1100"];
+    let (one, two) = (model.join("one.gguf"), model.join("two.gguf"));
+    convert(model.path(), "Q4_K_M", &one, &[&quality[..], &["--threads", "1"]].concat());
+    assert!(!model.names().iter().any(|name| name.ends_with(".best")), "nothing but the file is left");
+
+    // A run that was stopped: some of its tensors are there, one of them half written.
+    let state = model.join(".glm2llama-two.gguf.best");
+    let full = [&quality[..], &["--type", "Q4_K_M", "--no-modelfile", "--quiet"]].concat();
+    let start = || Cmd::new("convert").arg(model.path()).args(&full).arg("--output").arg(&two);
+    let mut child = start().spawn();
+    while !state.join("blk.0.ffn_down.weight.blocks").exists() {
+        assert!(child.try_wait().expect("a state").is_none(), "it ended before it could be stopped");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    assert!(state.is_dir() && !two.exists());
+
+    let other = start().args(&["--calibration-tokens", "1200"]).run();
+    // The option is given twice: clap refuses; another text is another run.
+    assert_eq!(other.code, Some(2));
+    let text = model.join("t.txt");
+    fs::write(&text, "one and two and three. ".repeat(600)).unwrap();
+    let other = start().arg("--calibration").arg(&text).exit_with(2);
+    assert!(other.stderr.contains("tensors of another model or of other options"), "{}", other.stderr);
+
+    start().succeed();
+    assert!(fs::read(&one).unwrap() == fs::read(&two).unwrap(), "the same file");
+    assert!(!state.exists());
+}
+
+/// Every type goes through, padded or not, is judged faithful, and says what it is.
+#[test]
+fn best_of_every_type_is_faithful() {
+    let model = model(Checkpoint { ffn: 352, layers: 1, vocab: 960, ..Checkpoint::tiny() });
+    for name in [
+        "Q8_0", "Q6_K", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_1", "Q4_0", "Q3_K_M", "Q2_K", "IQ4_NL",
+        "IQ4_XS",
+    ] {
+        for pad in ["on", "off"] {
+            let file = model.join("best.gguf");
+            let options = [
+                "--quality",
+                "best",
+                "--calibration-tokens",
+                "1030",
+                "--ffn-pad",
+                pad,
+                "--force",
+                "--verify",
+            ];
+            convert(model.path(), name, &file, &options);
+            let file = Gguf::read(&file);
+            assert_eq!(file.meta["glm2llama.quality"], Value::Text("best".into()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn best_needs_something_to_hold_out_and_one_type() {
+    let model = model(Checkpoint::tiny());
+    let refused = |options: &[&str], expected: &str| {
+        let run = Cmd::new("convert").arg(model.path()).args(&["--quality", "best"]).args(options);
+        let run = run.arg("--output").arg(model.join("{type}.gguf")).exit_with(2);
+        assert!(run.stderr.contains(expected), "{}", run.stderr);
+        assert!(!model.names().iter().any(|name| name.ends_with(".gguf")));
+    };
+    refused(&["--calibration-tokens", "600"], "expected 1024 at least, a part of which is held out");
+    refused(&["--type", "Q4_0,Q8_0"], "--quality best: found several types, expected one");
+}
