@@ -123,7 +123,9 @@ mod tests {
             assert_eq!(found, format!("{zero} of 100 rows of embedding are zero: is the download complete?"));
         }
         // More than the family's padding is no padding.
-        let rows = ZeroRows([vec![Rows(vec![80..100])], vec![Rows::default(); 5]].concat());
+        let mut padding = Rows::default();
+        padding.push(80..100);
+        let rows = ZeroRows([vec![padding], vec![Rows::default(); 5]].concat());
         assert!(rows.warning(&plan, 80).unwrap().starts_with("20 of 100 rows of embedding are zero"));
         assert_eq!(
             warning([0..0, 0..4, 0..0, 0..0, 0..0, 0..0]).unwrap(),

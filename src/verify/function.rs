@@ -68,7 +68,10 @@ pub(super) fn run(
     }
     let a = source.last_norm(&a)?;
     for run in &mut runs {
-        advance(run, |run| Ok(run.x = run.file.last_norm(&run.x)?));
+        advance(run, |run| {
+            run.x = run.file.last_norm(&run.x)?;
+            Ok(())
+        });
     }
     for start in (0..vocabulary).step_by(HEAD_ROWS) {
         let rows = start..vocabulary.min(start + HEAD_ROWS);

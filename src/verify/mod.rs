@@ -200,7 +200,7 @@ impl Pair {
     /// When one of the two cannot be run.
     pub fn function(&self, text: &str, most: usize, watch: &dyn Watch) -> Result<Function> {
         let mut functions = self.functions(&[self], text, most, watch)?;
-        functions.pop().unwrap_or_else(|| Err(Error::Interrupted)) // one pair, one result
+        functions.pop().unwrap_or(Err(Error::Interrupted)) // one pair, one result
     }
 
     /// Runs this checkpoint once, and each pair's file, on the first `most` tokens of a text.

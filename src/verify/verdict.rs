@@ -39,10 +39,12 @@ impl Verdict {
         if let Some(function) = function {
             blame.extend(no_numbers(function));
             // Not `>`: a divergence that is no number is over every bar.
-            blame.extend(max_kl.filter(|&bar| !(function.mean_kl <= bar)).map(|bar| {
-                let problem = format!("is {:.6} on average, over the bar of {bar}", function.mean_kl);
-                Finding::new("KL divergence", problem)
-            }));
+            blame.extend(max_kl.filter(|&bar| function.mean_kl > bar || function.mean_kl.is_nan()).map(
+                |bar| {
+                    let problem = format!("is {:.6} on average, over the bar of {bar}", function.mean_kl);
+                    Finding::new("KL divergence", problem)
+                },
+            ));
         }
         let rank = |finding: &Finding| match SIZES.iter().position(|size| *size == finding.subject) {
             Some(place) => place,
