@@ -89,6 +89,11 @@ impl GlmConfig {
     pub fn parse(bytes: &[u8]) -> Result<GlmConfig, Problem> {
         parse(&Fields { map: &input::object(bytes)? })
     }
+
+    /// Whether it is a GLM-Edge: GLM-4 in the transformers layout, but smaller, and without its prefix.
+    pub fn is_edge(&self) -> bool {
+        self.layout == Layout::Glm && self.hidden_size < 4096
+    }
 }
 
 fn missing(folder: &Path, file: &Path) -> Error {

@@ -67,7 +67,10 @@ pub(crate) fn is_there(path: &Path) -> bool {
 }
 
 /// A file's length and the SHA-256 of its bytes.
-pub(crate) fn sha256_of(path: &Path) -> Result<(u64, String)> {
+///
+/// # Errors
+/// When it cannot be read, and as for [`open`].
+pub fn sha256_of(path: &Path) -> Result<(u64, String)> {
     let mut file = open(path)?;
     let mut hash = Sha256::new();
     let bytes = io::copy(&mut file, &mut hash).map_err(Error::io(path, "read"))?;
