@@ -37,7 +37,7 @@ mod forward;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod gguf;
-pub mod hash;
+mod hash;
 pub mod hf;
 #[cfg(feature = "hub")]
 pub mod hub;

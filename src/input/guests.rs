@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::hash::{sha256, sha256_of};
+use crate::hash::sha256;
 
 /// What tells two versions of a file apart without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl GuestBook {
     /// A file's length and SHA-256: of what passed where all of it did, or else of what is read now.
     pub(crate) fn hash(&self, path: &Path) -> Result<(u64, String)> {
         let guest = self.0.iter().find(|guest| guest.path == path);
-        guest.and_then(|guest| guest.hash.clone()).map_or_else(|| sha256_of(path), Ok)
+        guest.and_then(|guest| guest.hash.clone()).map_or_else(|| super::sha256_of(path), Ok)
     }
 
     /// Refuses files that were written to since: several readers may have had several versions.

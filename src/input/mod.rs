@@ -4,15 +4,17 @@
 mod guests;
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Problem, Result};
+use crate::hash::hex;
 pub(crate) use guests::{GuestBook, State, noted};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -62,6 +64,17 @@ pub(crate) fn read_head(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
 pub(crate) fn is_there(path: &Path) -> bool {
     guests::note(path, State::now(path), false);
     path.symlink_metadata().is_ok()
+}
+
+/// A file's length and the SHA-256 of its bytes.
+///
+/// # Errors
+/// When it cannot be read, and as for [`open`].
+pub fn sha256_of(path: &Path) -> Result<(u64, String)> {
+    let mut file = open(path)?;
+    let mut hash = Sha256::new();
+    let bytes = io::copy(&mut file, &mut hash).map_err(Error::io(path, "read"))?;
+    Ok((bytes, hex(&hash.finalize())))
 }
 
 /// Parses JSON.

@@ -64,7 +64,7 @@ pub(super) fn special_tokens(
         return Err(all.refused(id, expected));
     }
     if moved.is_none() {
-        special::check_size(first + NAMES.len(), padded_vocab_size).in_file(file)?;
+        super::check_size(first + NAMES.len(), padded_vocab_size).in_file(file)?;
         let mut assumed = 0;
         for (id, name) in places() {
             match all.by_id.get(&id) {

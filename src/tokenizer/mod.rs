@@ -5,6 +5,7 @@ mod bounded;
 mod ends;
 mod files;
 mod glm4;
+mod letters;
 mod sentencepiece;
 mod special;
 pub mod template;
@@ -16,7 +17,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::config::GlmConfig;
-use crate::error::{InFile, Result};
+use crate::error::{InFile, Problem, Result};
 pub use ends::can_stop;
 use files::{Files, OwnTemplate};
 pub use template::ChatFormat;
@@ -89,6 +90,16 @@ pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
     let other_template = matches!(chat, ChatFormat::Roles | ChatFormat::Rounds)
         && vocabulary.chat_template.as_deref() != chat.template();
     Ok(Tokenizer { vocabulary, chat, sampling, evidence, lost_ends: settled.lost, other_template })
+}
+
+/// Refuses more tokens than the embedding has rows.
+fn check_size(found: usize, padded_vocab_size: usize) -> Result<(), Problem> {
+    if found > padded_vocab_size {
+        let expected =
+            format!("at most {padded_vocab_size} by config.json: the tokenizer is of another model");
+        return Err(Problem::mismatch("", format!("{found} tokens"), expected));
+    }
+    Ok(())
 }
 
 /// A vocabulary with its template, how it takes conversations, and why.
@@ -254,7 +265,7 @@ impl Vocabulary {
         let (token, kind) = (self.tokens.get(place)?, self.types.get(place)?);
         let utf8 = |bytes: Vec<u8>| String::from_utf8(bytes).ok().map(Cow::Owned);
         match (kind, self.kind) {
-            (TokenType::Normal, Kind::Bpe { .. }) => utf8(tiktoken::unspell(token)?),
+            (TokenType::Normal, Kind::Bpe { .. }) => utf8(letters::unspell(token)?),
             (TokenType::Normal, Kind::SentencePiece) => Some(Cow::Owned(token.replace('▁', " "))),
             (TokenType::Byte, _) => {
                 let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;

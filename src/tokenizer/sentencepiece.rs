@@ -6,11 +6,15 @@ use std::collections::HashMap;
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
-use super::{TokenType, special};
+use super::TokenType;
 use crate::error::{Problem, Result};
 
 /// Bytes of a piece: that of a real model has up to 16 characters, and merges take time with the square of them.
 const LONGEST_PIECE: usize = 512;
+
+/// Below every piece. llama.cpp merges by score, whatever a token is for: with score 0 ordinary text that spells a
+/// special token would turn into it.
+pub(super) const SCORE: f32 = -1e9;
 
 /// A read and checked model.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,7 +98,7 @@ pub(super) fn parse(bytes: &[u8], padded_vocab_size: usize) -> Result<Model, Pro
     if count == 0 {
         return Err(Problem::mismatch("pieces", "none", "a SentencePiece vocabulary"));
     }
-    special::check_size(count, padded_vocab_size)?;
+    super::check_size(count, padded_vocab_size)?;
     let proto = ModelProto::decode(bytes).map_err(not_a_model)?;
     let trainer = proto.trainer_spec.unwrap_or_default();
     check_training(&trainer)?;
@@ -173,8 +177,8 @@ fn check_piece(id: usize, piece: PieceProto) -> Result<Piece, Problem> {
         return Err(Problem::mismatch(item(), found, format!("at most {LONGEST_PIECE}")));
     }
     // Special tokens get the lowest score of all (see `special`), so a piece must stay above it.
-    if !piece.score.is_finite() || piece.score <= special::SCORE {
-        let expected = format!("a score above {:e}", special::SCORE);
+    if !piece.score.is_finite() || piece.score <= SCORE {
+        let expected = format!("a score above {:e}", SCORE);
         return Err(Problem::mismatch(item(), format!("score {}", piece.score), expected));
     }
     let kind = match piece.kind.unwrap_or(1) {

@@ -5,14 +5,10 @@ use std::path::Path;
 
 use super::added::{AddedTokens, shown};
 use super::files::Files;
-use super::sentencepiece::Model;
-use super::{Evidence, Kind, TokenType, Vocabulary, glm4, tiktoken};
+use super::sentencepiece::{Model, SCORE};
+use super::{Evidence, Kind, TokenType, Vocabulary, glm4, letters};
 use crate::config::GlmConfig;
-use crate::error::{Error, InFile, Problem, Result};
-
-/// Below every piece. llama.cpp merges by score, whatever a token is for: with score 0 ordinary text that spells a
-/// special token would turn into it.
-pub(super) const SCORE: f32 = -1e9;
+use crate::error::{Error, InFile, Result};
 
 /// Which special tokens a model of the family has, in the order of their ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +185,7 @@ pub(super) fn own_text(vocabulary: &mut Vocabulary, added: &AddedTokens) -> Resu
 /// How a vocabulary of this kind writes a text. llama.cpp looks for tokens of such writing in the words only.
 fn spelled(kind: Kind, text: &str) -> String {
     match kind {
-        Kind::Bpe { .. } => tiktoken::spell(text.as_bytes()),
+        Kind::Bpe { .. } => letters::spell(text.as_bytes()),
         Kind::SentencePiece => text.replace(' ', "▁"),
     }
 }
@@ -201,7 +197,7 @@ pub(super) fn pad(
     file: &Path,
     padded_vocab_size: usize,
 ) -> Result<()> {
-    check_size(vocabulary.tokens.len(), padded_vocab_size).in_file(file)?;
+    super::check_size(vocabulary.tokens.len(), padded_vocab_size).in_file(file)?;
     let rows = u32::try_from(padded_vocab_size).unwrap_or(u32::MAX);
     if let Some((&id, _)) = added.by_id.range(rows..).next() {
         let expected = format!(
@@ -271,16 +267,6 @@ pub(super) fn own(vocabulary: &Vocabulary) -> impl Fn(u32, &str) -> bool {
         let before = usize::try_from(id).is_ok_and(|id| first.is_some_and(|first| id < first));
         before || TOKENS.iter().any(|(own, _)| *own == name) || glm4::NAMES.contains(&name)
     }
-}
-
-/// Refuses more tokens than the embedding has rows.
-pub(super) fn check_size(found: usize, padded_vocab_size: usize) -> Result<(), Problem> {
-    if found > padded_vocab_size {
-        let expected =
-            format!("at most {padded_vocab_size} by config.json: the tokenizer is of another model");
-        return Err(Problem::mismatch("", format!("{found} tokens"), expected));
-    }
-    Ok(())
 }
 
 /// Never saturates: no vocabulary gets longer than the config may say.

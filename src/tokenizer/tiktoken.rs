@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::files::Files;
+use super::letters::spell;
 use super::{Evidence, Kind, TokenType, Vocabulary, glm4, special};
 use crate::config::GlmConfig;
 use crate::error::{Error, InFile, Problem, Result, shortened};
@@ -28,8 +29,6 @@ pub(super) fn recognise(bytes: &[u8]) -> bool {
 pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabulary, Vec<Evidence>)> {
     let file = &files.model_file;
     let tokens = parse(&files.model, config.padded_vocab_size).in_file(file)?;
-    let letters = letters();
-    let spell = |bytes: &[u8]| bytes.iter().map(|&byte| letters[usize::from(byte)]).collect::<String>();
     let mut vocabulary = Vocabulary {
         // 893 tokens (a space and a common Chinese word) are reached in no other way.
         kind: Kind::Bpe { whole_words: true },
@@ -55,7 +54,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
 fn parse(bytes: &[u8], padded_vocab_size: usize) -> Result<Vec<Vec<u8>>, Problem> {
     let text = std::str::from_utf8(bytes).map_err(|_| Problem::new("", "is not text"))?;
     let lines = text.lines().filter(|line| !line.is_empty()).count();
-    special::check_size(lines, padded_vocab_size)?;
+    super::check_size(lines, padded_vocab_size)?;
     let mut tokens = vec![Vec::new(); lines];
     for (number, line) in (1u32..).zip(text.lines()).filter(|(_, line)| !line.is_empty()) {
         let item = || format!("line {number}");
@@ -184,30 +183,6 @@ fn last_split(token: &[u8], rank: usize, ranks: &HashMap<&[u8], usize>) -> Optio
     }
 }
 
-/// Bytes as byte-level BPE writes them.
-pub(super) fn spell(bytes: &[u8]) -> String {
-    let letters = letters();
-    bytes.iter().map(|&byte| letters[usize::from(byte)]).collect()
-}
-
-/// The bytes that such letters stand for; nothing where one is no such letter.
-pub(super) fn unspell(text: &str) -> Option<Vec<u8>> {
-    let letters = letters();
-    let byte = |letter| u8::try_from(letters.iter().position(|&other| other == letter)?).ok();
-    text.chars().map(byte).collect()
-}
-
-/// The letters that byte-level BPE writes for the 256 bytes: printable ones for themselves, then from U+0100 on.
-fn letters() -> Vec<char> {
-    let mut others = '\u{100}'..;
-    (0..=u8::MAX)
-        .map(|byte| match byte {
-            b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF => char::from(byte),
-            _ => others.next().unwrap_or(char::REPLACEMENT_CHARACTER),
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,16 +224,6 @@ mod tests {
         for other in ["", "\n", "{\"a\": 1}", "IQ==", "\n\x0e\n\x05<unk>", "version https://git-lfs\n"] {
             assert!(!recognise(other.as_bytes()), "{other:?}");
         }
-    }
-
-    #[test]
-    fn bytes_are_spelled_in_printable_letters() {
-        let letters = letters();
-        let spelled: String = [b'A', b' ', b'\n', 0x7F, 0xA0, 0xAD, 0xFF]
-            .map(|byte| letters[usize::from(byte)])
-            .iter()
-            .collect();
-        assert_eq!(spelled, "A\u{120}\u{10A}\u{121}\u{142}\u{143}\u{FF}");
     }
 
     #[test]

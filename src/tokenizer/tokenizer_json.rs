@@ -73,7 +73,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
         return Err(wrong("pre_tokenizer", short(&pre_tokenizer), &expected));
     }
     let (Map(vocab), List(merges)) = (model.vocab, model.merges);
-    special::check_size(vocab.len(), config.padded_vocab_size).in_file(file)?;
+    super::check_size(vocab.len(), config.padded_vocab_size).in_file(file)?;
 
     let mut tokens = vec![None; vocab.len()];
     for (token, id) in vocab {
