@@ -100,7 +100,7 @@ fn measures(quality: Quality, function: &Function) -> String {
 /// Several files, one after the other and in a table.
 pub(super) fn print_all(session: &Session, outcomes: &[Outcome]) {
     for outcome in outcomes {
-        out(&format!("{}:", one_line(&outcome.file.display().to_string())));
+        out(&format!("{}:", one_line(outcome.file.display())));
         print(session, outcome, false);
     }
     took(session);
@@ -135,7 +135,7 @@ fn table(outcomes: &[Outcome]) -> Vec<String> {
             figure(function.map(|f| format!("{:.1} %", 100.0 * f.top_agreement))),
             figure(function.map(|f| format!("{:.2}", f.file_perplexity))),
             quality.0.out(&format!("{:<15}", quality.1)),
-            one_line(&outcome.file.display().to_string()),
+            one_line(outcome.file.display()),
         )
     };
     std::iter::once(heading).chain(outcomes.iter().map(row)).collect()
