@@ -68,10 +68,51 @@ impl Error {
         Error::input(file, item, format!("found {found}, expected {expected}"))
     }
 
-    /// Wraps the system's error on a file: `map_err(Error::io(path, "read"))`.
+    /// Wraps the system's error on a file: `map_err(Error::io(path, "read"))`. One of ours that has come through the
+    /// standard library's traits is itself again.
     pub fn io(file: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
         let file = file.to_owned();
-        move |source| Error::Io { file, action, source }
+        move |source| source.downcast().unwrap_or_else(|source| Error::Io { file, action, source })
+    }
+}
+
+/// What is wrong in some bytes. Parsers return it, and whoever opened the file says which: [`InFile`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The tensor or key at fault, or nothing when all bytes are meant.
+    pub item: String,
+    /// What was found and what was expected.
+    pub problem: String,
+}
+
+impl Problem {
+    /// Of all bytes or, with a non-empty `item`, of one tensor or key in them.
+    pub fn new(item: impl Into<String>, problem: impl Into<String>) -> Problem {
+        Problem { item: item.into(), problem: problem.into() }
+    }
+
+    /// Something else was found than expected.
+    pub fn mismatch(
+        item: impl Into<String>,
+        found: impl fmt::Display,
+        expected: impl fmt::Display,
+    ) -> Problem {
+        Problem::new(item, format!("found {found}, expected {expected}"))
+    }
+}
+
+/// Says once, where a file was opened, in which file a problem is.
+pub trait InFile<T> {
+    /// The problem as an error of this file.
+    ///
+    /// # Errors
+    /// When there is a problem.
+    fn in_file(self, file: &Path) -> Result<T>;
+}
+
+impl<T> InFile<T> for Result<T, Problem> {
+    fn in_file(self, file: &Path) -> Result<T> {
+        self.map_err(|Problem { item, problem }| Error::input(file, item, problem))
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Problem, Result};
 pub(crate) use guests::{GuestBook, State, noted};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -64,25 +64,25 @@ pub(crate) fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// Parses a file's JSON.
+/// Parses JSON.
 ///
 /// # Errors
-/// When the file is empty, or is something else: `refusal` says what it is not.
-pub(crate) fn json<'a, T: Deserialize<'a>>(path: &Path, bytes: &'a [u8], refusal: &str) -> Result<T> {
+/// When there are no bytes, or they are something else: `refusal` says what they are not.
+pub(crate) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8], refusal: &str) -> Result<T, Problem> {
     if bytes.is_empty() {
-        return Err(Error::mismatch(path, "", "0 bytes", "JSON: is the file complete?"));
+        return Err(Problem::mismatch("", "0 bytes", "JSON: is the file complete?"));
     }
-    serde_json::from_slice(bytes).map_err(|e| Error::input(path, "", format!("{refusal}: {e}")))
+    serde_json::from_slice(bytes).map_err(|e| Problem::new("", format!("{refusal}: {e}")))
 }
 
-/// Parses a file's one JSON object.
+/// Parses one JSON object.
 ///
 /// # Errors
-/// When the file is no JSON, or another value.
-pub(crate) fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
-    match json(path, bytes, "is not valid JSON")? {
+/// When the bytes are no JSON, or another value.
+pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
+    match json(bytes, "is not valid JSON")? {
         Value::Object(map) => Ok(map),
-        other => Err(Error::mismatch(path, "", kind(&other), "a JSON object")),
+        other => Err(Problem::mismatch("", kind(&other), "a JSON object")),
     }
 }
 
@@ -178,8 +178,7 @@ mod tests {
             ("{", "is not valid JSON: EOF while parsing an object at line 1 column 1"),
             ("[]", "found a list, expected a JSON object"),
         ] {
-            let error = object(Path::new("m.json"), text.as_bytes()).unwrap_err();
-            assert_eq!(error.to_string(), format!("m.json: {problem}"));
+            assert_eq!(object(text.as_bytes()).unwrap_err(), Problem::new("", problem));
         }
     }
 }

@@ -50,7 +50,7 @@ pub struct Parts<'a> {
 /// the user's words, the user's overrides.
 ///
 /// # Errors
-/// When a size does not fit the 32 bits that GGUF gives it, or an override the key's type.
+/// When an override does not fit the key's type.
 pub fn assemble(parts: Parts) -> Result<(Metadata, Vec<String>)> {
     let mut keys = asked_for(parts.model, parts.recipe)?;
     let imatrix = parts.imatrix.map(imatrix_keys).unwrap_or_default();
@@ -187,9 +187,9 @@ impl Keys<'_> {
     }
 
     fn size(&mut self, key: &str, value: usize) -> Result<()> {
-        let value = u32::try_from(value).map_err(|_| {
-            Error::mismatch(&self.config.file, key, value, format!("at most {}, as GGUF holds", u32::MAX))
-        })?;
+        // The config's sizes have bounds of their own.
+        let value =
+            u32::try_from(value).map_err(|_| Error::Internal(format!("{key}: {value} does not fit GGUF")))?;
         self.add(key, Value::U32(value));
         Ok(())
     }

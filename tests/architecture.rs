@@ -30,9 +30,11 @@ const EDGES: &[(&str, &[&str])] = &[
             "tokenizer",
         ],
     ),
+    ("forward", &[]),
     ("fuzzing", &["checkpoint", "config", "gguf", "imatrix", "remap", "tokenizer"]),
     ("gguf", &["output", "sink"]),
     ("hf", &["checkpoint", "config", "model", "output", "pipeline", "remap", "sink", "tokenizer"]),
+    ("hub", &["checkpoint", "locate", "provenance"]),
     ("imatrix", &["checkpoint", "gguf", "remap"]),
     ("locate", &["checkpoint", "lora"]),
     ("lora", &["checkpoint", "config", "remap"]),
@@ -51,7 +53,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sink", &[]),
     ("tokenizer", &["config"]),
     // Verify judges the mapping, so it shares nothing with what makes it.
-    ("verify", &["checkpoint", "config", "gguf"]),
+    ("verify", &["checkpoint", "config", "forward", "gguf"]),
 ];
 
 fn root() -> &'static Path {

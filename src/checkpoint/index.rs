@@ -9,7 +9,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::names::{beside, in_folder, is_tensors, is_weights};
 use super::unfinished;
-use crate::error::{Error, Result};
+use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
 
 /// What kind of file the weights are in.
@@ -125,27 +125,28 @@ fn no_weights(folder: &Path) -> Error {
 
 /// Reads an index if there is one.
 fn load(file: &Path) -> Result<Option<Index>> {
+    let Some(text) = read_capped(file, MAX_BYTES)? else { return Ok(None) };
+    let weight_map = parse(&text).in_file(file)?;
+    Ok(Some(Index { file: file.to_owned(), weight_map }))
+}
+
+/// The shard of each tensor.
+fn parse(text: &[u8]) -> Result<BTreeMap<String, String>, Problem> {
     #[derive(Deserialize)]
     struct Document {
         weight_map: UniqueMap<String>,
     }
-    let Some(text) = read_capped(file, MAX_BYTES)? else { return Ok(None) };
-    let document: Document = input::json(file, &text, "is no shard index")?;
+    let document: Document = input::json(text, "is no shard index")?;
     let weight_map = document.weight_map.0;
     if weight_map.is_empty() {
-        return Err(Error::mismatch(file, "weight_map", "no tensors", "every tensor's shard"));
+        return Err(Problem::mismatch("weight_map", "no tensors", "every tensor's shard"));
     }
-    for (name, shard) in &weight_map {
-        if !is_plain_name(shard) {
-            return Err(Error::mismatch(
-                file,
-                name,
-                format!("`{shard}`"),
-                "the name of a file in the same folder",
-            ));
+    match weight_map.iter().find(|(_, shard)| !is_plain_name(shard)) {
+        None => Ok(weight_map),
+        Some((name, shard)) => {
+            Err(Problem::mismatch(name, format!("`{shard}`"), "the name of a file in the same folder"))
         }
     }
-    Ok(Some(Index { file: file.to_owned(), weight_map }))
 }
 
 fn is_plain_name(shard: &str) -> bool {

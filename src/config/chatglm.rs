@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use super::fields::{Fields, MAX_CONTEXT, MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS, MAX_VOCABULARY, MAX_WIDTH};
 use super::{GlmConfig, Layout, QUANTIZED};
-use crate::error::Result;
+use crate::error::{Problem, Result};
 
 /// Each head of each layer has a span of rows of its own; a model of 128 heads and 100 layers stays below.
 const MAX_HEADS_OF_ALL_LAYERS: usize = 1 << 14;
 
-pub(super) fn parse(fields: &Fields) -> Result<GlmConfig> {
+pub(super) fn parse(fields: &Fields) -> Result<GlmConfig, Problem> {
     for (key, why) in OTHER_MODELS {
         if fields.get(key).is_some_and(|value| value != &Value::Bool(false)) {
             return Err(fields.wrong(
@@ -58,7 +58,6 @@ pub(super) fn parse(fields: &Fields) -> Result<GlmConfig> {
         return Err(fields.wrong("rope_ratio", rope_ratio, "a number from 0.001 to 1e9"));
     }
     Ok(GlmConfig {
-        file: fields.file.to_owned(),
         layout: Layout::ChatGlm,
         name_or_path: fields.map.get("_name_or_path").and_then(Value::as_str).unwrap_or("").to_owned(),
         num_layers,

@@ -1,10 +1,8 @@
 //! The fields of `config.json`, read with errors that name file, key, found and expected.
 
-use std::path::Path;
-
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Problem, Result};
 
 /// No model comes near these.
 pub(super) const MAX_HEADS: u64 = 512;
@@ -17,7 +15,6 @@ pub(super) const MAX_CONTEXT: u64 = 1 << 31;
 
 /// The object's fields.
 pub(crate) struct Fields<'a> {
-    pub(crate) file: &'a Path,
     pub(crate) map: &'a Map<String, Value>,
 }
 
@@ -47,11 +44,11 @@ impl Fields<'_> {
         key: &str,
         found: impl std::fmt::Display,
         expected: impl std::fmt::Display,
-    ) -> Error {
-        Error::mismatch(self.file, key, found, expected)
+    ) -> Problem {
+        Problem::mismatch(key, found, expected)
     }
 
-    pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool> {
+    pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool, Problem> {
         match self.get(key) {
             None => Ok(default),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -59,14 +56,14 @@ impl Fields<'_> {
         }
     }
 
-    pub(crate) fn number_or(&self, key: &str, default: f64) -> Result<f64> {
+    pub(crate) fn number_or(&self, key: &str, default: f64) -> Result<f64, Problem> {
         match self.get(key) {
             None => Ok(default),
             Some(value) => value.as_f64().ok_or_else(|| self.wrong(key, self.text(key), "a number")),
         }
     }
 
-    pub(super) fn count_or(&self, key: &str, default: u64) -> Result<u64> {
+    pub(super) fn count_or(&self, key: &str, default: u64) -> Result<u64, Problem> {
         match self.get(key) {
             None => Ok(default),
             Some(value) => value.as_u64().ok_or_else(|| self.wrong(key, self.text(key), "a whole number")),
@@ -74,25 +71,25 @@ impl Fields<'_> {
     }
 
     /// A required size, from 1 to `max`.
-    pub(crate) fn size(&self, key: &str, max: u64) -> Result<usize> {
+    pub(crate) fn size(&self, key: &str, max: u64) -> Result<usize, Problem> {
         self.size_or(key, max, None)
     }
 
     /// A size, from 1 to `max`; without a default it must be there.
-    pub(super) fn size_or(&self, key: &str, max: u64, default: Option<usize>) -> Result<usize> {
+    pub(super) fn size_or(&self, key: &str, max: u64, default: Option<usize>) -> Result<usize, Problem> {
         if let (None, Some(default)) = (self.get(key), default) {
             return Ok(default);
         }
         let expected = format!("a whole number from 1 to {max}");
         let Some(value) = self.get(key) else {
-            return Err(Error::input(self.file, key, format!("is missing, expected {expected}")));
+            return Err(Problem::new(key, format!("is missing, expected {expected}")));
         };
         let found = value.as_u64().filter(|n| (1..=max).contains(n));
         found.and_then(|n| usize::try_from(n).ok()).ok_or_else(|| self.wrong(key, self.text(key), expected))
     }
 
     /// A number of key heads, which divides that of the query heads.
-    pub(super) fn kv_heads(&self, key: &str, heads: usize, default: Option<usize>) -> Result<usize> {
+    pub(super) fn kv_heads(&self, key: &str, heads: usize, default: Option<usize>) -> Result<usize, Problem> {
         let kv_heads = self.size_or(key, MAX_HEADS, default)?;
         if heads.is_multiple_of(kv_heads) {
             return Ok(kv_heads);
@@ -102,7 +99,7 @@ impl Fields<'_> {
     }
 
     /// The epsilon of the norms.
-    pub(super) fn epsilon(&self, key: &str, default: f64) -> Result<f32> {
+    pub(super) fn epsilon(&self, key: &str, default: f64) -> Result<f32, Problem> {
         let epsilon = self.number_or(key, default)? as f32; // as every runtime keeps it
         if epsilon > 0.0 && epsilon < 1.0 {
             return Ok(epsilon);

@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use super::fields::{Fields, MAX_CONTEXT, MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS, MAX_VOCABULARY, MAX_WIDTH};
 use super::{GlmConfig, Layout};
-use crate::error::Result;
+use crate::error::{Problem, Result};
 
 /// Defaults are the class's own: transformers leaves out of the file what equals them.
-pub(super) fn parse(fields: &Fields) -> Result<GlmConfig> {
+pub(super) fn parse(fields: &Fields) -> Result<GlmConfig, Problem> {
     if fields.get("vision_config").is_some() {
         let expected = "a text model: the image encoder has no place in the Llama layout";
         return Err(fields.wrong("vision_config", fields.text("vision_config"), expected));
@@ -25,7 +25,6 @@ pub(super) fn parse(fields: &Fields) -> Result<GlmConfig> {
     }
     let (rotary_dim, rope_base) = rope(fields, head_dim)?;
     Ok(GlmConfig {
-        file: fields.file.to_owned(),
         layout: Layout::Glm,
         name_or_path: fields.get("_name_or_path").and_then(Value::as_str).unwrap_or("").to_owned(),
         num_layers: fields.size_or("num_hidden_layers", MAX_LAYERS, Some(40))?,
@@ -48,7 +47,7 @@ pub(super) fn parse(fields: &Fields) -> Result<GlmConfig> {
 }
 
 /// How many values of a head are rotated, and the base; from version 5 on both stand in `rope_parameters`.
-fn rope(fields: &Fields, head_dim: usize) -> Result<(usize, f64)> {
+fn rope(fields: &Fields, head_dim: usize) -> Result<(usize, f64), Problem> {
     for key in ["rope_scaling", "rope_parameters"] {
         if let Some(value) = fields.get(key) {
             let kind = value.get("rope_type").or_else(|| value.get("type")).and_then(Value::as_str);
@@ -58,7 +57,7 @@ fn rope(fields: &Fields, head_dim: usize) -> Result<(usize, f64)> {
         }
     }
     let nested = fields.get("rope_parameters").and_then(Value::as_object);
-    let nested = nested.map(|map| Fields { file: fields.file, map });
+    let nested = nested.map(|map| Fields { map });
     let number = |key, default| match &nested {
         Some(nested) if nested.get(key).is_some() => nested.number_or(key, default),
         _ => fields.number_or(key, default),

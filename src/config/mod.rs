@@ -9,11 +9,11 @@ mod glm;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
 pub(crate) use fields::Fields;
 
@@ -29,8 +29,6 @@ pub enum Layout {
 /// What the rest of the program needs to know of a model. Field names follow the authors' own format.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GlmConfig {
-    /// Where it was read from, for error messages.
-    pub file: PathBuf,
     /// The names of its tensors.
     pub layout: Layout,
     /// `_name_or_path`, or empty: users rename models, so it is a hint at most.
@@ -83,7 +81,20 @@ impl GlmConfig {
             Some(text) => text,
             None => return Err(missing(folder, &file)),
         };
-        parse(&Fields { file: &file, map: &input::object(&file, &text)? })
+        GlmConfig::parse(&text).in_file(&file)
+    }
+
+    /// Reads the bytes of a `config.json`.
+    ///
+    /// # Errors
+    /// When they are no ChatGLM config, or it has a field that the Llama layout cannot express.
+    pub fn parse(bytes: &[u8]) -> Result<GlmConfig, Problem> {
+        parse(&Fields { map: &input::object(bytes)? })
+    }
+
+    /// Whether it is a GLM-Edge: GLM-4 in the transformers layout, but smaller, and without its prefix.
+    pub fn is_edge(&self) -> bool {
+        self.layout == Layout::Glm && self.hidden_size < 4096
     }
 }
 
@@ -98,7 +109,7 @@ fn missing(folder: &Path, file: &Path) -> Error {
 }
 
 /// Tells the formats apart by what the config says of itself.
-fn parse(fields: &Fields) -> Result<GlmConfig> {
+fn parse(fields: &Fields) -> Result<GlmConfig, Problem> {
     let model_type = fields.get("model_type").and_then(Value::as_str).unwrap_or_default();
     let classes = fields.classes();
     let any = |is: IsKind| is(model_type) || classes.iter().any(|class| is(class));

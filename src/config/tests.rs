@@ -24,7 +24,7 @@ fn chatglm3() -> Map<String, Value> {
 fn parse_with(key: &str, value: Value) -> Result<GlmConfig> {
     let mut map = chatglm3();
     map.insert(key.to_owned(), value);
-    parse(&Fields { file: Path::new("m/config.json"), map: &map })
+    parse(&Fields { map: &map }).in_file(Path::new("m/config.json"))
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn null_means_the_default() {
 
 fn parse_text(value: Value) -> Result<GlmConfig> {
     let Value::Object(map) = value else { panic!("an object") };
-    parse(&Fields { file: Path::new("m/config.json"), map: &map })
+    parse(&Fields { map: &map }).in_file(Path::new("m/config.json"))
 }
 
 /// transformers leaves out what its class has by default, which is GLM-4-9B-Chat but for the rope.

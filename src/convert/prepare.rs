@@ -33,7 +33,7 @@ impl Job {
             options.apply(&mut model, &mut notes).map(|()| options)
         });
         let options = options?;
-        let outputs = options.outputs(&model, provenance::keys(folder, &guests)?, &mut notes)?;
+        let outputs = options.outputs(&model, provenance::keys(&request.model, &guests)?, &mut notes)?;
         let (importance, without_importance) = options.importance(&model)?;
         let request = request.clone();
         let mut job = Job { importance, without_importance, outputs, notes, request, guests, given, model };
@@ -84,7 +84,7 @@ impl<'a> Options<'a> {
         if request.vocab_only {
             model.plan.tensors.clear();
         }
-        if request.receipt.is_some() {
+        if request.receipt.is_some() && !model.checkpoint.is_remote() {
             model.checkpoint.record_hashes();
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::path::Path;
 use byteorder::{ByteOrder, LittleEndian};
 
 use super::ImportanceMatrix;
-use crate::error::{Error, Result};
+use crate::error::{Error, InFile, Problem, Result};
 use crate::input::read_capped;
 
 /// That of a 6B model has 4 MB, that of a 9B model 6 MB.
@@ -15,27 +15,33 @@ const MAX_BYTES: u64 = 16 << 20;
 const MAX_ENTRIES: usize = 1 << 14;
 
 pub(super) fn load(file: &Path) -> Result<ImportanceMatrix> {
-    let Some(bytes) = read_capped(file, MAX_BYTES)? else {
-        return Err(Error::input(file, "", "no such file"));
-    };
-    let mut rest = Rest { file, bytes: &bytes };
+    let bytes = read_capped(file, MAX_BYTES)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
+    let (entries, dataset, chunks) = parse(&bytes).in_file(file)?;
+    Ok(ImportanceMatrix { file: file.to_owned(), entries, dataset, chunks })
+}
+
+/// The mean squares of each tensor, the name of the text, and the number of its chunks.
+type Content = (BTreeMap<String, Vec<f32>>, Option<String>, u32);
+
+fn parse(bytes: &[u8]) -> Result<Content, Problem> {
+    let mut rest = Rest { bytes };
     let mut entries = BTreeMap::new();
     // Until an entry is read, nothing tells a damaged file from one of another kind.
     let count = rest.count("entries").ok().filter(|count| (1..=MAX_ENTRIES).contains(count));
-    let Some(count) = count else { return Err(no_matrix(file)) };
+    let Some(count) = count else { return Err(no_matrix()) };
     for i in 0..count {
         let (name, calls, mut values) = match entry(&mut rest) {
-            Err(_) if i == 0 => return Err(no_matrix(file)),
+            Err(_) if i == 0 => return Err(no_matrix()),
             entry => entry?,
         };
         if calls < 0 {
-            return Err(Error::mismatch(file, name, format!("{calls} calls"), "0 or more"));
+            return Err(Problem::mismatch(name, format!("{calls} calls"), "0 or more"));
         }
         if calls > 0 {
             values.iter_mut().for_each(|value| *value /= calls as f32);
         }
         if entries.insert(name.clone(), values).is_some() {
-            return Err(Error::mismatch(file, name, "it twice", "each tensor once"));
+            return Err(Problem::mismatch(name, "it twice", "each tensor once"));
         }
     }
     // Newer files end with the number of chunks and the text's name.
@@ -46,15 +52,15 @@ pub(super) fn load(file: &Path) -> Result<ImportanceMatrix> {
             dataset = Some(rest.string("dataset")?).filter(|name| !name.is_empty());
         }
     }
-    Ok(ImportanceMatrix { file: file.to_owned(), entries, dataset, chunks })
+    Ok((entries, dataset, chunks))
 }
 
-fn no_matrix(file: &Path) -> Error {
-    Error::input(file, "", "is no importance matrix, neither GGUF nor .dat")
+fn no_matrix() -> Problem {
+    Problem::new("", "is no importance matrix, neither GGUF nor .dat")
 }
 
 /// A tensor's name, the number of calls, and the squares summed over them.
-fn entry(rest: &mut Rest) -> Result<(String, i32, Vec<f32>)> {
+fn entry(rest: &mut Rest) -> Result<(String, i32, Vec<f32>), Problem> {
     let name = rest.string("name")?;
     let calls = rest.i32(&name)?;
     let length = rest.count(&name)?;
@@ -63,35 +69,33 @@ fn entry(rest: &mut Rest) -> Result<(String, i32, Vec<f32>)> {
 }
 
 struct Rest<'a> {
-    file: &'a Path,
     bytes: &'a [u8],
 }
 
 impl<'a> Rest<'a> {
-    fn take(&mut self, item: &str, length: usize) -> Result<&'a [u8]> {
+    fn take(&mut self, item: &str, length: usize) -> Result<&'a [u8], Problem> {
         let (taken, rest) = self.bytes.split_at_checked(length).ok_or_else(|| {
             let found = format!("{} bytes left", self.bytes.len());
-            Error::mismatch(self.file, item, found, format!("{length}: is the file complete?"))
+            Problem::mismatch(item, found, format!("{length}: is the file complete?"))
         })?;
         self.bytes = rest;
         Ok(taken)
     }
 
-    fn i32(&mut self, item: &str) -> Result<i32> {
+    fn i32(&mut self, item: &str) -> Result<i32, Problem> {
         Ok(LittleEndian::read_i32(self.take(item, 4)?))
     }
 
-    fn count(&mut self, item: &str) -> Result<usize> {
+    fn count(&mut self, item: &str) -> Result<usize, Problem> {
         let count = self.i32(item)?;
         usize::try_from(count)
-            .map_err(|_| Error::mismatch(self.file, item, format!("count {count}"), "an importance matrix"))
+            .map_err(|_| Problem::mismatch(item, format!("count {count}"), "an importance matrix"))
     }
 
-    fn string(&mut self, item: &str) -> Result<String> {
+    fn string(&mut self, item: &str) -> Result<String, Problem> {
         let length = self.count(item)?;
         let text = std::str::from_utf8(self.take(item, length)?);
-        text.map(str::to_owned)
-            .map_err(|_| Error::mismatch(self.file, item, "no UTF-8", "an importance matrix"))
+        text.map(str::to_owned).map_err(|_| Problem::mismatch(item, "no UTF-8", "an importance matrix"))
     }
 }
 
@@ -99,17 +103,11 @@ impl<'a> Rest<'a> {
 mod tests {
     use super::*;
 
-    fn written(parts: &[&[u8]]) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), parts.concat()).unwrap();
-        file
-    }
-
     #[test]
     fn sums_are_divided_by_calls() {
         let one = |n: i32| n.to_le_bytes();
-        let file = written(&[
-            &one(1),
+        let bytes = [
+            &one(1)[..],
             &one(2),
             b"ab",
             &one(4),
@@ -119,10 +117,10 @@ mod tests {
             &one(7),
             &one(3),
             b"txt",
-        ]);
-        let matrix = load(file.path()).unwrap();
-        assert_eq!(matrix.entries["ab"], [2.0, 0.5]);
-        assert_eq!((matrix.chunks, matrix.dataset.as_deref()), (7, Some("txt")));
+        ];
+        let (entries, dataset, chunks) = parse(&bytes.concat()).unwrap();
+        assert_eq!(entries["ab"], [2.0, 0.5]);
+        assert_eq!((chunks, dataset.as_deref()), (7, Some("txt")));
     }
 
     #[test]
@@ -134,7 +132,7 @@ mod tests {
             b"\x01\0\0\0\xff\xff\xff\x7fab",
             b"garbage of some length",
         ] {
-            assert!(load(written(&[bytes]).path()).is_err(), "{bytes:?}");
+            assert!(parse(bytes).is_err(), "{bytes:?}");
         }
     }
 }

@@ -1,16 +1,16 @@
 //! `adapter_config.json`, as the PEFT library writes it: how strong the adapter is, and whether it is plain LoRA.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use regex::bytes::{RegexBuilder, RegexSet, RegexSetBuilder};
 use serde_json::{Map, Value};
 
 use super::settings::{CHANGES_BASE, HARMLESS, KINDS, MERGE, REFUSED};
 use crate::config::Fields;
-use crate::error::{Error, Result, shortened};
+use crate::error::{Error, InFile, Problem, Result, shortened};
 use crate::input::{self, read_capped};
 
-const FILE: &str = "adapter_config.json";
+pub(super) const FILE: &str = "adapter_config.json";
 /// A real one has 1 kB.
 const MAX_BYTES: u64 = 1 << 20;
 const MAX_RANK: u64 = 1 << 16;
@@ -25,7 +25,6 @@ const MAX_COMPILED_TOGETHER: usize = 4 << 20;
 /// The strength of an adapter's matrices.
 #[derive(Clone, Debug)]
 pub(super) struct AdapterConfig {
-    file: PathBuf,
     rank: usize,
     alpha: f64,
     /// Divides by the root of the rank and not by the rank.
@@ -55,7 +54,7 @@ impl AdapterConfig {
             }
             return Err(Error::input(&file, "", "not found, expected the folder of a PEFT adapter"));
         };
-        parse(&Fields { file: &file, map: &input::object(&file, &text)? })
+        input::object(&text).and_then(|map| parse(&Fields { map: &map })).in_file(&file)
     }
 
     /// For a message on an adapter that does not fit: which model it was trained for, if the config says so.
@@ -66,8 +65,7 @@ impl AdapterConfig {
     }
 
     /// What B·A of a module is multiplied with, its rank being known.
-    pub(super) fn scale(&self, module: &str, rank: usize) -> Result<f64> {
-        let wrong = |key, found: String, expected: String| Error::mismatch(&self.file, key, found, expected);
+    pub(super) fn scale(&self, module: &str, rank: usize) -> Result<f64, Problem> {
         let (key, given) = match self.one("rank_pattern", &self.ranks, module)? {
             Some(own) => ("rank_pattern", own),
             None => ("r", self.rank as f64),
@@ -76,7 +74,7 @@ impl AdapterConfig {
             let expected = format!(
                 "{rank}, the rank of {module} in the weights: this config belongs to another adapter"
             );
-            return Err(wrong(key, given.to_string(), expected));
+            return Err(Problem::mismatch(key, given.to_string(), expected));
         }
         let (key, alpha) = match self.one("alpha_pattern", &self.alphas, module)? {
             Some(own) => ("alpha_pattern", own),
@@ -84,13 +82,13 @@ impl AdapterConfig {
         };
         let scale = alpha / if self.rslora { given.sqrt() } else { given };
         if !(scale as f32).is_finite() {
-            return Err(wrong(key, format!("{alpha:?}"), "a scale that fits F32".to_owned()));
+            return Err(Problem::mismatch(key, format!("{alpha:?}"), "a scale that fits F32"));
         }
         Ok(scale)
     }
 
     /// The value of the pattern that a module's name fits. PEFT takes the first, but JSON objects have no order.
-    fn one(&self, key: &str, patterns: &Patterns, module: &str) -> Result<Option<f64>> {
+    fn one(&self, key: &str, patterns: &Patterns, module: &str) -> Result<Option<f64>, Problem> {
         let matching = patterns.names.matches(module.as_bytes());
         let mut values = matching.iter().filter_map(|i| patterns.values.get(i).copied());
         let first = values.next();
@@ -98,7 +96,7 @@ impl AdapterConfig {
             None => Ok(first),
             Some(other) => {
                 let found = format!("{} and {other} for {module}", first.unwrap_or(other));
-                Err(Error::mismatch(&self.file, key, found, "one value for each module"))
+                Err(Problem::mismatch(key, found, "one value for each module"))
             }
         }
     }
@@ -113,7 +111,7 @@ pub fn check(folder: &Path) -> Result<Option<String>> {
     Ok(AdapterConfig::load(folder)?.base)
 }
 
-fn parse(fields: &Fields) -> Result<AdapterConfig> {
+fn parse(fields: &Fields) -> Result<AdapterConfig, Problem> {
     // ms-swift's first adapters have its own key only.
     let key = if fields.get("peft_type").is_none() { "swift_type" } else { "peft_type" };
     let kind = fields.get(key).and_then(Value::as_str);
@@ -151,7 +149,6 @@ fn parse(fields: &Fields) -> Result<AdapterConfig> {
     let base = fields.get("base_model_name_or_path").and_then(Value::as_str);
     let alpha = fields.number_or("lora_alpha", 8.0)?; // PEFT's own default
     Ok(AdapterConfig {
-        file: fields.file.to_owned(),
         rank,
         alpha,
         rslora: fields.flag("use_rslora", false)?,
@@ -181,7 +178,7 @@ fn patterns(
     key: &str,
     read: impl Fn(&Value) -> Option<f64>,
     expected: &str,
-) -> Result<Patterns> {
+) -> Result<Patterns, Problem> {
     let none = Map::new();
     let map = match fields.get(key) {
         None => &none,
@@ -212,7 +209,7 @@ fn patterns(
         }
         names.push(whole);
         values.push(read(value).ok_or_else(|| {
-            let found = Fields { file: fields.file, map }.text(name);
+            let found = Fields { map }.text(name);
             fields.wrong(&item, found, expected)
         })?);
     }
@@ -240,7 +237,7 @@ mod tests {
             value[key] = new.clone();
         }
         let Value::Object(map) = value else { panic!("an object") };
-        parse(&Fields { file: Path::new("a.json"), map: &map })
+        parse(&Fields { map: &map }).in_file(Path::new("a.json"))
     }
 
     #[test]
@@ -269,7 +266,12 @@ mod tests {
     #[test]
     fn a_scale_that_no_weight_can_take_is_refused() {
         for (key, value) in [("lora_alpha", json!(1e300)), ("alpha_pattern", json!({"dense": 1e300}))] {
-            let error = config(&[(key, value)]).unwrap().scale("m.dense", 8).unwrap_err().to_string();
+            let error = config(&[(key, value)])
+                .unwrap()
+                .scale("m.dense", 8)
+                .in_file(Path::new("a.json"))
+                .unwrap_err()
+                .to_string();
             assert_eq!(error, format!("a.json: {key}: found 1e300, expected a scale that fits F32"));
         }
     }
@@ -373,14 +375,20 @@ mod tests {
 
     #[test]
     fn ranks_and_patterns_must_agree() {
-        let error = config(&[]).unwrap().scale("m.dense", 4).unwrap_err().to_string();
+        let error =
+            config(&[]).unwrap().scale("m.dense", 4).in_file(Path::new("a.json")).unwrap_err().to_string();
         let belongs = "the rank of m.dense in the weights: this config belongs to another adapter";
         assert_eq!(error, format!("a.json: r: found 8, expected 4, {belongs}"));
         let of_dense = config(&[("rank_pattern", json!({"dense": 16}))]).unwrap();
-        let error = of_dense.scale("m.dense", 4).unwrap_err().to_string();
+        let error = of_dense.scale("m.dense", 4).in_file(Path::new("a.json")).unwrap_err().to_string();
         assert_eq!(error, format!("a.json: rank_pattern: found 16, expected 4, {belongs}"));
         let both = json!({"dense": 1, ".*": 2});
-        let error = config(&[("alpha_pattern", both)]).unwrap().scale("m.dense", 8).unwrap_err().to_string();
+        let error = config(&[("alpha_pattern", both)])
+            .unwrap()
+            .scale("m.dense", 8)
+            .in_file(Path::new("a.json"))
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "a.json: alpha_pattern: found 2 and 1 for m.dense, expected one value for each module"

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::error::{Error, Result};
+use crate::error::{Error, InFile, Result};
 use crate::remap::{Plan, Source};
 use config::AdapterConfig;
 pub use config::check as check_config;
@@ -239,7 +239,8 @@ impl Adapter {
                 let found = format!("factors of shapes {:?} and {:?}", a.shape, b.shape);
                 return Err(wrong(found, "[rank, in] and [out, rank]".to_owned()));
             }
-            let scaled = (config.scale(module, a.rows())? * scale) as f32;
+            let scaled =
+                (config.scale(module, a.rows()).in_file(&self.folder.join(config::FILE))? * scale) as f32;
             if !scaled.is_finite() {
                 let folder = self.folder.display();
                 let problem =

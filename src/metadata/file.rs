@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::card::sources;
-use crate::error::{Error, Result, shortened};
+use crate::error::{Error, InFile, Problem, Result, shortened};
 use crate::gguf::{Metadata, Value};
 use crate::input::{self, read_capped};
 
@@ -72,27 +72,31 @@ const SOURCE_PARTS: [&str; 9] =
 /// When it is absent or no such object, or has a key or value that llama.cpp's converter does not know.
 pub fn load(file: &Path) -> Result<Metadata> {
     let bytes = read_capped(file, MAX_BYTES)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
+    parse(&bytes).in_file(file)
+}
+
+fn parse(bytes: &[u8]) -> Result<Metadata, Problem> {
     let mut keys = Metadata::new();
-    for (key, value) in &input::object(file, &bytes)? {
+    for (key, value) in &input::object(bytes)? {
         let Some((_, kind)) = KEYS.iter().find(|(known, _)| known == key) else {
-            return Err(unknown(file, key));
+            return Err(unknown(key));
         };
         let read = kind.read(key, value);
         let found = || shortened(&value.to_string(), 60);
-        keys.extend(read.ok_or_else(|| Error::mismatch(file, key, found(), kind.expected()))?);
+        keys.extend(read.ok_or_else(|| Problem::mismatch(key, found(), kind.expected()))?);
     }
     Ok(keys)
 }
 
 /// The key that was meant, where another one ends like it, or else all there are.
-fn unknown(file: &Path, key: &str) -> Error {
+fn unknown(key: &str) -> Problem {
     let meant =
         KEYS.iter().find(|(known, _)| known.strip_suffix(key).is_some_and(|start| start.ends_with('.')));
     match meant {
-        Some((meant, _)) => Error::input(file, key, format!("found an unknown key, did you mean {meant}?")),
+        Some((meant, _)) => Problem::new(key, format!("found an unknown key, did you mean {meant}?")),
         None => {
             let known = KEYS.map(|(known, _)| known).join(", ");
-            Error::mismatch(file, key, "an unknown key", format!("one of {known}"))
+            Problem::mismatch(key, "an unknown key", format!("one of {known}"))
         }
     }
 }
@@ -136,9 +140,7 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<Metadata> {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        std::io::Write::write_all(&mut file, json.as_bytes()).unwrap();
-        load(file.path())
+        parse(json.as_bytes()).in_file(Path::new("m.json"))
     }
 
     #[test]

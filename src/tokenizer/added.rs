@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::bounded::{List, Map};
 use super::{Evidence, TokenType};
-use crate::error::{Error, Result, shortened};
+use crate::error::{Error, Problem, Result, shortened};
 use crate::input;
 
 /// `glm-4-voice` has 16,402.
@@ -167,16 +167,16 @@ pub(super) fn shown(text: &str) -> String {
 /// A file's one JSON object, its values unread: what is in them takes no memory until it is looked for.
 pub(super) type Object<'a> = BTreeMap<String, &'a RawValue>;
 
-pub(super) fn object<'a>(file: &Path, bytes: &'a [u8]) -> Result<Object<'a>> {
+pub(super) fn object(bytes: &[u8]) -> Result<Object<'_>, Problem> {
     let begins = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     if begins != Some(&b'{') && bytes.len() <= SMALL {
-        input::object(file, bytes)?; // says best what else it is
+        input::object(bytes)?; // says best what else it is
     }
-    let value: &RawValue = input::json(file, bytes, "is not valid JSON")?;
+    let value: &RawValue = input::json(bytes, "is not valid JSON")?;
     if !value.get().starts_with('{') {
-        return Err(Error::mismatch(file, "", kind(value), "a JSON object"));
+        return Err(Problem::mismatch("", kind(value), "a JSON object"));
     }
-    let Map(map) = input::json::<Map<&RawValue, MOST_KEYS>>(file, bytes, "is not valid JSON")?;
+    let Map(map) = input::json::<Map<&RawValue, MOST_KEYS>>(bytes, "is not valid JSON")?;
     Ok(map)
 }
 
@@ -199,32 +199,32 @@ struct Entry {
 }
 
 /// `added_tokens_decoder`.
-pub(super) fn decoder(file: &Path, value: &RawValue) -> Result<BTreeMap<u32, AddedToken>> {
+pub(super) fn decoder(value: &RawValue) -> Result<BTreeMap<u32, AddedToken>, Problem> {
     let item = "added_tokens_decoder";
     if !value.get().starts_with('{') {
-        return Err(Error::mismatch(file, item, kind(value), "an object"));
+        return Err(Problem::mismatch(item, kind(value), "an object"));
     }
     let Map(entries) = serde_json::from_str::<Map<&RawValue, MOST>>(value.get())
-        .map_err(|e| Error::input(file, item, format!("is not what it should be: {e}")))?;
+        .map_err(|e| Problem::new(item, format!("is not what it should be: {e}")))?;
     let mut tokens = BTreeMap::new();
     for (key, value) in entries {
         let entry: Option<Entry> =
             value.get().starts_with('{').then(|| serde_json::from_str(value.get()).ok()).flatten();
         let (Ok(id), Some(Entry { content, special })) = (key.parse(), entry) else {
             let expected = "a token id with its `content`";
-            return Err(Error::mismatch(file, format!("{item}.{key}"), kind(value), expected));
+            return Err(Problem::mismatch(format!("{item}.{key}"), kind(value), expected));
         };
         let token = AddedToken { content, special: special.unwrap_or(false), source: Source::Decoder };
         if tokens.insert(id, token).is_some() {
-            return Err(Error::mismatch(file, format!("{item}.{key}"), "this id again", "each id once"));
+            return Err(Problem::mismatch(format!("{item}.{key}"), "this id again", "each id once"));
         }
     }
     Ok(tokens)
 }
 
 /// `added_tokens.json`: texts and their ids.
-pub(super) fn texts(file: &Path, bytes: &[u8]) -> Result<BTreeMap<String, u32>> {
-    let Map(texts) = input::json::<Map<u32, MOST>>(file, bytes, "is no object of texts and their ids")?;
+pub(super) fn texts(bytes: &[u8]) -> Result<BTreeMap<String, u32>, Problem> {
+    let Map(texts) = input::json::<Map<u32, MOST>>(bytes, "is no object of texts and their ids")?;
     Ok(texts)
 }
 
@@ -277,7 +277,7 @@ mod tests {
     fn special_tokens_are_named_as_texts_or_as_objects() {
         let json = br#"{"eos_token": "</s>", "pad_token": {"content": "<pad>", "lstrip": false}, "bos_token": null,
             "additional_special_tokens": ["<a>", {"content": "<b>"}, 7], "extra_special_tokens": {"x": "<c>"}, "n": "no"}"#;
-        let named = named(&object(Path::new("s.json"), json).unwrap());
+        let named = named(&object(json).unwrap());
         assert_eq!(named.iter().collect::<Vec<_>>(), ["</s>", "<a>", "<b>", "<c>", "<pad>"]);
     }
 

@@ -7,8 +7,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::added::{self, AddedToken, AddedTokens};
-use super::bounded::List;
-use crate::error::{Error, Result};
+use super::bounded::{List, Map};
+use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
 
 /// The real vocabularies have 1 and 2.6 MB; in memory, one takes up to 20 times its bytes.
@@ -48,14 +48,23 @@ pub(super) struct Files {
 pub(super) struct TokenizerConfig {
     /// Where the model came from, a hint at most.
     pub name_or_path: String,
-    /// The published chat template; `chat_template.jinja` goes before it.
-    pub chat_template: Option<String>,
+    /// The folder's chat template.
+    pub chat_template: Option<OwnTemplate>,
     /// `added_tokens_decoder`, by id.
     added_tokens: BTreeMap<u32, AddedToken>,
     /// The texts of the special tokens that it names.
     named: BTreeSet<String>,
     /// The end of texts among them.
     end: Option<String>,
+}
+
+/// A chat template that comes with the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OwnTemplate {
+    /// Jinja.
+    pub text: String,
+    /// The file, and which one of several it is.
+    pub source: String,
 }
 
 /// The used parts of `generation_config.json`.
@@ -89,21 +98,27 @@ impl Files {
             Error::mismatch(dir, "", "no tokenizer", expected)
         })?;
         let mut config = match tokens(dir, "tokenizer_config.json")? {
-            Some((file, bytes)) => TokenizerConfig::parse(file, &bytes)?,
+            Some((file, bytes)) => TokenizerConfig::parse(&bytes).in_file(&file)?,
             None => TokenizerConfig::default(),
         };
         if let Some((file, bytes)) = optional(dir, "chat_template.jinja")? {
             let text = String::from_utf8(bytes).map_err(|_| Error::input(&file, "", "is not UTF-8 text"))?;
-            config.chat_template = Some(text);
+            config.chat_template = Some(OwnTemplate { text, source: "chat_template.jinja".to_owned() });
+        }
+        // Where transformers' processors of before 2025 keep it, which read the two others first.
+        if config.chat_template.is_none()
+            && let Some((file, bytes)) = optional(dir, "chat_template.json")?
+        {
+            config.chat_template = Some(template_json(&bytes).in_file(&file)?);
         }
         let generation = match optional(dir, "generation_config.json")? {
-            Some((file, bytes)) => GenerationConfig::parse(&file, &bytes)?,
+            Some((file, bytes)) => GenerationConfig::parse(&bytes).in_file(&file)?,
             None => GenerationConfig::default(),
         };
         let code = optional(dir, "tokenization_chatglm.py")?
             .map(|(_, bytes)| String::from_utf8_lossy(&bytes).into_owned());
         let config_eos = match optional(dir, "config.json")? {
-            Some((file, bytes)) => ends(&file, input::object(&file, &bytes)?.get("eos_token_id"))?,
+            Some((file, bytes)) => config_ends(&bytes).in_file(&file)?,
             None => Vec::new(),
         };
         let (added, end_names) = added_tokens(dir, &mut config)?;
@@ -119,20 +134,17 @@ impl Files {
 }
 
 impl TokenizerConfig {
-    fn parse(file: PathBuf, bytes: &[u8]) -> Result<TokenizerConfig> {
-        let json = added::object(&file, bytes)?;
+    fn parse(bytes: &[u8]) -> Result<TokenizerConfig, Problem> {
+        let json = added::object(bytes)?;
         let given = |key: &str| json.get(key).copied().filter(|value| value.get() != "null");
         let name = given("name_or_path").and_then(|value| serde_json::from_str(value.get()).ok());
         let chat_template = match given("chat_template") {
             None => None,
-            Some(value) => Some(default_template(value).ok_or_else(|| {
-                let expected = "a text, or a list with one named \"default\"";
-                Error::mismatch(&file, "chat_template", added::kind(value), expected)
-            })?),
+            Some(value) => Some(own_template("tokenizer_config.json", Some(value))?),
         };
         let added_tokens = match given("added_tokens_decoder") {
             None => BTreeMap::new(),
-            Some(value) => added::decoder(&file, value)?,
+            Some(value) => added::decoder(value)?,
         };
         let (named, end) = (added::named(&json), added::end(&json));
         let name_or_path = name.unwrap_or_default();
@@ -146,26 +158,26 @@ fn added_tokens(dir: &Path, config: &mut TokenizerConfig) -> Result<(AddedTokens
     let mut ends: Vec<_> =
         config.end.take().map(|end| (dir.join("tokenizer_config.json"), end)).into_iter().collect();
     if let Some((file, bytes)) = tokens(dir, "special_tokens_map.json")? {
-        let json = added::object(&file, &bytes)?;
+        let json = added::object(&bytes).in_file(&file)?;
         named.extend(added::named(&json));
         ends.extend(added::end(&json).map(|end| (file.clone(), end)));
     }
     let texts = match tokens(dir, "added_tokens.json")? {
-        Some((file, bytes)) => added::texts(&file, &bytes)?,
+        Some((file, bytes)) => added::texts(&bytes).in_file(&file)?,
         None => BTreeMap::new(),
     };
     Ok((AddedTokens::new(dir, std::mem::take(&mut config.added_tokens), texts, named)?, ends))
 }
 
 impl GenerationConfig {
-    fn parse(file: &Path, bytes: &[u8]) -> Result<GenerationConfig> {
-        let json = input::object(file, bytes)?;
-        let eos = ends(file, json.get("eos_token_id"))?;
+    fn parse(bytes: &[u8]) -> Result<GenerationConfig, Problem> {
+        let json = input::object(bytes)?;
+        let eos = ends(json.get("eos_token_id"))?;
         let number = |key: &str, most: f64| match json.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match value.as_f64().filter(|number| (0.0..=most).contains(number)) {
                 Some(number) => Ok(Some(number)),
-                None => Err(Error::mismatch(file, key, value, format!("a number from 0 to {most}"))),
+                None => Err(Problem::mismatch(key, value, format!("a number from 0 to {most}"))),
             },
         };
         let (temperature, top_p) = (number("temperature", 100.0)?, number("top_p", 1.0)?);
@@ -179,25 +191,49 @@ struct NamedTemplate {
     template: String,
 }
 
-fn default_template(value: &RawValue) -> Option<String> {
-    if value.get().starts_with('"') {
-        return serde_json::from_str(value.get()).ok();
-    }
-    let List(named) = serde_json::from_str::<List<NamedTemplate, MOST_TEMPLATES>>(value.get()).ok()?;
-    named.into_iter().find(|entry| entry.name == "default").map(|entry| entry.template)
+fn template_json(bytes: &[u8]) -> Result<OwnTemplate, Problem> {
+    own_template("chat_template.json", added::object(bytes)?.get("chat_template").copied())
 }
 
-fn ends(file: &Path, value: Option<&Value>) -> Result<Vec<u32>> {
+/// A text, or the default of several texts with names: a list of them, or an object.
+fn own_template(source: &str, value: Option<&RawValue>) -> Result<OwnTemplate, Problem> {
+    let default = |mut texts: BTreeMap<String, String>| {
+        let source = format!("{source}: \"default\" of the {} it has", texts.len());
+        Some(OwnTemplate { text: texts.remove("default")?, source })
+    };
+    let json = value.map_or("", RawValue::get);
+    let found = match json.bytes().next() {
+        Some(b'"') => {
+            serde_json::from_str(json).ok().map(|text| OwnTemplate { text, source: source.to_owned() })
+        }
+        Some(b'{') => {
+            serde_json::from_str::<Map<String, MOST_TEMPLATES>>(json).ok().and_then(|map| default(map.0))
+        }
+        _ => serde_json::from_str::<List<NamedTemplate, MOST_TEMPLATES>>(json)
+            .ok()
+            .and_then(|list| default(list.0.into_iter().map(|entry| (entry.name, entry.template)).collect())),
+    };
+    found.ok_or_else(|| {
+        let expected = "a text, or a list with one named \"default\"";
+        Problem::mismatch("chat_template", value.map_or("nothing", added::kind), expected)
+    })
+}
+
+fn config_ends(bytes: &[u8]) -> Result<Vec<u32>, Problem> {
+    ends(input::object(bytes)?.get("eos_token_id"))
+}
+
+fn ends(value: Option<&Value>) -> Result<Vec<u32>, Problem> {
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(ids)) => ids.iter().map(|id| token_id(file, id)).collect(),
-        Some(id) => Ok(vec![token_id(file, id)?]),
+        Some(Value::Array(ids)) => ids.iter().map(token_id).collect(),
+        Some(id) => Ok(vec![token_id(id)?]),
     }
 }
 
-fn token_id(file: &Path, value: &Value) -> Result<u32> {
+fn token_id(value: &Value) -> Result<u32, Problem> {
     let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
-    id.ok_or_else(|| Error::mismatch(file, "eos_token_id", value, "a token id or a list of them"))
+    id.ok_or_else(|| Problem::mismatch("eos_token_id", value, "a token id or a list of them"))
 }
 
 fn optional(dir: &Path, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>> {
@@ -215,16 +251,50 @@ mod tests {
     use super::*;
 
     fn config(text: &str) -> Result<TokenizerConfig> {
-        TokenizerConfig::parse(PathBuf::from("tokenizer_config.json"), text.as_bytes())
+        TokenizerConfig::parse(text.as_bytes()).in_file(Path::new("tokenizer_config.json"))
     }
 
     #[test]
-    fn a_template_is_a_text_or_the_default_of_a_list() {
-        assert_eq!(config(r#"{"chat_template": "a"}"#).unwrap().chat_template.as_deref(), Some("a"));
-        let list =
-            r#"{"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]}"#;
-        assert_eq!(config(list).unwrap().chat_template.as_deref(), Some("d"));
-        assert_eq!(config("{}").unwrap().chat_template, None);
+    fn a_template_is_a_text_or_the_default_of_several() {
+        let found = |text: &str| config(text).unwrap().chat_template.map(|own| (own.text, own.source));
+        let own = |text: &str, source: &str| Some((text.to_owned(), source.to_owned()));
+        assert_eq!(found(r#"{"chat_template": "a"}"#), own("a", "tokenizer_config.json"));
+        let named = "tokenizer_config.json: \"default\" of the 2 it has";
+        for several in [
+            r#"[{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]"#,
+            r#"{"tool_use": "t", "default": "d"}"#,
+        ] {
+            assert_eq!(found(&format!("{{\"chat_template\": {several}}}")), own("d", named));
+        }
+        assert_eq!(found("{}"), None);
+        for none in ["[]", "{}", r#"[{"name": "rag", "template": "r"}]"#, r#"{"default": 1}"#] {
+            assert!(config(&format!("{{\"chat_template\": {none}}}")).is_err(), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_template_is_looked_for_in_three_files() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("tokenizer.model"), "x").unwrap();
+        let sources = [
+            ("chat_template.json", r#"{"chat_template": "a"}"#, "a"),
+            ("tokenizer_config.json", r#"{"chat_template": "b"}"#, "b"),
+            ("chat_template.jinja", "c", "c"),
+        ];
+        for (name, text, expected) in sources {
+            std::fs::write(dir.path().join(name), text).unwrap();
+            let own = Files::read(dir.path()).unwrap().config.chat_template.unwrap();
+            assert_eq!((own.text.as_str(), own.source.as_str()), (expected, name));
+        }
+        for name in ["tokenizer_config.json", "chat_template.jinja"] {
+            std::fs::remove_file(dir.path().join(name)).unwrap();
+        }
+        std::fs::write(dir.path().join("chat_template.json"), "{}").unwrap();
+        let error = Files::read(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("chat_template.json: chat_template: found nothing, expected a text, "),
+            "{error}"
+        );
     }
 
     #[test]
@@ -247,12 +317,12 @@ mod tests {
 
     #[test]
     fn generation_defaults_are_numbers_within_reason() {
-        let parse = |text: &str| GenerationConfig::parse(Path::new("g.json"), text.as_bytes());
+        let parse = |text: &str| GenerationConfig::parse(text.as_bytes());
         let good = parse(r#"{"eos_token_id": [2, 3], "temperature": 0.5, "top_p": null}"#).unwrap();
         assert_eq!((good.eos, good.temperature, good.top_p), (vec![2, 3], Some(0.5), None));
         assert_eq!(parse(r#"{"eos_token_id": 2}"#).unwrap().eos, [2]);
         for bad in [r#"{"temperature": "warm"}"#, r#"{"top_p": 1.5}"#, r#"{"eos_token_id": -1}"#] {
-            assert!(matches!(parse(bad), Err(Error::Input { .. })), "{bad}");
+            assert!(parse(bad).is_err(), "{bad}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::added::{AddedToken, AddedTokens, Source, shown};
 use super::{Evidence, TokenType, Vocabulary, special};
-use crate::error::Result;
+use crate::error::{InFile, Result};
 
 /// In the order in which the authors' tokenization_chatglm.py adds them.
 pub(super) const NAMES: [&str; 14] = [
@@ -64,7 +64,7 @@ pub(super) fn special_tokens(
         return Err(all.refused(id, expected));
     }
     if moved.is_none() {
-        special::check_size(file, first + NAMES.len(), padded_vocab_size)?;
+        special::check_size(first + NAMES.len(), padded_vocab_size).in_file(file)?;
         let mut assumed = 0;
         for (id, name) in places() {
             match all.by_id.get(&id) {

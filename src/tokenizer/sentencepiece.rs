@@ -2,13 +2,12 @@
 //! BPE with byte fallback, text taken as it is, a space put before it.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
 use super::{TokenType, special};
-use crate::error::{Error, Result};
+use crate::error::{Problem, Result};
 
 /// Bytes of a piece: that of a real model has up to 16 characters, and merges take time with the square of them.
 const LONGEST_PIECE: usize = 512;
@@ -88,34 +87,34 @@ struct NormalizerSpec {
 }
 
 /// Reads `bytes`, which came from `file`; `padded_vocab_size` is how many rows the embedding has.
-pub(super) fn parse(file: &Path, bytes: &[u8], padded_vocab_size: usize) -> Result<Model> {
-    let not_a_model = |error| Error::input(file, "", format!("is not a SentencePiece model: {error}"));
+pub(super) fn parse(bytes: &[u8], padded_vocab_size: usize) -> Result<Model, Problem> {
+    let not_a_model = |error| Problem::new("", format!("is not a SentencePiece model: {error}"));
     // Counted first: an empty piece has two bytes in the file and many times that in memory.
     let count = count_pieces(bytes).map_err(not_a_model)?;
     if count == 0 {
-        return Err(Error::mismatch(file, "pieces", "none", "a SentencePiece vocabulary"));
+        return Err(Problem::mismatch("pieces", "none", "a SentencePiece vocabulary"));
     }
-    special::check_size(file, count, padded_vocab_size)?;
+    special::check_size(count, padded_vocab_size)?;
     let proto = ModelProto::decode(bytes).map_err(not_a_model)?;
     let trainer = proto.trainer_spec.unwrap_or_default();
-    check_training(file, &trainer)?;
-    check_normalizer(file, &proto.normalizer_spec.unwrap_or_default())?;
+    check_training(&trainer)?;
+    check_normalizer(&proto.normalizer_spec.unwrap_or_default())?;
 
     let pieces = proto
         .pieces
         .into_iter()
         .enumerate()
-        .map(|(id, piece)| check_piece(file, id, piece))
-        .collect::<Result<Vec<_>>>()?;
-    let ids = ids_by_text(file, &pieces)?;
-    check_bytes(file, &pieces, &ids)?;
+        .map(|(id, piece)| check_piece(id, piece))
+        .collect::<Result<Vec<_>, Problem>>()?;
+    let ids = ids_by_text(&pieces)?;
+    check_bytes(&pieces, &ids)?;
     let control = |name: Option<&str>| {
         let id = ids.get(name?).copied()?;
         pieces.get(id).filter(|piece| piece.kind == TokenType::Control).and_then(|_| u32::try_from(id).ok())
     };
     let bos = control(trainer.bos_piece.as_deref().or(Some("<s>")));
     let eos = control(trainer.eos_piece.as_deref().or(Some("</s>")));
-    let unk = only_unknown(file, &pieces)?;
+    let unk = only_unknown(&pieces)?;
     Ok(Model { bos, eos, unk, pieces })
 }
 
@@ -129,7 +128,7 @@ fn count_pieces(mut bytes: &[u8]) -> Result<usize, prost::DecodeError> {
     Ok(count)
 }
 
-fn check_training(file: &Path, trainer: &TrainerSpec) -> Result<()> {
+fn check_training(trainer: &TrainerSpec) -> Result<(), Problem> {
     let model_type = match trainer.model_type.unwrap_or(1) {
         1 => "unigram",
         2 => "bpe",
@@ -138,45 +137,45 @@ fn check_training(file: &Path, trainer: &TrainerSpec) -> Result<()> {
         _ => "an unknown type",
     };
     if model_type != "bpe" {
-        return Err(Error::mismatch(file, "trainer_spec.model_type", model_type, "bpe"));
+        return Err(Problem::mismatch("trainer_spec.model_type", model_type, "bpe"));
     }
-    must_be(file, "trainer_spec.byte_fallback", trainer.byte_fallback, true)?;
-    must_be(file, "trainer_spec.treat_whitespace_as_suffix", trainer.treat_whitespace_as_suffix, false)
+    must_be("trainer_spec.byte_fallback", trainer.byte_fallback, true)?;
+    must_be("trainer_spec.treat_whitespace_as_suffix", trainer.treat_whitespace_as_suffix, false)
 }
 
 /// llama.cpp does not normalize, and every ChatGLM text starts with the space that is not in it.
-fn check_normalizer(file: &Path, spec: &NormalizerSpec) -> Result<()> {
+fn check_normalizer(spec: &NormalizerSpec) -> Result<(), Problem> {
     if !matches!(spec.name.as_str(), "" | "identity") {
-        return Err(Error::mismatch(file, "normalizer_spec.name", &spec.name, "identity"));
+        return Err(Problem::mismatch("normalizer_spec.name", &spec.name, "identity"));
     }
     if !spec.precompiled_charsmap.is_empty() {
         let found = format!("{} bytes", spec.precompiled_charsmap.len());
-        return Err(Error::mismatch(file, "normalizer_spec.precompiled_charsmap", found, "none (identity)"));
+        return Err(Problem::mismatch("normalizer_spec.precompiled_charsmap", found, "none (identity)"));
     }
     // An absent field means true for all three.
     let or_true = |field: Option<bool>| field.unwrap_or(true);
-    must_be(file, "normalizer_spec.add_dummy_prefix", or_true(spec.add_dummy_prefix), true)?;
-    must_be(file, "normalizer_spec.escape_whitespaces", or_true(spec.escape_whitespaces), true)?;
-    must_be(file, "normalizer_spec.remove_extra_whitespaces", or_true(spec.remove_extra_whitespaces), false)
+    must_be("normalizer_spec.add_dummy_prefix", or_true(spec.add_dummy_prefix), true)?;
+    must_be("normalizer_spec.escape_whitespaces", or_true(spec.escape_whitespaces), true)?;
+    must_be("normalizer_spec.remove_extra_whitespaces", or_true(spec.remove_extra_whitespaces), false)
 }
 
-fn must_be(file: &Path, item: &str, found: bool, expected: bool) -> Result<()> {
-    if found == expected { Ok(()) } else { Err(Error::mismatch(file, item, found, expected)) }
+fn must_be(item: &str, found: bool, expected: bool) -> Result<(), Problem> {
+    if found == expected { Ok(()) } else { Err(Problem::mismatch(item, found, expected)) }
 }
 
-fn check_piece(file: &Path, id: usize, piece: PieceProto) -> Result<Piece> {
+fn check_piece(id: usize, piece: PieceProto) -> Result<Piece, Problem> {
     let item = || format!("pieces[{id}]");
     if piece.piece.is_empty() {
-        return Err(Error::mismatch(file, item(), "an empty piece", "some text"));
+        return Err(Problem::mismatch(item(), "an empty piece", "some text"));
     }
     if piece.piece.len() > LONGEST_PIECE {
         let found = format!("{} bytes", piece.piece.len());
-        return Err(Error::mismatch(file, item(), found, format!("at most {LONGEST_PIECE}")));
+        return Err(Problem::mismatch(item(), found, format!("at most {LONGEST_PIECE}")));
     }
     // Special tokens get the lowest score of all (see `special`), so a piece must stay above it.
     if !piece.score.is_finite() || piece.score <= special::SCORE {
         let expected = format!("a score above {:e}", special::SCORE);
-        return Err(Error::mismatch(file, item(), format!("score {}", piece.score), expected));
+        return Err(Problem::mismatch(item(), format!("score {}", piece.score), expected));
     }
     let kind = match piece.kind.unwrap_or(1) {
         1 => TokenType::Normal,
@@ -185,44 +184,44 @@ fn check_piece(file: &Path, id: usize, piece: PieceProto) -> Result<Piece> {
         4 => TokenType::UserDefined,
         6 => TokenType::Byte,
         // SentencePiece never yields an unused piece (5); llama.cpp would.
-        other => return Err(Error::mismatch(file, item(), format!("type {other}"), "type 1, 2, 3, 4 or 6")),
+        other => return Err(Problem::mismatch(item(), format!("type {other}"), "type 1, 2, 3, 4 or 6")),
     };
     Ok(Piece { text: piece.piece, score: piece.score, kind })
 }
 
-fn ids_by_text<'a>(file: &Path, pieces: &'a [Piece]) -> Result<HashMap<&'a str, usize>> {
+fn ids_by_text<'a>(pieces: &'a [Piece]) -> Result<HashMap<&'a str, usize>, Problem> {
     let mut ids = HashMap::with_capacity(pieces.len());
     for (id, piece) in pieces.iter().enumerate() {
         if let Some(first) = ids.insert(piece.text.as_str(), id) {
             let found = format!("{:?} again, as in pieces[{first}]", piece.text);
-            return Err(Error::mismatch(file, format!("pieces[{id}]"), found, "a text of its own"));
+            return Err(Problem::mismatch(format!("pieces[{id}]"), found, "a text of its own"));
         }
     }
     Ok(ids)
 }
 
 /// llama.cpp spells what no piece spells in bytes, which it finds by their text, and fails without them.
-fn check_bytes(file: &Path, pieces: &[Piece], ids: &HashMap<&str, usize>) -> Result<()> {
+fn check_bytes(pieces: &[Piece], ids: &HashMap<&str, usize>) -> Result<(), Problem> {
     for byte in 0..=u8::MAX {
         let text = format!("<0x{byte:02X}>");
         let piece = ids.get(text.as_str()).and_then(|&id| pieces.get(id));
         if piece.is_none_or(|piece| piece.kind != TokenType::Byte) {
-            return Err(Error::mismatch(file, "pieces", format!("no byte piece {text}"), "all 256 of them"));
+            return Err(Problem::mismatch("pieces", format!("no byte piece {text}"), "all 256 of them"));
         }
     }
     match pieces.iter().filter(|piece| piece.kind == TokenType::Byte).count() {
         256 => Ok(()),
-        found => Err(Error::mismatch(file, "pieces", format!("{found} byte pieces"), "256")),
+        found => Err(Problem::mismatch("pieces", format!("{found} byte pieces"), "256")),
     }
 }
 
-fn only_unknown(file: &Path, pieces: &[Piece]) -> Result<u32> {
+fn only_unknown(pieces: &[Piece]) -> Result<u32, Problem> {
     let mut unknown = (0u32..).zip(pieces).filter(|(_, piece)| piece.kind == TokenType::Unknown);
     match (unknown.next(), unknown.next()) {
         (Some((id, _)), None) => Ok(id),
-        (None, _) => Err(Error::mismatch(file, "pieces", "no unknown piece", "one")),
+        (None, _) => Err(Problem::mismatch("pieces", "no unknown piece", "one")),
         (Some(_), Some((id, _))) => {
-            Err(Error::mismatch(file, format!("pieces[{id}]"), "a second unknown piece", "one"))
+            Err(Problem::mismatch(format!("pieces[{id}]"), "a second unknown piece", "one"))
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Crafted SentencePiece files, good and hostile.
 
+use std::path::Path;
+
 use super::*;
+use crate::error::InFile;
 
 fn piece(text: &str, kind: i32) -> PieceProto {
     PieceProto { piece: text.to_owned(), score: 0.0, kind: Some(kind) }
@@ -22,7 +25,7 @@ fn good() -> ModelProto {
 }
 
 fn parsed(bytes: &[u8]) -> Result<Model> {
-    parse(Path::new("tokenizer.model"), bytes, 300)
+    parse(bytes, 300).in_file(Path::new("tokenizer.model"))
 }
 
 #[test]

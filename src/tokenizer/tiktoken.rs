@@ -4,12 +4,11 @@
 //! merges instead, which is recovered here: what joins into a token when only lower ranks have been joined before.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use super::files::Files;
 use super::{Evidence, Kind, TokenType, Vocabulary, glm4, special};
 use crate::config::GlmConfig;
-use crate::error::{Error, Result, shortened};
+use crate::error::{Error, InFile, Problem, Result, shortened};
 
 /// The longest real token has 512 bytes.
 const LONGEST_TOKEN: usize = 512;
@@ -28,7 +27,7 @@ pub(super) fn recognise(bytes: &[u8]) -> bool {
 /// The vocabulary of GLM-4's kind, with the special tokens after the ranks.
 pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabulary, Vec<Evidence>)> {
     let file = &files.model_file;
-    let tokens = parse(file, &files.model, config.padded_vocab_size)?;
+    let tokens = parse(&files.model, config.padded_vocab_size).in_file(file)?;
     let letters = letters();
     let spell = |bytes: &[u8]| bytes.iter().map(|&byte| letters[usize::from(byte)]).collect::<String>();
     let mut vocabulary = Vocabulary {
@@ -36,7 +35,8 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
         kind: Kind::Bpe { whole_words: true },
         tokens: tokens.iter().map(|token| spell(token)).collect(),
         types: vec![TokenType::Normal; tokens.len()],
-        merges: merges(file, &tokens)?
+        merges: merges(&tokens)
+            .in_file(file)?
             .into_iter()
             .map(|(a, b)| format!("{} {}", spell(a), spell(b)))
             .collect(),
@@ -52,39 +52,39 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
 }
 
 /// The tokens' bytes, by rank.
-fn parse(file: &Path, bytes: &[u8], padded_vocab_size: usize) -> Result<Vec<Vec<u8>>> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not text"))?;
+fn parse(bytes: &[u8], padded_vocab_size: usize) -> Result<Vec<Vec<u8>>, Problem> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Problem::new("", "is not text"))?;
     let lines = text.lines().filter(|line| !line.is_empty()).count();
-    special::check_size(file, lines, padded_vocab_size)?;
+    special::check_size(lines, padded_vocab_size)?;
     let mut tokens = vec![Vec::new(); lines];
     for (number, line) in (1u32..).zip(text.lines()).filter(|(_, line)| !line.is_empty()) {
         let item = || format!("line {number}");
         let (token, rank) = parse_line(line).ok_or_else(|| {
             let found = format!("`{}`", shortened(line, 60));
-            Error::mismatch(file, item(), found, "a token in base64 and its rank")
+            Problem::mismatch(item(), found, "a token in base64 and its rank")
         })?;
         if token.is_empty() || token.len() > LONGEST_TOKEN {
             let expected = format!("1 to {LONGEST_TOKEN}");
-            return Err(Error::mismatch(file, item(), format!("{} bytes", token.len()), expected));
+            return Err(Problem::mismatch(item(), format!("{} bytes", token.len()), expected));
         }
         match tokens.get_mut(rank) {
             Some(place) if place.is_empty() => *place = token,
             Some(_) => {
-                return Err(Error::mismatch(file, item(), format!("rank {rank} again"), "each rank once"));
+                return Err(Problem::mismatch(item(), format!("rank {rank} again"), "each rank once"));
             }
             None => {
                 let expected = format!("ranks below {lines}, the number of lines");
-                return Err(Error::mismatch(file, item(), format!("rank {rank}"), expected));
+                return Err(Problem::mismatch(item(), format!("rank {rank}"), expected));
             }
         }
     }
     // As many lines as ranks and no rank twice: every place is taken.
-    check_bytes(file, &tokens)?;
+    check_bytes(&tokens)?;
     Ok(tokens)
 }
 
 /// Whatever a text holds can be spelled, if every byte is a token.
-fn check_bytes(file: &Path, tokens: &[Vec<u8>]) -> Result<()> {
+fn check_bytes(tokens: &[Vec<u8>]) -> Result<(), Problem> {
     let mut missing = [true; 256];
     for token in tokens {
         if let [byte] = token[..] {
@@ -93,9 +93,7 @@ fn check_bytes(file: &Path, tokens: &[Vec<u8>]) -> Result<()> {
     }
     match missing.iter().position(|&missing| missing) {
         None => Ok(()),
-        Some(byte) => {
-            Err(Error::mismatch(file, "", format!("no token for byte {byte:#04x}"), "all 256 of them"))
-        }
+        Some(byte) => Err(Problem::mismatch("", format!("no token for byte {byte:#04x}"), "all 256 of them")),
     }
 }
 
@@ -132,11 +130,11 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The merges, best first, each of two tokens.
-fn merges<'a>(file: &Path, tokens: &'a [Vec<u8>]) -> Result<Vec<(&'a [u8], &'a [u8])>> {
+fn merges<'a>(tokens: &'a [Vec<u8>]) -> Result<Vec<(&'a [u8], &'a [u8])>, Problem> {
     let work: usize = tokens.iter().map(|token| token.len().pow(2)).sum(); // each at most LONGEST_TOKEN
     if work > MOST_WORK {
         let found = format!("too many long tokens: the squares of their lengths make {work}");
-        return Err(Error::mismatch(file, "", found, format!("at most {MOST_WORK}")));
+        return Err(Problem::mismatch("", found, format!("at most {MOST_WORK}")));
     }
     let mut bytes = 0;
     let ranks: HashMap<&[u8], usize> = tokens.iter().map(Vec::as_slice).zip(0..).collect();
@@ -144,7 +142,7 @@ fn merges<'a>(file: &Path, tokens: &'a [Vec<u8>]) -> Result<Vec<(&'a [u8], &'a [
     for (rank, token) in tokens.iter().enumerate().filter(|(_, token)| token.len() > 1) {
         if bytes > MOST_MERGE_BYTES {
             let found = format!("over {MOST_MERGE_BYTES} bytes of ways to join its tokens");
-            return Err(Error::mismatch(file, "", found, "a vocabulary by tiktoken: 2 MB"));
+            return Err(Problem::mismatch("", found, "a vocabulary by tiktoken: 2 MB"));
         }
         bytes += token.len();
         if let Some(split) = last_split(token, rank, &ranks) {
@@ -210,7 +208,7 @@ fn letters() -> Vec<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     /// All bytes, then `more`, in base64.
     fn lines(more: &[&str]) -> String {
@@ -228,7 +226,7 @@ mod tests {
     }
 
     fn parsed(text: &str) -> Result<Vec<Vec<u8>>> {
-        parse(Path::new("tokenizer.model"), text.as_bytes(), 300)
+        parse(text.as_bytes(), 300).in_file(Path::new("tokenizer.model"))
     }
 
     #[test]
@@ -265,11 +263,11 @@ mod tests {
         // ab, abc, cd, then bcd (b and cd): each is joined from two lower ones.
         let tokens = parsed(&lines(&["YWI=", "YWJj", "Y2Q=", "YmNk"])).unwrap();
         let pairs: Vec<(&[u8], &[u8])> = vec![(b"a", b"b"), (b"ab", b"c"), (b"c", b"d"), (b"b", b"cd")];
-        assert_eq!(merges(Path::new("tokenizer.model"), &tokens).unwrap(), pairs);
+        assert_eq!(merges(&tokens).unwrap(), pairs);
         // xyz comes before any two of its letters do: only through the later yz can it be joined.
         let tokens = parsed(&lines(&["eHl6", "eXo="])).unwrap();
         let pairs: Vec<(&[u8], &[u8])> = vec![(b"x", b"yz"), (b"y", b"z")];
-        assert_eq!(merges(Path::new("tokenizer.model"), &tokens).unwrap(), pairs);
+        assert_eq!(merges(&tokens).unwrap(), pairs);
     }
 
     #[test]

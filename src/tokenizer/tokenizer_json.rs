@@ -10,7 +10,7 @@ use super::bounded::{List, Map};
 use super::files::Files;
 use super::{Evidence, Kind, TokenType, Vocabulary, glm4, special};
 use crate::config::GlmConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, InFile, Result};
 use crate::input;
 
 /// How GLM-4's tokenizer cuts texts into words (tiktoken's `cl100k_base`). llama.cpp knows patterns by name only.
@@ -57,7 +57,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
     let file = &files.model_file;
     let wrong = |item: &str, found: String, expected: &str| Error::mismatch(file, item, found, expected);
     let of_glm4 = |expected: &str| format!("{expected}: the tokenizer is of another model");
-    let document: Document = input::json(file, &files.model, "is no tokenizer.json of a BPE")?;
+    let document: Document = input::json(&files.model, "is no tokenizer.json of a BPE").in_file(file)?;
     let Document { added_tokens: List(added_tokens), normalizer, pre_tokenizer, model } = document;
     let (normalizer, pre_tokenizer) = (small(normalizer), small(pre_tokenizer));
     if model.r#type != "BPE" || model.byte_fallback {
@@ -73,7 +73,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
         return Err(wrong("pre_tokenizer", short(&pre_tokenizer), &expected));
     }
     let (Map(vocab), List(merges)) = (model.vocab, model.merges);
-    special::check_size(file, vocab.len(), config.padded_vocab_size)?;
+    special::check_size(vocab.len(), config.padded_vocab_size).in_file(file)?;
 
     let mut tokens = vec![None; vocab.len()];
     for (token, id) in vocab {

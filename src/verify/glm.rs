@@ -6,16 +6,15 @@ use std::path::Path;
 
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
-use super::decoder::Decoder;
 use super::evidence::Evidence;
 use super::mapping::query_key_value;
-use super::math::{
-    Activations, Matrix, add_bias, attention, embed, gated, linear, multiply, rms_norm, rotate_pairs,
-    rows_of, vector,
-};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::config::{GlmConfig, Layout};
 use crate::error::{Error, Result};
+use crate::forward::{
+    Activations, Decoder, Matrix, Past, add_bias, attention, embed, gated, linear, multiply, rms_norm,
+    rotate_pairs, rows_of, vector,
+};
 
 /// The source model.
 pub(super) struct Glm<'a> {
@@ -55,7 +54,7 @@ impl<'a> Glm<'a> {
     fn tensor(&self, name: &str, rows: usize, columns: usize) -> Result<Weights<'a>> {
         let name = self.name(name);
         let tensor = self.checkpoint.tensors().get(&name).ok_or_else(|| {
-            Error::mismatch(&self.config.file, &name, "no such tensor", "it in the checkpoint")
+            Error::mismatch(self.checkpoint.main_file(), &name, "no such tensor", "it in the checkpoint")
         })?;
         if (tensor.rows(), tensor.columns()) != (rows, columns) {
             let found = format!("shape {:?}", tensor.shape);
@@ -74,10 +73,10 @@ impl<'a> Glm<'a> {
         Ok(rms_norm(x, &weights, self.config.layernorm_epsilon))
     }
 
-    fn attend(&self, block: &str, x: &Activations) -> Result<Activations> {
+    fn attend(&self, number: usize, x: &Activations, past: &mut Past) -> Result<Activations> {
         let c = self.config;
         let (n, g, d, h) = (c.num_attention_heads, c.num_kv_heads, c.head_dim, c.hidden_size);
-        let name = |part: &str| format!("{block}.self_attention.{part}");
+        let name = |part: &str| format!("encoder.layers.{number}.self_attention.{part}");
         let projected = |part: &str, rows: usize| {
             let mut projected = linear(&self.tensor(&name(&format!("{part}.weight")), rows, h)?, x)?;
             if c.qkv_bias {
@@ -91,9 +90,12 @@ impl<'a> Glm<'a> {
                 (projected("q_proj", n * d)?, projected("k_proj", g * d)?, projected("v_proj", g * d)?)
             }
         };
-        rotate_pairs(&mut q, d, &self.speeds);
-        rotate_pairs(&mut k, d, &self.speeds);
-        let mixed = attention(&q, &k, &v, n, g);
+        let window = usize::MAX; // all tokens are one text
+        let first = past.tokens(number);
+        rotate_pairs(&mut q, d, &self.speeds, first, window);
+        rotate_pairs(&mut k, d, &self.speeds, first, window);
+        let (k, v) = past.extend(number, k, v);
+        let mixed = attention(&q, k, v, (n, g), window);
         linear(&self.tensor(&name("dense.weight"), h, n * d)?, &mixed)
     }
 
@@ -130,9 +132,9 @@ impl Decoder for Glm<'_> {
         embed(&embedding, tokens)
     }
 
-    fn layer(&self, number: usize, mut x: Activations) -> Result<Activations> {
+    fn layer_after(&self, number: usize, mut x: Activations, past: &mut Past) -> Result<Activations> {
         let block = format!("encoder.layers.{number}");
-        x += &self.attend(&block, &self.norm(&format!("{block}.input_layernorm.weight"), &x)?)?;
+        x += &self.attend(number, &self.norm(&format!("{block}.input_layernorm.weight"), &x)?, past)?;
         x += &self
             .feed_forward(&block, &self.norm(&format!("{block}.post_attention_layernorm.weight"), &x)?)?;
         Ok(x)

@@ -11,7 +11,6 @@ use glm2llama::tokenizer::{ChatFormat, Sampling, TokenType, Tokenizer, Vocabular
 /// ChatGLM3-6B's.
 fn config() -> GlmConfig {
     GlmConfig {
-        file: "config.json".into(),
         layout: Layout::ChatGlm,
         name_or_path: String::new(),
         num_layers: 28,

@@ -7,7 +7,7 @@ mod bpe;
 mod modelfile;
 mod spm;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bpe::Bpe;
 use glm2llama::config::{GlmConfig, Layout};
@@ -34,7 +34,6 @@ fn load(vocabulary: &Path, family: &str, config: &GlmConfig) -> Tokenizer {
 
 fn config(padded_vocab_size: usize, seq_length: usize) -> GlmConfig {
     GlmConfig {
-        file: PathBuf::from("config.json"),
         layout: Layout::ChatGlm,
         name_or_path: String::new(),
         num_layers: 28,

@@ -1,4 +1,4 @@
-//! The arithmetic that both models share. Activations are `[features, tokens]`, so that a matrix `[out, in]`
+//! The arithmetic that all models share. Activations are `[features, tokens]`, so that a matrix `[out, in]`
 //! multiplies them as it is stored.
 
 use std::ops::Range;
@@ -11,10 +11,10 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 
 /// Values, one row a feature, one column a token.
-pub(super) type Activations = Array2<f32>;
+pub(crate) type Activations = Array2<f32>;
 
 /// A weight matrix that is read row by row, and so may be larger than memory.
-pub(super) trait Matrix: Sync {
+pub(crate) trait Matrix: Sync {
     /// Its file and its name in it, for messages.
     fn name(&self) -> (&Path, &str);
     /// Outputs.
@@ -29,7 +29,7 @@ pub(super) trait Matrix: Sync {
 const BLOCK_WEIGHTS: usize = 2 << 20;
 
 /// Some rows of a matrix times the activations: `[rows, tokens]`.
-pub(super) fn multiply(matrix: &dyn Matrix, rows: Range<usize>, x: &Activations) -> Result<Activations> {
+pub(crate) fn multiply(matrix: &dyn Matrix, rows: Range<usize>, x: &Activations) -> Result<Activations> {
     let (columns, tokens) = (matrix.columns(), x.ncols());
     let block = (BLOCK_WEIGHTS / columns.max(1)).clamp(1, rows.len().max(1));
     let mut out = vec![0.0; rows.len() * tokens];
@@ -48,19 +48,19 @@ pub(super) fn multiply(matrix: &dyn Matrix, rows: Range<usize>, x: &Activations)
 }
 
 /// The whole matrix times the activations.
-pub(super) fn linear(matrix: &dyn Matrix, x: &Activations) -> Result<Activations> {
+pub(crate) fn linear(matrix: &dyn Matrix, x: &Activations) -> Result<Activations> {
     multiply(matrix, 0..matrix.rows(), x)
 }
 
 /// The one column of a matrix that is a vector.
-pub(super) fn vector(matrix: &dyn Matrix) -> Result<Vec<f32>> {
+pub(crate) fn vector(matrix: &dyn Matrix) -> Result<Vec<f32>> {
     let mut values = vec![0.0; matrix.rows()];
     matrix.read(0..matrix.rows(), &mut values)?;
     Ok(values)
 }
 
 /// The rows of an embedding for some tokens, as columns.
-pub(super) fn embed(embedding: &dyn Matrix, tokens: &[u32]) -> Result<Activations> {
+pub(crate) fn embed(embedding: &dyn Matrix, tokens: &[u32]) -> Result<Activations> {
     if let Some(token) = tokens.iter().find(|&&token| token as usize >= embedding.rows()) {
         let (file, name) = embedding.name();
         let found = format!("{} rows", embedding.rows());
@@ -77,14 +77,14 @@ pub(super) fn embed(embedding: &dyn Matrix, tokens: &[u32]) -> Result<Activation
 }
 
 /// Adds a bias, one value a feature.
-pub(super) fn add_bias(x: &mut Activations, bias: &[f32]) {
+pub(crate) fn add_bias(x: &mut Activations, bias: &[f32]) {
     for (mut row, bias) in x.axis_iter_mut(Axis(0)).zip(bias) {
         row += *bias;
     }
 }
 
 /// Every token divided by its root mean square, times the weights.
-pub(super) fn rms_norm(x: &Activations, weights: &[f32], epsilon: f32) -> Activations {
+pub(crate) fn rms_norm(x: &Activations, weights: &[f32], epsilon: f32) -> Activations {
     let mut squares = vec![0f64; x.ncols()];
     for row in x.axis_iter(Axis(0)) {
         for (sum, x) in squares.iter_mut().zip(row) {
@@ -104,18 +104,19 @@ pub(super) fn rms_norm(x: &Activations, weights: &[f32], epsilon: f32) -> Activa
 }
 
 /// silu(gate) * up, in place of `gate`.
-pub(super) fn gated(gate: &mut Activations, up: ArrayView2<f32>) {
+pub(crate) fn gated(gate: &mut Activations, up: ArrayView2<f32>) {
     gate.zip_mut_with(&up, |gate, up| *gate = *gate / (1.0 + (-*gate).exp()) * up);
 }
 
-/// Rotates the adjacent pairs of every head of `d` values: pair i by the token's position times `speeds[i]`.
-/// Pairs beyond the speeds stay as they are.
-pub(super) fn rotate_pairs(x: &mut Activations, d: usize, speeds: &[f64]) {
+/// Rotates the adjacent pairs of every head of `d` values: pair i by the token's position in its window times
+/// `speeds[i]`. Pairs beyond the speeds stay as they are. The first token has the position `first`.
+pub(crate) fn rotate_pairs(x: &mut Activations, d: usize, speeds: &[f64], first: usize, window: usize) {
     let tokens = x.ncols();
     let turns: Vec<Vec<(f32, f32)>> = speeds
         .iter()
         .map(|speed| {
-            (0..tokens).map(|p| (p as f64 * speed).sin_cos()).map(|(s, c)| (s as f32, c as f32)).collect()
+            let turn = |token| (((first + token) % window) as f64 * speed).sin_cos();
+            (0..tokens).map(turn).map(|(s, c)| (s as f32, c as f32)).collect()
         })
         .collect();
     for head in 0..x.nrows() / d {
@@ -130,37 +131,46 @@ pub(super) fn rotate_pairs(x: &mut Activations, d: usize, speeds: &[f64]) {
     }
 }
 
-/// Causal attention of `heads` query heads over `kv_heads` shared ones.
-pub(super) fn attention(
+/// Causal attention of `heads` query heads over `kv_heads` shared ones. Every `window` tokens are a text of their own.
+/// Keys and values that are more than the queries are those of tokens before them, of one text.
+pub(crate) fn attention(
     q: &Activations,
     k: &Activations,
     v: &Activations,
-    heads: usize,
-    kv_heads: usize,
+    (heads, kv_heads): (usize, usize),
+    window: usize,
 ) -> Activations {
     let (d, tokens) = (q.nrows() / heads, q.ncols());
+    let past = k.ncols() - tokens;
     let scale = 1.0 / (d as f32).sqrt();
     let mut out = vec![0.0; heads * d * tokens];
     out.par_chunks_mut(d * tokens).enumerate().for_each(|(head, out)| {
         let group = head / (heads / kv_heads);
         let of_head = |x, head: usize| rows_of(x, head * d..(head + 1) * d);
         let (q, k, v) = (of_head(q, head), of_head(k, group), of_head(v, group));
-        let mut scores = q.t().dot(&k); // [tokens that ask, tokens that are asked]
-        for (token, mut row) in scores.axis_iter_mut(Axis(0)).enumerate() {
-            let (mut seen, mut unseen) = row.view_mut().split_at(Axis(0), token + 1);
-            let largest = seen.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-            seen.mapv_inplace(|x| ((x - largest) * scale).exp());
-            let sum: f32 = seen.sum();
-            seen /= sum;
-            unseen.fill(0.0);
+        let mut out = view_mut(d, tokens, out);
+        for start in (0..tokens).step_by(window) {
+            let end = start.saturating_add(window).min(tokens);
+            let (text, all) = (Slice::from(start..end), Slice::from(start..past + end));
+            let q = q.slice_axis(Axis(1), text);
+            let [k, v] = [k, v].map(|x| x.slice_axis_move(Axis(1), all));
+            let mut scores = q.t().dot(&k); // [tokens that ask, tokens that are asked]
+            for (token, mut row) in scores.axis_iter_mut(Axis(0)).enumerate() {
+                let (mut seen, mut unseen) = row.view_mut().split_at(Axis(0), past + token + 1);
+                let largest = seen.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+                seen.mapv_inplace(|x| ((x - largest) * scale).exp());
+                let sum: f32 = seen.sum();
+                seen /= sum;
+                unseen.fill(0.0);
+            }
+            general_mat_mul(1.0, &v, &scores.t(), 0.0, &mut out.slice_axis_mut(Axis(1), text));
         }
-        general_mat_mul(1.0, &v, &scores.t(), 0.0, &mut view_mut(d, tokens, out));
     });
     from_vec(heads * d, tokens, out)
 }
 
 /// Some of the features.
-pub(super) fn rows_of(x: &Activations, rows: Range<usize>) -> ArrayView2<'_, f32> {
+pub(crate) fn rows_of(x: &Activations, rows: Range<usize>) -> ArrayView2<'_, f32> {
     x.slice_axis(Axis(0), Slice::from(rows))
 }
 
