@@ -73,6 +73,10 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
             .try_for_each(|outcome| converse(outcome, args.answer_tokens as usize, &progress))?;
     }
     progress.finish();
+    // The checkpoint is one, whatever files are held against it.
+    if let Some(zeros) = judged.first().and_then(|outcome| outcome.weights.zeros.as_deref()) {
+        note(&format!("{} {}", Tone::Doubtful.note("warning:"), one_line(zeros)));
+    }
     let session = Session { folder: &args.folder, text: text_name, took: started.elapsed() };
     match judged.as_slice() {
         all if args.json => all.iter().for_each(|outcome| verify_json::print(&session, outcome)),
