@@ -114,7 +114,7 @@ fn wrappers_of_all_names_are_taken_off() {
     assert!(!said.contains("taken off"), "{said}");
     let wrappings: [Wrapping; 5] = [
         ("module.", |name| format!("module.{name}")),
-        ("_orig_mod. and module.", |name| format!("module._orig_mod.{name}")),
+        ("_orig_mod.` and `module.", |name| format!("module._orig_mod.{name}")),
         ("base_model.model.", |name| format!("base_model.model.{name}")),
         ("_fsdp_wrapped_module.", |name| {
             let inner = name.replace("self_attention.", "_fsdp_wrapped_module.self_attention.");

@@ -177,7 +177,7 @@ fn card_file_and_options_say_what_the_metadata_is() {
     }
     let modelfile = fs::read_to_string(dir.join("My-Model-Q4_K_M.Modelfile")).unwrap();
     assert!(
-        modelfile.starts_with("FROM ./My-Model-Q4_K_M.gguf\n") && !modelfile.contains("TEMPLATE"),
+        modelfile.starts_with("FROM ./My-Model-Q4_K_M.gguf\n") && !modelfile.contains("TEMPLATE \"\"\""),
         "{modelfile}"
     );
 }

@@ -1,5 +1,6 @@
 //! `glm2llama convert`.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::args::{Convert, Plan};
@@ -21,7 +22,7 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     }
     let started = Instant::now();
     let options = pipeline_options(args)?;
-    let (found, mut job) = prepare(args, args.types()?)?;
+    let (found, mut job) = prepare(args, args.types()?, args.keep())?;
     let located = &found.located;
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
@@ -68,7 +69,7 @@ fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
     let fast =
         Convert { quality: Quality::Fast, calibration: Vec::new(), calibration_tokens: None, ..args.clone() };
     let unnamed = Convert { receipt: None, no_modelfile: true, ..fast };
-    let (found, job) = prepare(&unnamed, FileType::all().collect())?;
+    let (found, job) = prepare(&unnamed, FileType::all().collect(), None)?;
     let located = &found.located;
     let report = Report::new(args.json, args.quiet);
     report.start(&Start::new(&job.model, job.work().source_bytes(), Vec::new()).from(located));
@@ -81,7 +82,7 @@ fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
 /// What a conversion to the chosen types would do.
 fn show(args: &Convert) -> Result<()> {
     let options = pipeline_options(args)?;
-    let (found, job) = prepare(args, args.types()?)?;
+    let (found, job) = prepare(args, args.types()?, None)?;
     let report = announce(args, &found.located, &job);
     for target in job.targets() {
         if let Err(error) = output::check(&target, args.force) {
@@ -94,18 +95,21 @@ fn show(args: &Convert) -> Result<()> {
     Ok(())
 }
 
-/// Everything that is done before the first weight is read.
-fn prepare(args: &Convert, types: Vec<FileType>) -> Result<(Found, Job)> {
+/// Everything that is done before the first weight is read. `keep`: where what comes from a hub is stored, unless nothing
+/// is to be written.
+fn prepare(args: &Convert, types: Vec<FileType>, keep: Option<&PathBuf>) -> Result<(Found, Job)> {
     let split = args.contents.split_max_size.as_deref();
     #[cfg(feature = "hub")]
-    if args.verify && super::hub::is_address(&args.model.folder) {
-        return Err(Error::Usage(
-            "--verify: reads the weights a second time, which a hub does not send twice: give --keep DIR, and verify \
-             the stored model afterwards"
-                .to_owned(),
-        ));
+    if super::hub::is_address(&args.model.folder) {
+        let twice = [(args.verify, "--verify"), (args.quality != Quality::Fast, "--quality")];
+        if let Some((_, option)) = twice.into_iter().find(|(given, _)| *given) {
+            return Err(Error::Usage(format!(
+                "{option}: reads the weights a second time, which a hub does not send twice: give --keep DIR without \
+                 it, and {option} with the stored model afterwards"
+            )));
+        }
     }
-    let found = source::find(&args.model, args.keep(), args.quiet)?;
+    let found = source::find(&args.model, keep, args.quiet)?;
     let request = Request {
         model: found.request.clone(),
         types,

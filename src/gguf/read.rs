@@ -35,8 +35,8 @@ pub(super) const TENSOR_MEMORY: u64 = 256;
 /// An opened GGUF file: its head in memory, its tensors on disk.
 #[derive(Debug)]
 pub struct GgufFile {
-    /// The files, one as a rule; see [`super::parts`].
-    pub(super) parts: Vec<(PathBuf, File)>,
+    /// The files, one as a rule; see [`super::parts`]. One that is elsewhere is not open.
+    pub(super) parts: Vec<(PathBuf, Option<File>)>,
     /// The format's version, 2 or 3.
     pub version: u32,
     /// The metadata, by key.
@@ -62,7 +62,7 @@ impl GgufFile {
         let file = input::open(path)?;
         let total_bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
         let mut read = GgufFile::read_within(path, &file, total_bytes, memory)?;
-        read.parts.push((path.to_owned(), file));
+        read.parts.push((path.to_owned(), Some(file)));
         Ok(read)
     }
 
@@ -72,7 +72,9 @@ impl GgufFile {
     /// As for [`GgufFile::open`].
     pub fn read_from(path: &Path, reader: impl Read, total_bytes: u64) -> Result<GgufFile> {
         let mut memory = MAX_MEMORY;
-        GgufFile::read_within(path, reader, total_bytes, &mut memory)
+        let mut read = GgufFile::read_within(path, reader, total_bytes, &mut memory)?;
+        read.parts.push((path.to_owned(), None));
+        Ok(read)
     }
 
     fn read_within(path: &Path, reader: impl Read, total_bytes: u64, memory: &mut u64) -> Result<GgufFile> {
@@ -142,6 +144,9 @@ impl GgufFile {
         if end > tensor.bytes {
             return Err(Error::mismatch(path, &tensor.name, format!("{} bytes", tensor.bytes), end));
         }
+        let Some(file) = file else {
+            return Err(Error::Internal(format!("{}: only its head was fetched", path.display())));
+        };
         file.read_exact_at(out, tensor.offset + start).map_err(Error::io(path, "read"))
     }
 }

@@ -133,6 +133,8 @@ fn plan_reads_headers_only_and_names_the_hubs_files() {
     hub.server.file("config.json", b"{\"model_type\": \"bert\"}".to_vec());
     let error = hub.command("plan").arg("hf://zai-org/chatglm3-6b").exit_with(2).stderr;
     assert!(error.contains("hf://zai-org/chatglm3-6b/config.json: ") && !error.contains("/tmp"), "{error}");
+    hub.command("plan").arg("hf://a/b").args(&["--keep", "kept"]).exit_with(2);
+    assert!(!hub.dir.join("kept").exists(), "a plan stores nothing");
     hub.server.remove("config.json");
     let error = hub.command("plan").arg("ms://a/b").exit_with(2).stderr;
     assert!(error.contains("ms://a/b/config.json: not found"), "{error}");

@@ -18,7 +18,7 @@ use crate::gguf::{GgufFile, StoredTensor, Value};
 
 /// Values of an array, and characters of a text, that are shown without `--all`.
 const FIRST_VALUES: usize = 6;
-const FIRST_CHARACTERS: usize = 72;
+const FIRST_CHARACTERS: usize = 56;
 
 /// One JSON line: `{"type": ..., "data": ...}`.
 #[derive(Serialize)]
