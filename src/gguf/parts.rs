@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::read::MAX_MEMORY;
 use super::{GgufFile, StoredTensor};
 use crate::error::{Error, Result};
-use crate::hash::sha256_of;
+use crate::input::sha256_of;
 
 /// More files than this are no model.
 const MOST_FILES: u64 = 1000;

@@ -18,7 +18,6 @@ use super::print::{gigabytes, grouped};
 use super::verify_report::{Outcome, Session};
 use crate::error::Result;
 use crate::gguf::Value;
-use crate::input::sha256_of;
 
 /// The whole page. Hashes the files, for a page is of no use that does not say of what it is.
 ///
