@@ -54,22 +54,19 @@ pub(super) fn settle(vocabulary: &mut Vocabulary, files: &Files, roles: bool) ->
         });
         return Ok(Settled { evidence: vec![evidence(choice)], lost });
     }
-    let mut lost = None;
-    if let Some(&id) = ends.iter().find(|&&id| text(vocabulary, id).is_none()) {
-        if file != "config.json" {
+    for &id in &ends {
+        if text(vocabulary, id).is_none() {
             let expected = "a token's id: name the token in added_tokens_decoder of tokenizer_config.json, or \
                             take the id from the list";
             let found = format!("{id}, which no token has");
-            let file = files.folder().join(Path::new(file));
-            return Err(Error::mismatch(&file, "eos_token_id", found, expected));
+            return Err(Error::mismatch(
+                &files.folder().join(Path::new(file)),
+                "eos_token_id",
+                found,
+                expected,
+            ));
         }
-        // Trainers copy this list from model to model, and nothing that generates reads it first.
-        ends.retain(|&id| text(vocabulary, id).is_some());
-        lost = Some(format!(
-            "config.json: eos_token_id: {id} is no token of this vocabulary, and is left out of the ends of text"
-        ));
     }
-    let list = &ends.clone();
     // The published ChatGLM list </s> only; their chats end at the roles nevertheless.
     if roles || ends.iter().all(|&id| vocabulary.eos == Some(id)) {
         extend(&mut ends, usual.iter().copied());
@@ -96,7 +93,7 @@ pub(super) fn settle(vocabulary: &mut Vocabulary, files: &Files, roles: bool) ->
         lines.push(evidence(format!("{name} does not fit into the three places of a GGUF: {without}")));
     }
     vocabulary.ends = ends;
-    Ok(Settled { evidence: lines, lost })
+    Ok(Settled { evidence: lines, lost: None })
 }
 
 /// Each listed end gets a place: its own, an empty one, or that of an end that is not in the list.
