@@ -99,11 +99,6 @@ const CONSTANTS: [&str; 9] =
 /// What it may take from outside.
 const VARIABLES: [&str; 5] = ["messages", "tools", "add_generation_prompt", "bos_token", "eos_token"];
 
-/// The turns of GLM-4's and GLM-Edge's published templates, which know neither calls nor their results.
-const PUBLISHED_TURNS: &str = "{% for item in messages %}{% if item['content'] %}<|{{ item['role'] }}|>\
-    {{ item['metadata'] }}\n{{ item['content'] }}{% endif %}{% endfor %}\
-    {% if add_generation_prompt %}<|assistant|>{% endif %}";
-
 /// The format that may take a template's place: it gives the same text for chats, and the template does nothing of
 /// its own with tools. Judged by what the template does: editions differ in how they are written. One that could do
 /// more than the probes show is kept.
@@ -129,14 +124,6 @@ pub(super) fn is_but_spaced(template: &str, format: ChatFormat) -> bool {
 fn gives(template: &str, format: ChatFormat, as_read: fn(String) -> String) -> bool {
     let ours = format.template().unwrap_or_default();
     let text = |jinja: &str, chat: &Value, tools: Option<&Value>| text(jinja, chat, tools).map(as_read);
-    let published = match format {
-        ChatFormat::Glm4 => format!("[gMASK]<sop>{PUBLISHED_TURNS}"),
-        ChatFormat::Edge => PUBLISHED_TURNS.to_owned(),
-        ChatFormat::Roles => {
-            format!("[gMASK]sop{}", PUBLISHED_TURNS.replace("{% if item['content'] %}", "{% if true %}"))
-        }
-        _ => ours.to_owned(),
-    };
     let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {}}}]);
     let same = |chat: &Value| text(template, chat, None).is_some_and(|t| Some(t) == text(ours, chat, None));
     let of_tools = |chat: &Value| {
@@ -145,8 +132,13 @@ fn gives(template: &str, format: ChatFormat, as_read: fn(String) -> String) -> b
     };
     let calls = call_of_a_tool();
     let called = text(template, &calls, None);
+    // The published templates know neither calls nor their results, which are nothing to them, or a role like any.
+    let without = text(template, &without_call(None), None);
+    let as_user = text(template, &without_call(Some("user")), None);
+    let bare =
+        as_user.map(|text| text.replacen("<|user|>", "<|tool|>", 2).replacen("<|tool|>", "<|user|>", 1));
     probes().iter().all(|chat| same(chat) && of_tools(chat))
-        && (called == text(ours, &calls, None) || called == text(&published, &calls, None))
+        && (called == text(ours, &calls, None) || (called.is_some() && [without, bare].contains(&called)))
 }
 
 /// Whether nothing in it asks for what the probes do not have.
@@ -202,6 +194,14 @@ fn call_of_a_tool() -> Value {
     ])
 }
 
+/// The same without the call, and its result in another role, or nowhere.
+fn without_call(result: Option<&str>) -> Value {
+    let turn = |role: &str, content: &str| json!({"role": role, "content": content});
+    let before = [turn("user", "a"), turn("assistant", "")];
+    let after = [turn("assistant", "b"), turn("user", "c")];
+    before.into_iter().chain(result.map(|role| turn(role, "r"))).chain(after).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,6 +239,17 @@ mod tests {
         assert_eq!(recognise(glm4), Some(ChatFormat::Glm4));
         let with_metadata = glm4.replace("|>\n", "|>{{ item['metadata'] }}\n");
         assert_eq!(recognise(&with_metadata), Some(ChatFormat::Glm4));
+        for edge in [
+            "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{% endfor %}<|assistant|>",
+            "{% for m in messages %}{% if m['role'] == 'system' %}<|system|>\n{{ m['content'] }}\
+                {% elif m['role'] == 'user' %}<|user|>\n{{ m['content'] }}{% elif m['role'] == 'assistant' %}\
+                <|assistant|>\n{{ m['content'] }}{% endif %}{% endfor %}<|assistant|>",
+        ] {
+            assert_eq!(recognise(edge), Some(ChatFormat::Edge), "{edge}");
+            let result =
+                edge.replace("{% endfor", "{% if m['role'] == 'tool' %}<|tool|>\nR{% endif %}{% endfor");
+            assert_eq!(recognise(&result), None, "{result}");
+        }
         let edge = glm4.trim_start_matches("[gMASK]<sop>");
         assert_eq!(recognise(edge), Some(ChatFormat::Edge));
         for other in [

@@ -109,9 +109,12 @@ pub(super) fn check_own(pair: &Pair, own: Option<&str>, findings: &mut Vec<Findi
     // Tools as GLM-4's authors have them, or as the model's own template does; GLM-Edge was not trained on any. A
     // template that gives the bare turns knows no tools.
     let found = jinja::render(file, tool_chat());
-    let own = own.and_then(|own| jinja::render(own, tool_chat()).ok());
+    let called = own.and_then(|own| {
+        let called = jinja::render(own, tool_chat()).ok();
+        if bare_turns(own).contains(&called) { None } else { called }
+    });
     let has_prefix = file.starts_with(GLM4_PREFIX);
-    match own.filter(|own| *own != bare_turns(has_prefix)) {
+    match called {
         Some(own) => findings.extend(differs(found, &own, author)),
         None if has_prefix => findings.extend(differs(found, &tools_by_glm4(), AUTHORS)),
         None => {}
@@ -132,10 +135,20 @@ fn beyond_a_chat(own: &str) -> Option<String> {
     all.into_iter().find(|word| !WORDS.split(' ').any(|known| known == word))
 }
 
-/// The tool chat by a template that writes every message with a content as a role and a text.
-fn bare_turns(has_prefix: bool) -> String {
-    let prefix = if has_prefix { GLM4_PREFIX } else { "" };
-    format!("{prefix}<|user|>\na<|tool|>\nr<|assistant|>")
+/// What the tool chat comes to in a template that knows no tools: the result is left out, or a turn like a question.
+fn bare_turns(own: &str) -> [Option<String>; 2] {
+    let render = |result: Option<serde_json::Value>| {
+        let turns = [("user", "a".into()), ("assistant", serde_json::Value::Null)];
+        let messages = turns.map(|(role, content)| serde_json::json!({"role": role, "content": content}));
+        let messages: Vec<_> = messages.into_iter().chain(result).collect();
+        jinja::render(own, context! { messages => Serde(messages), add_generation_prompt => true }).ok()
+    };
+    let as_question = render(Some(serde_json::json!({"role": "user", "content": "r"})));
+    let as_tool = as_question.map(|text| match text.rsplit_once("<|user|>") {
+        Some((before, after)) => format!("{before}<|tool|>{after}"),
+        None => text,
+    });
+    [render(None), as_tool]
 }
 
 fn template_of(pair: &Pair) -> Option<&str> {
