@@ -135,11 +135,6 @@ fn glm_edge_talks_by_its_own_template() {
     copy_files(&testdata("models/tiny-glm-edge"), folder.path());
     assert!(without_tokenizer(folder.path()));
     tiktoken(folder.path(), 900);
-    // The ends of the vocabulary that was there before.
-    let bytes = fs::read(folder.join("config.json")).expect("read");
-    let mut of_model: Value = serde_json::from_slice(&bytes).expect("JSON");
-    of_model["eos_token_id"] = json!([900, 907, 909]);
-    fs::write(folder.join("config.json"), of_model.to_string()).expect("written");
     let template = "{% for item in messages %}{% if item['role'] == 'system' %}<|system|>\n{{ item['content'] }}\
         {% elif item['role'] == 'user' %}<|user|>\n{{ item['content'] }}{% elif item['role'] == 'assistant' %}\
         <|assistant|>\n{{ item['content'] }}{% endif %}{% endfor %}<|assistant|>";

@@ -9,7 +9,7 @@ pub fn without_tokenizer(folder: &Path) -> bool {
 }
 
 /// Writes a tiktoken vocabulary of `ranks` tokens: all bytes, then pairs of letters. The special tokens follow them,
-/// so the published lists of their ids are taken away.
+/// so the published lists of their ids are replaced.
 pub fn tiktoken(folder: &Path, ranks: usize) {
     let letters = || b'a'..=b'z';
     let pairs = letters().flat_map(|first| letters().map(move |second| vec![first, second]));
@@ -23,6 +23,13 @@ pub fn tiktoken(folder: &Path, ranks: usize) {
     let config = serde_json::json!({ "chat_template": template });
     fs::write(folder.join("tokenizer_config.json"), config.to_string()).expect("written");
     let _ = fs::remove_file(folder.join("generation_config.json"));
+    let file = folder.join("config.json");
+    let text = fs::read_to_string(&file).expect("a config.json");
+    let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    if config.get("eos_token_id").is_some() {
+        config["eos_token_id"] = serde_json::json!([ranks, ranks + 7, ranks + 9]);
+        fs::write(&file, config.to_string()).expect("written");
+    }
 }
 
 fn base64(bytes: &[u8]) -> String {
