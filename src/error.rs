@@ -68,10 +68,11 @@ impl Error {
         Error::input(file, item, format!("found {found}, expected {expected}"))
     }
 
-    /// Wraps the system's error on a file: `map_err(Error::io(path, "read"))`.
+    /// Wraps the system's error on a file: `map_err(Error::io(path, "read"))`. One of ours that has come through the
+    /// standard library's traits is itself again.
     pub fn io(file: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
         let file = file.to_owned();
-        move |source| Error::Io { file, action, source }
+        move |source| source.downcast().unwrap_or_else(|source| Error::Io { file, action, source })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Doors for the fuzz targets in `fuzz/`: bytes in, any outcome but a panic. No part of the public interface.
 //!
-//! The readers take files, as their checks of lengths and offsets are against a file. Each thread has one of its
+//! Most readers take files, as their checks of lengths and offsets are against a file. Each thread has one of its
 //! own that is written again and again.
 
 use std::cell::RefCell;
@@ -64,21 +64,18 @@ pub fn shard_index(bytes: &[u8]) {
 
 /// `config.json`.
 pub fn config(bytes: &[u8]) {
-    with_file("config.json", bytes, |folder, _| {
-        if let Ok(config) = GlmConfig::load(folder) {
-            let _ = Rope::new(&config, RopeRatio::Base);
-            let _ = Rope::new(&config, RopeRatio::Positions);
-        }
-    });
+    if let Ok(config) = GlmConfig::parse(bytes) {
+        let _ = Rope::new(&config, RopeRatio::Base);
+        let _ = Rope::new(&config, RopeRatio::Positions);
+    }
 }
 
 /// `tokenizer.model`, for an embedding of 4096 rows.
 pub fn tokenizer(bytes: &[u8]) {
-    const CONFIG: &str = r#"{"model_type": "chatglm", "num_layers": 1, "hidden_size": 64, "ffn_hidden_size": 64,
+    const CONFIG: &[u8] = br#"{"model_type": "chatglm", "num_layers": 1, "hidden_size": 64, "ffn_hidden_size": 64,
         "num_attention_heads": 1, "multi_query_attention": true, "multi_query_group_num": 1, "kv_channels": 64,
         "padded_vocab_size": 4096, "seq_length": 8192}"#;
-    let config = with_file("config.json", CONFIG.as_bytes(), |folder, _| GlmConfig::load(folder));
-    let Some(Ok(config)) = config else { panic!("a good config was refused") };
+    let Ok(config) = GlmConfig::parse(CONFIG) else { panic!("a good config was refused") };
     with_file("tokenizer.model", bytes, |folder, _| drop(tokenizer::load(folder, &config)));
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::input;
 
 /// A file's length and the SHA-256 of its bytes.
-pub(crate) fn sha256_of(path: &Path) -> Result<(u64, String)> {
+pub fn sha256_of(path: &Path) -> Result<(u64, String)> {
     let mut file = input::open(path)?;
     let mut hash = Sha256::new();
     let bytes = io::copy(&mut file, &mut hash).map_err(Error::io(path, "read"))?;

@@ -37,8 +37,10 @@ mod forward;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod gguf;
-mod hash;
+pub mod hash;
 pub mod hf;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod imatrix;
 pub mod input;
 pub mod jinja;

@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 use crate::input;
 pub use cache::Caches;
 use name::Name;
+#[cfg(feature = "hub")]
+pub(crate) use name::{is_name, is_revision};
 
 /// Where a model is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,19 +27,43 @@ pub struct Located {
     pub how: Option<String>,
     /// Why its download looks unfinished.
     pub unfinished: Option<String>,
+    /// Temporary folders, and what to call them in messages.
+    pub shown: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Located {
-    /// Adds to an error on one of its files that the download is unfinished, unless it says so itself.
+    /// Adds to an error on one of its files that the download is unfinished, unless it says so itself, and calls files
+    /// of temporary folders by their own names.
     pub fn explain(&self, error: Error) -> Error {
-        match (error, &self.unfinished) {
-            (Error::Input { file, item, problem }, Some(unfinished))
-                if file.starts_with(&self.folder) && !problem.contains(FINISHED) =>
-            {
-                Error::Input { file, item, problem: format!("{problem}; {unfinished}") }
+        match error {
+            Error::Input { file, item, problem } => {
+                let own = file.starts_with(&self.folder) && !problem.contains(FINISHED);
+                let problem = match self.unfinished.as_ref().filter(|_| own) {
+                    Some(unfinished) => format!("{problem}; {unfinished}"),
+                    None => self.called(&problem),
+                };
+                Error::Input { file: self.path(&file), item, problem }
             }
-            (error, _) => error,
+            Error::Io { file, action, source } => Error::Io { file: self.path(&file), action, source },
+            Error::Usage(problem) => Error::Usage(self.called(&problem)),
+            error => error,
         }
+    }
+
+    /// What to call a file in messages.
+    pub fn path(&self, file: &Path) -> PathBuf {
+        let shown = self.shown.iter().find_map(|(folder, shown)| {
+            let rest = file.strip_prefix(folder).ok()?;
+            Some(if rest.as_os_str().is_empty() { shown.clone() } else { shown.join(rest) })
+        });
+        shown.unwrap_or_else(|| file.to_owned())
+    }
+
+    /// A text with what temporary folders are called in their places.
+    pub fn called(&self, text: &str) -> String {
+        self.shown.iter().fold(text.to_owned(), |text, (folder, shown)| {
+            text.replace(&folder.display().to_string(), &shown.display().to_string())
+        })
     }
 }
 
@@ -81,11 +107,13 @@ fn existing(model: &Path) -> Result<Located> {
         Some(repository) => {
             let (folder, from) = cache::any(&repository)?;
             let how = Some(format!("{}, by {from} of the download cache", folder.display()));
-            Ok(Located { unfinished: unfinished::in_cache(&repository, &folder), how, folder })
+            let unfinished = unfinished::in_cache(&repository, &folder);
+            Ok(Located { unfinished, how, folder, ..Located::default() })
         }
         None => {
             folder::check(model)?;
-            Ok(Located { folder: model.to_owned(), how: None, unfinished: unfinished::of_folder(model) })
+            let unfinished = unfinished::of_folder(model);
+            Ok(Located { folder: model.to_owned(), unfinished, ..Located::default() })
         }
     }
 }

@@ -1,15 +1,16 @@
 //! An opened model: everything that a command knows of it before a weight is read.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Origin, Remote};
 use crate::config::GlmConfig;
 use crate::error::Result;
 use crate::lora::{self, Lora};
 use crate::modelling::Modelling;
 use crate::naming::Name;
 use crate::remap::{self, Plan, Rope, RopeRatio};
-use crate::tokenizer::{self, Tokenizer};
+use crate::tokenizer::{self, ChatFormat, Tokenizer};
 
 /// Which model, and what the user decides about it.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,10 @@ pub struct Request {
     pub rope_ratio: Option<RopeRatio>,
     /// Adapters to merge, in this order.
     pub lora: Vec<lora::Request>,
+    /// The repository on a hub that the folder's files are from, where it is known.
+    pub origin: Option<Origin>,
+    /// What has the weights, when the folder holds only empty files of their names.
+    pub remote: Option<Arc<dyn Remote>>,
 }
 
 /// A checkpoint's folder, read and checked.
@@ -51,7 +56,7 @@ impl Model {
     pub fn open(request: &Request) -> Result<Model> {
         let folder = &request.folder;
         let config = GlmConfig::load(folder)?;
-        let checkpoint = Checkpoint::open(folder)?;
+        let checkpoint = Checkpoint::open_from(folder, request.remote.clone())?;
         let tokenizer = tokenizer::load(folder, &config)?;
         let modelling = Modelling::load(folder, &config, tokenizer.chat, request.rope_ratio)?;
         let rope = Rope::new(&config, modelling.rope_ratio);
@@ -70,9 +75,14 @@ impl Model {
             )
         });
         let other_template = self.tokenizer.other_template.then(|| {
-            "the folder's chat template is not the published one, and is left out: the model gets the authors' own \
-             chat format; --chat-template FILE takes another"
-                .to_owned()
+            let authors = match self.tokenizer.chat {
+                ChatFormat::Rounds => "chatglm2",
+                _ => "chatglm3",
+            };
+            format!(
+                "the folder's chat template is not the published one, and is kept; if the model was trained in the \
+                 authors' own chat format, give --chat-template {authors}"
+            )
         });
         let heads = remap::left_out(&self.checkpoint);
         let beside = self.checkpoint.left_alone();

@@ -3,7 +3,7 @@
 //! Taken from what the model is, not from its folder, which users rename; `_name_or_path` decides only where
 //! models differ in nothing else.
 
-use crate::config::{GlmConfig, Layout};
+use crate::config::GlmConfig;
 use crate::tokenizer::ChatFormat;
 
 /// The parts of a model's name.
@@ -60,7 +60,7 @@ fn basename(config: &GlmConfig, chat: ChatFormat) -> &'static str {
         ChatFormat::Rounds => "ChatGLM2",
         ChatFormat::Roles => "ChatGLM3",
         _ if published.contains("codegeex4") => "CodeGeeX4",
-        _ if config.layout == Layout::Glm && config.hidden_size < 4096 => "GLM-Edge",
+        _ if config.is_edge() => "GLM-Edge",
         ChatFormat::Glm4 | ChatFormat::Edge | ChatFormat::Completion | ChatFormat::Own => "GLM-4",
     }
 }
@@ -103,6 +103,7 @@ fn size_label(config: &GlmConfig, parameters: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Layout;
     use crate::config::tests::chatglm3_config;
 
     #[test]

@@ -1,11 +1,10 @@
-//! Where a GGUF comes from, in keys of its own: the program's version, the options that decide its bytes, and the
-//! hashes of the model's config and tokenizer.
+//! Where a GGUF comes from, in keys of its own: the program's version, the options that decide its bytes, the hashes
+//! of the model's config and tokenizer and, of one from a hub, the repository and its commit.
 //!
 //! Nothing in them depends on where files lie or on how the work is done. Adapters are left out: a file made with them
 //! merged on the way is that of a checkpoint merged beforehand, byte for byte. The receipt has them.
 
 use std::fmt::Display;
-use std::path::Path;
 
 use crate::error::Result;
 use crate::gguf::{Metadata, Value};
@@ -19,12 +18,18 @@ use crate::request::{Quality, Request};
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The keys that are the same in every output of a model that was opened with these guests.
-pub(crate) fn keys(folder: &Path, guests: &GuestBook) -> Result<Metadata> {
+pub(crate) fn keys(request: &model::Request, guests: &GuestBook) -> Result<Metadata> {
+    let folder = &request.folder;
     let mut keys = vec![key("version", VERSION)];
     keys.push(key("sha256.config", &guests.hash(&folder.join("config.json"))?.1));
     let tokenizer = ["tokenizer.model", "tokenizer.json"].map(|name| folder.join(name));
     if let Some(tokenizer) = guests.opened().find(|file| tokenizer.iter().any(|one| one == file)) {
         keys.push(key("sha256.tokenizer", &guests.hash(tokenizer)?.1));
+    }
+    if let Some(origin) = &request.origin {
+        keys.push(key("source.hub", &origin.hub));
+        keys.push(key("source.repository", &origin.repository));
+        keys.push(key("source.commit", &origin.commit));
     }
     Ok(keys)
 }
@@ -47,7 +52,8 @@ fn key(name: &str, value: &str) -> (String, Value) {
 /// options or, with a reason, left out.
 fn options(request: &Request, file_type: FileType) -> String {
     let Request {
-        model: model::Request { folder: _, rope_ratio, lora: _ }, // for adapters see above
+        // For adapters see above; where the model is from is in keys of its own.
+        model: model::Request { folder: _, rope_ratio, lora: _, origin: _, remote: _ },
         types: _,
         pad,
         overrides: Overrides { pure, output, token_embedding, tensors },

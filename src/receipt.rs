@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Origin};
 use crate::error::{Error, InFile, Problem, Result, shortened};
 use crate::input::{GuestBook, read_capped};
+use crate::model;
 use crate::provenance::VERSION;
 pub use check::Check;
 
@@ -21,6 +22,9 @@ const MAX_BYTES: u64 = 1 << 20;
 pub struct Receipt {
     /// The program's version.
     pub glm2llama: String,
+    /// The repository on a hub that the model's files are from, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Origin>,
     /// The files of the model's folder.
     pub model: Vec<Entry>,
     /// The files that options name: importance matrix, chat template, metadata, adapters.
@@ -46,16 +50,17 @@ pub struct Entry {
 }
 
 impl Receipt {
-    /// Begins a receipt with every small file that is read: the `guests` of a model's `folder` but for its weights, which
+    /// Begins a receipt with every small file that is read: the `guests` of a model's folder but for its weights, which
     /// are added when they have been read, and those that options `given` name.
     pub(crate) fn begin(
-        folder: &Path,
+        request: &model::Request,
         guests: &GuestBook,
         given: &GuestBook,
         checkpoint: &Checkpoint,
     ) -> Result<Receipt> {
         let small = guests.opened().filter(|file| checkpoint.files().all(|shard| shard != *file));
-        let (own, adapters): (Vec<_>, Vec<_>) = small.partition(|file| file.parent() == Some(folder));
+        let (own, adapters): (Vec<_>, Vec<_>) =
+            small.partition(|file| file.parent() == Some(&*request.folder));
         let entry = |file: &Path, parts, book: &GuestBook| {
             let (bytes, hash) = book.hash(file)?;
             Ok(Entry { sha256: Some(hash), ..Entry::new(file, parts, bytes) })
@@ -64,12 +69,18 @@ impl Receipt {
         let given = given.opened().map(|file| entry(file, 1, given));
         let adapters = adapters.into_iter().map(|file| entry(file, 2, guests));
         let given = given.chain(adapters).collect::<Result<_>>()?;
-        Ok(Receipt { glm2llama: VERSION.to_owned(), model, given, outputs: Vec::new() })
+        let source = request.origin.clone();
+        Ok(Receipt { glm2llama: VERSION.to_owned(), source, model, given, outputs: Vec::new() })
     }
 
     /// Adds a shard of the checkpoint, with the hash of its blocks.
     pub fn add_shard(&mut self, file: &Path, bytes: u64, hash: String) {
         self.model.push(Entry { sha256_of_64k_blocks: Some(hash), ..Entry::new(file, 1, bytes) });
+    }
+
+    /// Adds a shard of the checkpoint that was held against a hub's hash.
+    pub fn add_known_shard(&mut self, file: &Path, bytes: u64, sha256: String) {
+        self.model.push(Entry { sha256: Some(sha256), ..Entry::new(file, 1, bytes) });
     }
 
     /// Adds a file that was written.

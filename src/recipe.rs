@@ -79,6 +79,11 @@ impl FileType {
         self.row().2
     }
 
+    /// The mix of a `general.file_type`.
+    pub fn numbered(number: u64) -> Option<FileType> {
+        TABLE.iter().find(|row| u64::from(row.2) == number).map(|row| row.0)
+    }
+
     /// Every mix once.
     pub fn all() -> impl Iterator<Item = FileType> {
         TABLE.iter().map(|row| row.0)

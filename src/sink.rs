@@ -17,6 +17,15 @@ pub trait Sink {
     fn write(&mut self, tensor: usize, bytes: &[u8]) -> Result<()>;
 }
 
+/// An output that takes a tensor's bytes in any order.
+pub trait Place: Sink {
+    /// Puts bytes of the tensor with this number in the plan to their place, `offset` bytes behind its first.
+    ///
+    /// # Errors
+    /// When the tensor ends before (a fault of the caller), or the system cannot write.
+    fn write_at(&mut self, tensor: usize, offset: u64, bytes: &[u8]) -> Result<()>;
+}
+
 /// How a tensor stands in an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {

@@ -24,6 +24,8 @@ pub struct Step<'a> {
     pub done: u64,
     /// The whole.
     pub total: u64,
+    /// Bytes that have come from a hub, ahead of those that are done.
+    pub downloaded: Option<u64>,
 }
 
 impl dyn Watch + '_ {
@@ -34,7 +36,7 @@ impl dyn Watch + '_ {
 
     /// Tells how far the run is; fails when it is to stop.
     pub(crate) fn step(&self, at: &str, done: u64, total: u64) -> Result<()> {
-        self.advanced(&Step { at, done, total });
+        self.advanced(&Step { at, done, total, downloaded: None });
         self.go_on()
     }
 }

@@ -41,6 +41,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("fuzzing", &["checkpoint", "config", "gguf", "imatrix", "remap", "tokenizer"]),
     ("gguf", &["output", "sink"]),
     ("hf", &["checkpoint", "config", "model", "output", "pipeline", "remap", "sink", "tokenizer"]),
+    ("hub", &["checkpoint", "locate", "provenance"]),
     ("imatrix", &["checkpoint", "gguf", "remap", "sink"]),
     ("locate", &["checkpoint", "lora"]),
     ("lora", &["checkpoint", "config", "remap"]),

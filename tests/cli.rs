@@ -111,23 +111,6 @@ fn a_fallback_is_warned_of() {
     assert!(run.stderr.contains("warning: ") && run.stderr.contains("instead of Q4_K"), "{}", run.stderr);
 }
 
-/// What a fine-tune does otherwise than its base must not be lost without a word.
-#[test]
-fn a_template_that_is_left_out_is_warned_of() {
-    let (model, out) = (model(), Dir::new());
-    let run = |more: &[&str]| {
-        let run = Cmd::new("convert").arg(model.path()).args(&["--type", "F16", "--force", "--output"]);
-        run.arg(out.join("m.gguf")).args(more).succeed().stderr
-    };
-    let warning = "warning: the folder's chat template is not the published one";
-    assert!(!run(&[]).contains(warning));
-    let own = model.join("chat_template.jinja");
-    fs::write(&own, "{% for m in messages %}<|{{ m['role'] }}|>: {{ m['content'] }}{% endfor %}")
-        .expect("written");
-    assert!(run(&[]).contains(warning));
-    assert!(!run(&["--chat-template", own.to_str().expect("UTF-8")]).contains(warning));
-}
-
 #[test]
 fn a_split_output_has_no_modelfile() {
     let (model, out) = (model(), Dir::new());

@@ -3,6 +3,11 @@
 
 mod support;
 
+#[cfg(feature = "hub")]
+#[path = "hub/server.rs"]
+#[allow(dead_code)] // its faults are for the hub's own tests
+mod server;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -10,12 +15,13 @@ use support::{Checkpoint, Dir, tiny_tokenizer};
 
 /// Runs a command under a limit in MiB, and returns the peak that it reports, in MB.
 #[track_caller]
-fn limited(limit_mib: u32, folder: &Path, arguments: &[&str]) -> Option<u64> {
+fn limited(limit_mib: u32, folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Option<u64> {
     let output = Command::new("sh")
         .args(["-c", &format!("ulimit -v {} && exec \"$@\"", limit_mib * 1024), "sh"])
         .arg(env!("CARGO_BIN_EXE_glm2llama"))
         .args(arguments)
         .current_dir(folder)
+        .envs(variables.iter().copied())
         .output()
         .expect("a shell");
     let stdout = String::from_utf8(output.stdout).expect("UTF-8");
@@ -33,7 +39,7 @@ fn every_command_keeps_its_limit() {
     let folder = Dir::new();
     let shape = Checkpoint { hidden: 1024, ffn: 8192, vocab: 4096, layers: 4, ..Checkpoint::tiny() };
     shape.write(&folder.join("model"), &tiny_tokenizer()).expect("written");
-    let run = |limit, arguments: &[&str]| limited(limit, folder.path(), arguments);
+    let run = |limit, arguments: &[&str]| limited(limit, folder.path(), &[], arguments);
 
     run(64, &["plan", "model"]);
     // Each thread reserves, and does not touch, some 70 MB of addresses for its stack and its allocator.
@@ -52,4 +58,27 @@ fn every_command_keeps_its_limit() {
     for command in [&["completions", "bash"][..], &["man"], &["--help"]] {
         run(64, command);
     }
+}
+
+/// As much as from a folder, whatever comes at the same time: blocks wait for buffers, and the hub waits for both.
+#[cfg(feature = "hub")]
+#[test]
+fn a_model_on_a_hub_needs_no_more() {
+    let folder = Dir::new();
+    let shape = Checkpoint { hidden: 1024, ffn: 8192, vocab: 4096, layers: 4, ..Checkpoint::tiny() };
+    let shape = Checkpoint { shard_bytes: Some(60_000_000), ..shape };
+    shape.write(&folder.join("model"), &tiny_tokenizer()).expect("written");
+    let url = server::Server::start(&folder.join("model")).url();
+    let cache = folder.join("none").to_str().expect("UTF-8").to_owned();
+    let variables =
+        [("HF_ENDPOINT", url.as_str()), ("HF_HUB_CACHE", &cache), ("NO_PROXY", "127.0.0.1,localhost")];
+    let convert = ["convert", "hf://a/b", "--type", "Q8_0", "--threads", "2", "--json", "--no-modelfile"];
+    for more in
+        [&["--output", "m.gguf", "--receipt", "r.json"][..], &["--output", "n.gguf", "--keep", "kept"]]
+    {
+        // Four files come at once, each with two threads, which reserve addresses as the workers do.
+        let peak = limited(1280, folder.path(), &variables, &[&convert[..], more].concat()).expect("a peak");
+        assert!(peak < 110, "{peak} MB");
+    }
+    limited(512, folder.path(), &variables, &["plan", "hf://a/b"]);
 }

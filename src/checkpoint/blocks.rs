@@ -4,15 +4,13 @@
 //! hashed as soon as all their bytes have come by; only those across the edges of what is read wait in memory.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::ErrorKind;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::ends_before;
+use super::{Source, ends_before};
 use crate::error::{Error, Result};
 use crate::watch::Watch;
 
@@ -72,7 +70,7 @@ impl Blocks {
     }
 
     /// Reads what has not come by, such as the header, and hashes the whole.
-    pub(super) fn finish(&mut self, path: &Path, file: &File, watch: &dyn Watch) -> Result<String> {
+    pub(super) fn finish(&mut self, path: &Path, file: &dyn Source, watch: &dyn Watch) -> Result<String> {
         let mut buffer = Vec::new();
         for block in 0..self.done.len() {
             if self.done[block].is_some() {

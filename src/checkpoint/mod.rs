@@ -12,15 +12,16 @@ mod names;
 mod pytorch;
 mod records;
 mod safetensors;
+mod source;
 mod unfinished;
+mod words;
 mod wrappers;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::input::{self, State};
@@ -30,6 +31,7 @@ pub use dtype::Dtype;
 use index::Kind;
 pub use names::{is_tensors, is_weights};
 use records::Records;
+pub use source::{Origin, Remote, Source};
 pub use unfinished::FINISHED;
 
 /// A model of 40 layers has 286.
@@ -51,21 +53,28 @@ pub struct Checkpoint {
     beside: Vec<String>,
     /// What trainers had put into the tensors' names.
     taken_off: Vec<&'static str>,
+    /// What has the files' bytes, where the folder does not.
+    remote: Option<Arc<dyn Remote>>,
 }
 
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
-    file: File,
-    /// When it was opened.
-    state: State,
+    file: Box<dyn Source>,
+    length: u64,
+    /// When it was opened; none where it is elsewhere, and cannot change.
+    state: Option<State>,
     /// What the file says of its own bytes, if it does.
     records: Records,
 }
 
 impl Shard {
-    fn state(path: &Path, file: &File) -> Result<State> {
-        Ok(State::of(&file.metadata().map_err(Error::io(path, "read"))?))
+    fn state(path: &Path, file: &dyn Source) -> Result<Option<State>> {
+        Ok(file.metadata().map_err(Error::io(path, "read"))?.as_ref().map(State::of))
+    }
+
+    fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 }
 
@@ -141,6 +150,12 @@ impl Tensor {
     pub fn row_bytes(&self) -> usize {
         self.columns() * self.dtype.bytes()
     }
+
+    /// The number of the checkpoint's file that holds some of its rows, and their bytes in it.
+    pub(crate) fn place(&self, rows: &Range<usize>) -> (usize, Range<u64>) {
+        let byte = |row: usize| self.offset + row as u64 * self.row_bytes() as u64;
+        (self.shard, byte(rows.start)..byte(rows.end))
+    }
 }
 
 impl Checkpoint {
@@ -150,8 +165,16 @@ impl Checkpoint {
     /// # Errors
     /// When a shard is missing, shorter than its header says or damaged, or index and shards disagree.
     pub fn open(folder: &Path) -> Result<Checkpoint> {
+        Checkpoint::open_from(folder, None)
+    }
+
+    /// The same, where the folder may have empty files in the place of weights that another place has.
+    ///
+    /// # Errors
+    /// As for [`Checkpoint::open`], and when that place cannot be read.
+    pub fn open_from(folder: &Path, remote: Option<Arc<dyn Remote>>) -> Result<Checkpoint> {
         let weights = index::find(folder)?;
-        let mut checkpoint = Checkpoint { beside: weights.beside, ..Checkpoint::default() };
+        let mut checkpoint = Checkpoint { beside: weights.beside, remote, ..Checkpoint::default() };
         for file in weights.files {
             checkpoint.add_shard(file, weights.kind)?;
         }
@@ -177,12 +200,16 @@ impl Checkpoint {
     }
 
     fn add_shard(&mut self, path: PathBuf, kind: Kind) -> Result<()> {
-        let file = input::open(&path)?;
+        let file: Box<dyn Source> = match (&self.remote, path.file_name().and_then(|name| name.to_str())) {
+            (Some(remote), Some(name)) => remote.open(name)?,
+            _ => Box::new(input::open(&path)?),
+        };
         unfinished::refuse(&path)?;
-        let state = Shard::state(&path, &file)?;
+        let (length, state) =
+            (file.length().map_err(Error::io(&path, "read"))?, Shard::state(&path, &*file)?);
         let (entries, records) = match kind {
-            Kind::Safetensors => (safetensors::read_header(&path, &file)?, Records::default()),
-            Kind::PyTorch => pytorch::read_header(&path, &file)?,
+            Kind::Safetensors => (safetensors::read_header(&path, &*file)?, Records::default()),
+            Kind::PyTorch => pytorch::read_header(&path, &*file)?,
         };
         for entry in entries {
             let tensor = Tensor {
@@ -202,7 +229,7 @@ impl Checkpoint {
             }
             self.tensors.insert(entry.name, tensor);
         }
-        self.shards.push(Shard { path, file, state, records });
+        self.shards.push(Shard { path, file, length, state, records });
         Ok(())
     }
 
@@ -253,41 +280,6 @@ impl Checkpoint {
         self.index.as_deref().unwrap_or(first)
     }
 
-    /// What was read and how, in words.
-    pub fn decisions(&self) -> Vec<String> {
-        let name = |shard: &Shard| shard.path.file_name().unwrap_or_default().display().to_string();
-        let files = match &self.shards[..] {
-            [] => "none".to_owned(),
-            [only] => name(only),
-            [first, .., last] => format!("{} files, {} to {}", self.shards.len(), name(first), name(last)),
-        };
-        let mut decisions = vec![format!("weights: {files}")];
-        if !self.taken_off.is_empty() {
-            let wrappers = self.taken_off.join(" and ");
-            decisions.push(format!("names: `{wrappers}` taken off, which a trainer's wrapper put there"));
-        }
-        decisions
-    }
-
-    /// A warning of other weights in the folder.
-    pub fn left_alone(&self) -> Option<String> {
-        // An index that is not followed says more than the shards that it names.
-        let index = self.beside.iter().find(|name| name.ends_with(".index.json"));
-        let first = index.or_else(|| self.beside.first())?;
-        let more = match self.beside.len() {
-            1 => String::new(),
-            count => format!(" and {} more", count - 1),
-        };
-        let read = self.shards.first()?.path.file_name().unwrap_or_default().display();
-        let adapter = match self.beside.iter().any(|name| name.starts_with("adapter_model")) {
-            true => "; --lora with this folder merges the adapter",
-            false => "",
-        };
-        Some(format!(
-            "the folder has {first}{more} too, not read: {read} goes first, as in transformers{adapter}"
-        ))
-    }
-
     /// All tensors, by name.
     pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
         &self.tensors
@@ -310,6 +302,9 @@ impl Checkpoint {
     /// for instance.
     pub fn read_rows(&self, tensor: &Tensor, first_row: usize, out: &mut [u8]) -> Result<()> {
         let shard = &self.shards[tensor.shard];
+        if self.remote.is_some() {
+            return Err(Error::Internal(format!("{}: is read front to back only", shard.path.display())));
+        }
         let (rows, end) = (tensor.rows(), first_row.saturating_add(out.len() / tensor.row_bytes().max(1)));
         if end > rows {
             return Err(Error::mismatch(
@@ -334,7 +329,7 @@ impl Checkpoint {
     /// Hashes every file from now on, while it is read.
     pub fn record_hashes(&mut self) {
         let most = MOST_PARTIAL / self.shards.len().max(1);
-        let blocks = |shard: &Shard| Mutex::new(Blocks::new(shard.state.length, most));
+        let blocks = |shard: &Shard| Mutex::new(Blocks::new(shard.length, most));
         self.hashes = Some(self.shards.iter().map(blocks).collect());
     }
 
@@ -345,8 +340,8 @@ impl Checkpoint {
     /// When a file cannot be read, or `watch` stops the run.
     pub fn hashes(&self, watch: &dyn Watch) -> impl Iterator<Item = Result<(&Path, u64, String)>> {
         self.shards.iter().zip(self.hashes.iter().flatten()).map(
-            move |(Shard { path, file, state, .. }, blocks)| {
-                Ok((path.as_path(), state.length, lock(blocks).finish(path, file, watch)?))
+            move |(Shard { path, file, length, .. }, blocks)| {
+                Ok((path.as_path(), *length, lock(blocks).finish(path, &**file, watch)?))
             },
         )
     }
@@ -371,9 +366,9 @@ impl Checkpoint {
     /// When a file has another length or time of its last change than at first, or a record other bytes than its CRC
     /// is of.
     pub fn refuse_changed(&self) -> Result<()> {
-        for Shard { path, file, state, records } in &self.shards {
-            records.finish(path, file)?;
-            if Shard::state(path, file)? != *state {
+        for Shard { path, file, state, records, .. } in &self.shards {
+            records.finish(path, &**file)?;
+            if Shard::state(path, &**file)? != *state {
                 return Err(changed(path, "it was changed while it was read"));
             }
         }

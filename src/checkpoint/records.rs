@@ -4,13 +4,12 @@
 //! its pieces, so all that is kept is one number for each piece that does not touch another yet.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crc32fast::Hasher;
 
+use super::Source;
 use crate::error::{Error, Result};
 
 /// Bytes that are read at a time of what no tensor uses.
@@ -47,7 +46,7 @@ impl Records {
     }
 
     /// Reads what is left of records of which something was read: no tensor needs it, but the CRC does.
-    pub(super) fn finish(&self, path: &Path, file: &File) -> Result<()> {
+    pub(super) fn finish(&self, path: &Path, file: &dyn Source) -> Result<()> {
         let mut buffer = Vec::new();
         for (start, record) in &self.0 {
             while let Some((from, len)) = record.first_gap() {

@@ -1,16 +1,14 @@
 //! The header of a safetensors file: read, capped, parsed, and held against the file's length.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype as Stored, Metadata, TensorInfo};
 use serde_json::value::RawValue;
 
-use super::Entry;
 use super::dtype::Dtype;
 use super::foreign;
 use super::index::UniqueMap;
+use super::{Entry, Source};
 use crate::error::{Error, Result};
 use crate::input;
 
@@ -18,9 +16,9 @@ use crate::input;
 const MAX_HEADER: u64 = 2 << 20;
 
 /// Reads and validates the header; the file must end exactly where the header says.
-pub(super) fn read_header(path: &Path, file: &File) -> Result<Vec<Entry>> {
+pub(super) fn read_header(path: &Path, file: &dyn Source) -> Result<Vec<Entry>> {
     let wrong = |problem: String| Error::input(path, "", problem);
-    let length = file.metadata().map_err(Error::io(path, "read"))?.len();
+    let length = file.length().map_err(Error::io(path, "read"))?;
     let mut prefix = [0; 8];
     if length < 8 {
         return Err(wrong(format!("found {length} bytes, expected a safetensors file")));

@@ -44,12 +44,24 @@ pub(super) enum Command {
     /// Shows which type to take, or, with --type, what convert would do; reads no weight
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(Plan),
-    /// Shows what a GGUF file holds: metadata, tensors and sizes
-    #[command(after_help = "Example:\n  glm2llama inspect ChatGLM3-6B-Q4_K_M.gguf --json")]
+    /// Shows what a GGUF file holds: the model at a glance, metadata, formats and sizes
+    #[command(
+        after_help = "Examples:\n  glm2llama inspect ChatGLM3-6B-Q4_K_M.gguf\n  glm2llama inspect ChatGLM3-6B-Q4_K_M.gguf --template"
+    )]
     Inspect(Inspect),
-    /// Shows that a GGUF file is the same model as a checkpoint: its weights, metadata and predictions
+    /// Shows in what two GGUF files differ: metadata, formats, shapes and bytes of tensors
+    #[command(
+        after_help = "Example:\n  glm2llama diff old.gguf new.gguf\n\nExit codes: 0 no difference; 1 they differ; 2 one could not be read."
+    )]
+    Diff(Diff),
+    /// Shows whether GGUF files are the same model as a checkpoint, and how good they are
     #[command(after_help = VERIFY_CODES)]
     Verify(Verify),
+    /// Asks a GGUF file a question: shows that it talks, before anything is installed; slowly
+    #[command(
+        after_help = "Example:\n  glm2llama ask ChatGLM3-6B-Q4_K_M.gguf \"What is the capital of France?\""
+    )]
+    Ask(Ask),
     /// Prints completions for a shell
     #[command(
         after_help = "Example:\n  glm2llama completions bash > ~/.local/share/bash-completion/completions/glm2llama"
@@ -66,10 +78,11 @@ pub(super) enum Command {
 
 const VERIFY_CODES: &str = "Examples:
   glm2llama verify chatglm3-6b ChatGLM3-6B-Q4_K_M.gguf
+  glm2llama verify chatglm3-6b ChatGLM3-6B-*.gguf --report report.html
   glm2llama verify chatglm3-6b ChatGLM3-6B-Q4_K_M.gguf --weights-only --receipt receipt.json
 
-Exit codes: 0 the same model, within what the file's formats allow; 1 not the same, and \
-what is to blame is named; 2 it could not be judged; 130 interrupted.";
+Exit codes: 0 faithful: the same model, within what the file's formats allow; 1 not the same (or over --max-kld), \
+and what is to blame is named; 2 it could not be judged; 130 interrupted.";
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Verify {
@@ -77,9 +90,9 @@ pub(super) struct Verify {
     #[arg(value_name = "MODEL_DIR")]
     pub(super) folder: PathBuf,
 
-    /// The GGUF file to judge
-    #[arg(value_name = "FILE", value_parser = values::read())]
-    pub(super) file: PathBuf,
+    /// The GGUF files to judge; the checkpoint is run once for all
+    #[arg(value_name = "FILE", required = true, value_parser = values::read())]
+    pub(super) files: Vec<PathBuf>,
 
     /// Compare weights and metadata only, and run neither model
     #[arg(long)]
@@ -98,13 +111,18 @@ pub(super) struct Verify {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub(super) tokens: u32,
 
-    /// The highest mean KL divergence that passes, in nats [default: by the file's coarsest format]
+    /// The highest mean KL divergence that passes, in nats; without it quality is told and decides nothing
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) max_kld: Option<f64>,
 
-    /// Write a page to look at, complete in itself; an earlier page is replaced
+    /// Write a page to look at, complete in itself; an earlier page is replaced. Both models answer two questions
+    /// for it, if the checkpoint is a trained one
     #[arg(long, value_name = "FILE.html", value_parser = values::written())]
     pub(super) report: Option<PathBuf>,
+
+    /// Tokens of each answer on the page; 0: ask nothing
+    #[arg(long, value_name = "N", default_value = "30", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(super) answer_tokens: u32,
 
     /// Also hash the checkpoint and the file again, and compare with the receipt that convert wrote
     #[arg(long, value_name = "FILE.json", value_parser = values::read())]
@@ -116,12 +134,51 @@ pub(super) struct Verify {
 }
 
 #[derive(Debug, ClapArgs)]
-pub(super) struct Inspect {
-    /// The GGUF file, of any architecture
+pub(super) struct Diff {
+    /// One GGUF file; of a split model any part
+    #[arg(value_name = "A", value_parser = values::read())]
+    pub(super) a: PathBuf,
+
+    /// The other
+    #[arg(value_name = "B", value_parser = values::read())]
+    pub(super) b: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Ask {
+    /// The GGUF file of a llama model
     #[arg(value_name = "FILE", value_parser = values::read())]
     pub(super) file: PathBuf,
 
-    /// Show long texts and arrays whole
+    /// What to ask
+    #[arg(value_name = "QUESTION")]
+    pub(super) question: String,
+
+    /// Say at most so many tokens
+    #[arg(long, value_name = "N", default_value = "128", value_parser = clap::value_parser!(u32).range(1..=8192))]
+    pub(super) tokens: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Inspect {
+    /// The GGUF file, of any architecture, of a split model any part; or hf://ORG/NAME/FILE or ms://ORG/NAME/FILE on a
+    /// hub, of which only the head is fetched
+    #[arg(value_name = "FILE", value_parser = values::read())]
+    pub(super) file: PathBuf,
+
+    /// Print the chat template, and nothing else
+    #[arg(long, conflicts_with_all = ["all", "json", "tensors"])]
+    pub(super) template: bool,
+
+    /// List every tensor: offset, size, format and shape
+    #[arg(long)]
+    pub(super) tensors: bool,
+
+    /// List no tensors, with --json
+    #[arg(long, conflicts_with_all = ["tensors", "all"])]
+    pub(super) no_tensors: bool,
+
+    /// Show long texts and arrays whole, and every tensor
     #[arg(long)]
     pub(super) all: bool,
 
@@ -134,6 +191,7 @@ const EXAMPLES: &str = "Examples:
   glm2llama convert chatglm3-6b
   glm2llama convert chatglm3-6b --type Q4_K_M --type Q8_0
   glm2llama convert my-finetune --type Q5_K_M --output my-finetune.gguf
+  glm2llama convert hf://zai-org/chatglm3-6b
 
 Exit codes: 0 done; 1 --verify found a file wrong; 2 bad usage, bad input, or a failed read or write; \
 130 interrupted. Anything but 0 leaves no new file, and one that --force was to replace as it was.";
@@ -228,6 +286,12 @@ pub(super) struct Convert {
     #[arg(long, help_heading = RUNNING)]
     pub(super) all: bool,
 
+    /// With hf:// or ms://: also store the checkpoint in this folder, in the layout of the hub's own cache, where the
+    /// next run finds it (HF_HUB_CACHE or MODELSCOPE_CACHE may name it)
+    #[cfg(feature = "hub")]
+    #[arg(long, help_heading = RUNNING, value_name = "DIR", value_parser = values::written())]
+    pub(super) keep: Option<PathBuf>,
+
     /// Workers that quantize [default: one for each core]
     #[arg(long, help_heading = RUNNING, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub(super) threads: Option<NonZero<usize>>,
@@ -256,6 +320,14 @@ pub(super) struct Convert {
 }
 
 impl Convert {
+    /// Where to store what comes from a hub.
+    pub(super) fn keep(&self) -> Option<&PathBuf> {
+        #[cfg(feature = "hub")]
+        return self.keep.as_ref();
+        #[cfg(not(feature = "hub"))]
+        None
+    }
+
     /// What `--type` names.
     pub(super) fn types(&self) -> Result<Vec<FileType>> {
         match self.types.as_slice() {

@@ -2,21 +2,19 @@
 
 use serde::Serialize;
 
-use super::memory::machine_memory_bytes;
+use super::memory::{machine_memory_bytes, run_bytes};
 use super::print::{gigabytes, json, out};
 use crate::config::GlmConfig;
 use crate::convert::{Job, Output};
 use crate::error::{Error, Result};
 use crate::recipe::FileType;
+use crate::verify::Grade;
 
 /// The contexts that the table tells the memory of, in tokens.
 const CONTEXTS: [usize; 3] = [4096, 8192, 32768];
 
 /// `--fit` asks for room for this context, or for the model's own when that is shorter, in tokens.
 const FIT_CONTEXT: usize = 8192;
-
-/// Tokens that llama.cpp computes at a time: it keeps the logits of so many in its compute buffer.
-const MICRO_BATCH: u64 = 512;
 
 /// One row of the table; in JSON the data of a `type` line.
 #[derive(Serialize)]
@@ -95,22 +93,17 @@ fn contexts(config: &GlmConfig) -> Vec<usize> {
     if known.is_empty() { vec![config.seq_length] } else { known }
 }
 
-/// What the program itself takes: llama-server's peak was 516 MB and 705 MB with 4k and 8k tokens of context where
-/// the rest of the sum is 459 MB and 648 MB.
-const PROGRAM_BYTES: u64 = 58_000_000;
-
-/// What llama.cpp needs to run a file of so many bytes: the weights, the keys and values of every position as F16,
-/// a compute buffer that the logits of a micro-batch, as F32, fill nearly alone, and the program.
 fn memory_bytes(file_bytes: u64, config: &GlmConfig, context: usize) -> u64 {
-    let kv = 2 * 2 * (config.num_layers * config.num_kv_heads * config.head_dim) as u64 * context as u64;
-    file_bytes + kv + MICRO_BATCH * 4 * config.padded_vocab_size as u64 + PROGRAM_BYTES
+    let values = 2 * (config.num_layers * config.num_kv_heads * config.head_dim) as u64;
+    run_bytes(file_bytes, values, config.padded_vocab_size as u64, context as u64).unwrap_or(u64::MAX)
 }
 
 impl Candidate {
     fn new(job: &Job, output: &Output) -> Candidate {
         let config = &job.model.config;
         let bytes = output.split.total_bytes();
-        let mean_kl = measured(output.recipe.file_type);
+        let (mean_kl, agreement, perplexity) = measured(output.recipe.file_type);
+        let grade = Grade::of(mean_kl, agreement, perplexity / CHECKPOINT_PERPLEXITY);
         let at = |context| memory_bytes(bytes, config, context);
         Candidate {
             file_type: output.recipe.file_type.to_string(),
@@ -119,7 +112,7 @@ impl Candidate {
             memory_bytes: contexts(config).into_iter().map(|context| (context, at(context))).collect(),
             fit_bytes: at(config.seq_length.min(FIT_CONTEXT)),
             mean_kl,
-            quality: grade(mean_kl),
+            quality: grade.name(),
         }
     }
 
@@ -165,57 +158,41 @@ impl Choice {
     }
 }
 
-/// What a type costs: the mean KL divergence from the checkpoint, in nats a token, of a trained model of 135 million
-/// weights on 512 tokens of English, Chinese and code (docs/verify.md). Larger models lose less, in this order.
+/// What a type costs, measured on a trained model of 135 million weights on 512 tokens of English, Chinese and code
+/// (docs/verify.md): the mean KL divergence from the checkpoint in nats a token, how often the first choice is the
+/// same, and the perplexity, which is 14.77 for the checkpoint. Larger models lose less, in this order.
 #[rustfmt::skip]
-fn measured(file_type: FileType) -> f64 {
+fn measured(file_type: FileType) -> (f64, f64, f64) {
     match file_type {
-        FileType::F32    => 0.0,
-        FileType::F16    => 0.0,
-        FileType::BF16   => 0.0001,
-        FileType::Q8_0   => 0.0019,
-        FileType::Q6_K   => 0.022,
-        FileType::Q5_K_M => 0.055,
-        FileType::Q5_K_S => 0.086,
-        FileType::Q5_1   => 0.091,
-        FileType::Q5_0   => 0.112,
-        FileType::Q4_K_M => 0.192,
-        FileType::IQ4_NL => 0.259,
-        FileType::IQ4_XS => 0.266,
-        FileType::Q4_K_S => 0.283,
-        FileType::Q4_1   => 0.383,
-        FileType::Q4_0   => 0.430,
-        FileType::Q3_K_L => 0.624,
-        FileType::Q3_K_M => 0.856,
-        FileType::Q3_K_S => 1.229,
-        FileType::Q2_K   => 2.850,
+        FileType::F32    => (0.0,    1.0,   14.77),
+        FileType::F16    => (0.0,    1.0,   14.77),
+        FileType::BF16   => (0.0001, 0.988, 14.77),
+        FileType::Q8_0   => (0.0019, 0.969, 14.77),
+        FileType::Q6_K   => (0.022,  0.908, 15.12),
+        FileType::Q5_K_M => (0.055,  0.859, 15.59),
+        FileType::Q5_K_S => (0.086,  0.824, 16.24),
+        FileType::Q5_1   => (0.091,  0.787, 16.42),
+        FileType::Q5_0   => (0.112,  0.797, 16.52),
+        FileType::Q4_K_M => (0.192,  0.723, 17.86),
+        FileType::IQ4_NL => (0.259,  0.684, 18.39),
+        FileType::IQ4_XS => (0.266,  0.678, 17.88),
+        FileType::Q4_K_S => (0.283,  0.684, 18.69),
+        FileType::Q4_1   => (0.383,  0.617, 20.38),
+        FileType::Q4_0   => (0.430,  0.568, 21.13),
+        FileType::Q3_K_L => (0.624,  0.523, 25.58),
+        FileType::Q3_K_M => (0.856,  0.482, 33.41),
+        FileType::Q3_K_S => (1.229,  0.416, 38.89),
+        FileType::Q2_K   => (2.850,  0.160, 212.33),
     }
 }
 
-/// A word for a mean KL divergence in nats a token.
-fn grade(mean_kl: f64) -> &'static str {
-    match mean_kl {
-        ..0.01 => "nearly lossless",
-        ..0.1 => "good",
-        ..0.3 => "noticeable",
-        ..1.0 => "poor",
-        _ => "unusable",
-    }
-}
+/// The perplexity of the checkpoint that [`measured`] is of.
+const CHECKPOINT_PERPLEXITY: f64 = 14.77;
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
     use super::*;
-
-    #[test]
-    fn keys_values_and_logits_are_counted() {
-        // 2 layers, 2 key heads of 32, 1024 tokens
-        let config = GlmConfig::load(Path::new("testdata/models/tiny-chatglm3")).unwrap();
-        let kv = 2 * 2 * 32 * 2 * 2 * 8192;
-        assert_eq!(memory_bytes(1000, &config, 8192), 1000 + kv + 512 * 4 * 1024 + 58_000_000);
-    }
 
     #[test]
     fn a_context_is_named_briefly() {

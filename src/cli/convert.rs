@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::args::{Convert, Plan};
 use super::progress::{Progress, Stop};
 use super::report::{Report, Start, Summary};
+use super::source::{self, Found};
 use super::{choose, options, plan, size, verify};
 use crate::convert::{Job, Output};
 use crate::error::{Error, Result};
@@ -20,18 +21,19 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     }
     let started = Instant::now();
     let options = pipeline_options(args)?;
-    let (located, mut job) = prepare(args, args.types()?)?;
+    let (found, mut job) = prepare(args, args.types()?)?;
+    let located = &found.located;
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
     let outputs = job.create_outputs()?;
-    let report = announce(args, &located, &job);
-    job.measure(options, &Progress::of_bytes(&report, &stop))?;
+    let report = announce(args, located, &job);
+    job.measure(options, &Progress::of_bytes(&report, &stop)).map_err(|error| located.explain(error))?;
     let progress = Progress::of_bytes(&report, &stop);
-    let filled = job.fill(outputs, options, &progress)?;
+    let filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
     progress.finish();
     if let Some(doubt) = filled.doubt() {
         if args.strict {
-            return Err(Error::input(&located.folder, "", format!("{doubt} (--strict)")));
+            return Err(Error::input(&located.path(&located.folder), "", format!("{doubt} (--strict)")));
         }
         report.warning(doubt);
     }
@@ -44,6 +46,7 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     }
     stop.check()?;
     filled.publish()?;
+    found.done()?;
     report.summary(&Summary::new(&job, started.elapsed()));
     job.clean_up()
 }
@@ -65,18 +68,21 @@ fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
     let fast =
         Convert { quality: Quality::Fast, calibration: Vec::new(), calibration_tokens: None, ..args.clone() };
     let unnamed = Convert { receipt: None, no_modelfile: true, ..fast };
-    let (located, job) = prepare(&unnamed, FileType::all().collect())?;
+    let (found, job) = prepare(&unnamed, FileType::all().collect())?;
+    let located = &found.located;
     let report = Report::new(args.json, args.quiet);
-    report.start(&Start::new(&job.model, job.work().source_bytes(), Vec::new()).from(&located));
-    located.unfinished.iter().chain(&job.model.warnings()).for_each(|warning| report.warning(warning));
+    report.start(&Start::new(&job.model, job.work().source_bytes(), Vec::new()).from(located));
+    let warnings = job.model.warnings();
+    let warnings = located.unfinished.iter().chain(&warnings);
+    warnings.for_each(|warning| report.warning(&located.called(warning)));
     choose::print(&job, fit, args.json)
 }
 
 /// What a conversion to the chosen types would do.
 fn show(args: &Convert) -> Result<()> {
     let options = pipeline_options(args)?;
-    let (located, job) = prepare(args, args.types()?)?;
-    let report = announce(args, &located, &job);
+    let (found, job) = prepare(args, args.types()?)?;
+    let report = announce(args, &found.located, &job);
     for target in job.targets() {
         if let Err(error) = output::check(&target, args.force) {
             report.warning(&format!("convert would refuse this: {error}"));
@@ -89,11 +95,19 @@ fn show(args: &Convert) -> Result<()> {
 }
 
 /// Everything that is done before the first weight is read.
-fn prepare(args: &Convert, types: Vec<FileType>) -> Result<(Located, Job)> {
+fn prepare(args: &Convert, types: Vec<FileType>) -> Result<(Found, Job)> {
     let split = args.contents.split_max_size.as_deref();
-    let located = args.model.locate()?;
+    #[cfg(feature = "hub")]
+    if args.verify && super::hub::is_address(&args.model.folder) {
+        return Err(Error::Usage(
+            "--verify: reads the weights a second time, which a hub does not send twice: give --keep DIR, and verify \
+             the stored model afterwards"
+                .to_owned(),
+        ));
+    }
+    let found = source::find(&args.model, args.keep(), args.quiet)?;
     let request = Request {
-        model: args.model.request(&located)?,
+        model: found.request.clone(),
         types,
         output: args.output.clone(),
         force: args.force,
@@ -109,11 +123,11 @@ fn prepare(args: &Convert, types: Vec<FileType>) -> Result<(Located, Job)> {
         split_max_bytes: split.map(|size| size::parse("--split-max-size", size)).transpose()?,
         receipt: args.receipt.clone(),
     };
-    let job = Job::prepare(&request).map_err(|error| located.explain(error))?;
+    let job = Job::prepare(&request).map_err(|error| found.located.explain(error))?;
     if args.strict {
         job.refuse_fallbacks()?;
     }
-    Ok((located, job))
+    Ok((found, job))
 }
 
 /// Says what was found and decided, and what to beware of.
@@ -122,7 +136,7 @@ fn announce(args: &Convert, located: &Located, job: &Job) -> Report {
     let files = job.outputs.iter().flat_map(Output::paths).collect();
     report.start(&Start::new(&job.model, job.work().source_bytes(), files).from(located));
     for warning in located.unfinished.iter().chain(&job.warnings()) {
-        report.warning(warning);
+        report.warning(&located.called(warning));
     }
     if args.verify || args.receipt.is_some() {
         job.model.checkpoint.stale_hashes().for_each(|stale| report.warning(&stale));

@@ -1,11 +1,16 @@
-//! `glm2llama inspect`.
+//! `glm2llama inspect`: a card of what matters, the metadata, and on demand every tensor.
+
+mod card;
+mod values;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use self::card::Card;
+pub(super) use self::values::describe;
 use super::args::Inspect;
 use super::print::{gigabytes, json, out};
 use crate::error::{Error, Result, one_line};
@@ -20,6 +25,7 @@ const FIRST_CHARACTERS: usize = 72;
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
 enum Event {
     File { file: PathBuf, version: u32 },
+    Card(Card),
     Metadata(Key),
     Tensor(Tensor),
     Summary(Summary),
@@ -63,35 +69,67 @@ struct Size {
 }
 
 pub(super) fn run(args: &Inspect) -> Result<()> {
-    if args.file.is_dir() {
-        let expected = "a GGUF file: glm2llama plan shows what is in a checkpoint's folder";
-        return Err(Error::mismatch(&args.file, "", "a folder", expected));
+    let file = open(&args.file)?;
+    if args.template {
+        let template = card::template(&file).ok_or_else(|| {
+            Error::mismatch(&args.file, card::TEMPLATE, "none", "a chat template: this model has none")
+        })?;
+        out(template);
+        return Ok(());
     }
-    let file = GgufFile::open(&args.file)?;
     let (values, characters) =
         if args.all { (usize::MAX, usize::MAX) } else { (FIRST_VALUES, FIRST_CHARACTERS) };
     let keys = file.metadata.iter().map(|(key, value)| Key::new(key, value, values));
     let tensors = file.tensors.iter().map(Tensor::new);
+    let card = Card::new(&file);
     let summary = Summary::new(&file);
     if args.json {
         json(&Event::File { file: args.file.clone(), version: file.version });
+        json(&Event::Card(card));
         keys.for_each(|key| json(&Event::Metadata(key)));
-        tensors.for_each(|tensor| json(&Event::Tensor(tensor)));
+        if !args.no_tensors {
+            tensors.for_each(|tensor| json(&Event::Tensor(tensor)));
+        }
         json(&Event::Summary(summary));
-    } else {
-        out(&format!("{}: GGUF version {}, {}", args.file.display(), file.version, summary.text()));
-        out("\nmetadata");
-        let widest = file.metadata.keys().map(|key| one_line(key).chars().count()).max().unwrap_or(0).min(48);
-        keys.for_each(|key| out(&format!("  {:widest$}  {}", one_line(&key.key), key.text(characters))));
+        return Ok(());
+    }
+    let parts = match file.files() {
+        1 => String::new(),
+        files => format!(" and its {} other parts", files - 1),
+    };
+    out(&format!("{}{parts}: GGUF version {}, {}", args.file.display(), file.version, summary.text()));
+    card.lines().iter().for_each(|line| out(line));
+    out("\nmetadata");
+    let widest = file.metadata.keys().map(|key| one_line(key).chars().count()).max().unwrap_or(0).min(40);
+    keys.for_each(|key| {
+        let kind = if key.length.is_some() { "" } else { key.kind };
+        out(&format!("  {:widest$}  {kind:6}  {}", one_line(&key.key), key.text(characters)));
+    });
+    if args.tensors || args.all {
         out(&format!(
             "\ntensors\n  {:>13}  {:>13}  {:>6}  {:8} {:16} name",
             "offset", "bytes", "bits", "format", "shape"
         ));
         tensors.for_each(|tensor| out(&tensor.text()));
-        out("\nformats");
-        summary.format_lines().iter().for_each(|line| out(line));
+    }
+    out("\nformats");
+    summary.format_lines().iter().for_each(|line| out(line));
+    if !args.tensors && !args.all {
+        out("\n--tensors lists every tensor, --template prints the chat template");
     }
     Ok(())
+}
+
+fn open(path: &Path) -> Result<GgufFile> {
+    #[cfg(feature = "hub")]
+    if super::hub::is_address(path) {
+        return super::hub::gguf(path);
+    }
+    if path.is_dir() {
+        let expected = "a GGUF file: glm2llama plan shows what is in a checkpoint's folder";
+        return Err(Error::mismatch(path, "", "a folder", expected));
+    }
+    GgufFile::open_model(path)
 }
 
 impl Key {
@@ -118,45 +156,6 @@ impl Key {
             (other, _) => short(other.to_string()),
         }
     }
-}
-
-/// A value's kind, length and JSON, with at most so many values of an array.
-fn describe(value: &Value, most: usize) -> (&'static str, Option<usize>, Json) {
-    fn array<'a, T: 'a>(
-        kind: &'static str,
-        values: &'a [T],
-        most: usize,
-        to_json: impl Fn(&'a T) -> Json,
-    ) -> (&'static str, Option<usize>, Json) {
-        (kind, Some(values.len()), Json::Array(values.iter().take(most).map(to_json).collect()))
-    }
-    match value {
-        Value::U8(x) => ("u8", None, (*x).into()),
-        Value::I8(x) => ("i8", None, (*x).into()),
-        Value::U16(x) => ("u16", None, (*x).into()),
-        Value::I16(x) => ("i16", None, (*x).into()),
-        Value::U32(x) => ("u32", None, (*x).into()),
-        Value::I32(x) => ("i32", None, (*x).into()),
-        Value::U64(x) => ("u64", None, (*x).into()),
-        Value::I64(x) => ("i64", None, (*x).into()),
-        Value::F32(x) => ("f32", None, float(*x)),
-        Value::F64(x) => ("f64", None, (*x).into()),
-        Value::Bool(x) => ("bool", None, (*x).into()),
-        Value::String(x) => ("string", None, x.as_str().into()),
-        Value::Strings(x) => array("string", x, most, |text| text.as_str().into()),
-        Value::F32s(x) => array("f32", x, most, |number| float(*number)),
-        Value::I32s(x) => array("i32", x, most, |number| (*number).into()),
-        Value::Array(x) => {
-            let kind = x.first().map_or("value", |first| describe(first, most).0);
-            array(kind, x, most, |value| describe(value, most).2)
-        }
-    }
-}
-
-/// The shortest decimal that is this f32, which its f64 would not print as.
-fn float(x: f32) -> Json {
-    let shortest = x.to_string().parse::<f64>().unwrap_or(f64::from(x));
-    serde_json::Number::from_f64(shortest).map_or_else(|| x.to_string().into(), Json::Number)
 }
 
 impl Tensor {
@@ -210,6 +209,7 @@ impl Summary {
     /// Largest first.
     fn format_lines(&self) -> Vec<String> {
         let mut formats: Vec<_> = self.formats.iter().collect();
+        let stored: u64 = formats.iter().fold(0u64, |sum, (_, size)| sum.saturating_add(size.bytes));
         formats.sort_by_key(|(_, size)| std::cmp::Reverse(size.bytes));
         let line = |(name, size): &(&String, &Size)| {
             format!(
@@ -220,7 +220,15 @@ impl Summary {
                 bits(size.bytes, size.weights)
             )
         };
-        formats.iter().map(line).collect()
+        let rest = self.bytes.saturating_sub(stored);
+        let head = format!(
+            "  {:8} {:12}  {:>10}  {:5.1} %  metadata and vocabulary",
+            "header",
+            "",
+            gigabytes(rest),
+            100.0 * rest as f64 / self.bytes.max(1) as f64
+        );
+        formats.iter().map(line).chain([head]).collect()
     }
 }
 

@@ -1,9 +1,14 @@
 //! The commands. Only this module prints.
 
 mod args;
+mod ask;
 mod choose;
+mod colour;
 mod convert;
+mod diff;
 mod export;
+#[cfg(feature = "hub")]
+mod hub;
 mod imatrix;
 mod inspect;
 mod memory;
@@ -17,8 +22,10 @@ mod progress;
 mod report;
 mod shell;
 mod size;
+mod source;
 mod usage;
 mod verify;
+mod verify_json;
 mod verify_report;
 
 use std::io::Write;
@@ -56,9 +63,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Convert(args) => convert::run(&args)?,
         Command::Plan(args) => convert::plan(&args)?,
         Command::Inspect(args) => inspect::run(&args)?,
+        Command::Diff(args) => code = diff::run(&args)?,
         Command::ExportHf(args) => export::run(&args)?,
         Command::Imatrix(args) => imatrix::run(&args)?,
         Command::Verify(args) => code = verify::run(&args)?,
+        Command::Ask(args) => ask::run(&args)?,
         Command::Completions { shell } => shell::completions(shell),
         Command::Man => shell::man(),
     }

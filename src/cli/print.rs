@@ -16,6 +16,27 @@ pub(super) fn gigabytes(bytes: u64) -> String {
     }
 }
 
+/// A model's size for people.
+pub(super) fn weights(count: u64) -> String {
+    match count {
+        1_000_000_000.. => format!("{:.2} billion weights", count as f64 / 1e9),
+        _ => format!("{:.2} million weights", count as f64 / 1e6),
+    }
+}
+
+/// A whole number with its thousands apart.
+pub(super) fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// One JSON line on stdout.
 pub(super) fn json(event: &impl Serialize) {
     if let Ok(line) = serde_json::to_string(event) {

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
-use super::print::note;
+use super::print::{gigabytes, note};
 use super::report::Report;
 use crate::error::{Error, Result};
 use crate::watch::{Step, Watch};
@@ -31,6 +31,12 @@ impl Stop {
             flag::register(signal, flag).map_err(|e| Error::Usage(format!("cannot catch signals: {e}")))?;
         }
         Ok(Stop(stopped))
+    }
+
+    /// What is set when one of the three comes.
+    #[cfg(feature = "hub")]
+    pub(super) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
     }
 
     /// Fails when one of the three came.
@@ -68,7 +74,7 @@ impl<'a> Progress<'a> {
 
     /// Of a judgement, which has several parts.
     pub(super) fn of_parts(shown: bool, stop: &'a Stop) -> Progress<'a> {
-        let line = move |&Step { at, done, total }: &Step, _| {
+        let line = move |&Step { at, done, total, .. }: &Step, _| {
             if shown {
                 note(&format!("{at}: {} %", 100 * done / total.max(1)));
             }
@@ -111,7 +117,10 @@ impl Watch for Progress<'_> {
     fn advanced(&self, step: &Step) {
         match &self.bar {
             Some(bar) => {
-                bar.set_message(step.at.to_owned());
+                bar.set_message(match step.downloaded {
+                    None => step.at.to_owned(),
+                    Some(bytes) => format!("{} downloaded  {}", gigabytes(bytes), step.at),
+                });
                 bar.set_length(step.total);
                 bar.set_position(step.done);
             }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::memory::peak_memory_bytes;
 use super::next;
 use super::output::{Padding, parts, title};
-use super::print::{gigabytes, json, note, out};
+use super::print::{gigabytes, json, note, out, weights};
 use crate::calibrate::Sample;
 use crate::convert::{Job, Output};
 use crate::error::one_line;
@@ -38,6 +38,8 @@ enum Event<'a> {
         tensor: &'a str,
         bytes: u64,
         total_bytes: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        downloaded_bytes: Option<u64>,
         seconds: f64,
     },
     Verified {
@@ -61,13 +63,6 @@ pub(super) struct Start {
     /// What no single field of the checkpoint tells, and what it was taken from.
     decisions: Vec<String>,
     outputs: Vec<PathBuf>,
-}
-
-fn weights(count: u64) -> String {
-    match count {
-        1_000_000_000.. => format!("{:.2} billion weights", count as f64 / 1e9),
-        _ => format!("{:.2} million weights", count as f64 / 1e6),
-    }
 }
 
 /// What the run came to.
@@ -168,16 +163,24 @@ impl Report {
         }
     }
 
-    pub(super) fn progress(self, &Step { at, done, total }: &Step, elapsed: Duration) {
+    pub(super) fn progress(self, &Step { at, done, total, downloaded }: &Step, elapsed: Duration) {
         let seconds = elapsed.as_secs_f64();
         match self {
             Report::Text => {
                 let left = seconds * (total - done) as f64 / done.max(1) as f64;
                 let percent = 100 * done / total.max(1);
                 let speed = gigabytes((done as f64 / seconds) as u64);
-                note(&format!("{percent:3}%  {speed}/s  {left:.0} s left  {at}"));
+                let ahead = downloaded.map(|bytes| format!("{} downloaded  ", gigabytes(bytes)));
+                let ahead = ahead.unwrap_or_default();
+                note(&format!("{percent:3}%  {speed}/s  {left:.0} s left  {ahead}{at}"));
             }
-            Report::Json => json(&Event::Progress { tensor: at, bytes: done, total_bytes: total, seconds }),
+            Report::Json => json(&Event::Progress {
+                tensor: at,
+                bytes: done,
+                total_bytes: total,
+                downloaded_bytes: downloaded,
+                seconds,
+            }),
             Report::Quiet => {}
         }
     }
@@ -241,7 +244,9 @@ impl Start {
 
     /// Says first which folder a name was taken for.
     pub(super) fn from(mut self, located: &Located) -> Start {
-        self.decisions.splice(0..0, located.how.as_ref().map(|how| format!("folder: {}", one_line(how))));
+        self.decisions.iter_mut().for_each(|decision| *decision = located.called(decision));
+        let kind = if located.shown.is_empty() { "folder" } else { "from" };
+        self.decisions.splice(0..0, located.how.as_ref().map(|how| format!("{kind}: {}", one_line(how))));
         self
     }
 }

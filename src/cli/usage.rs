@@ -32,7 +32,10 @@ const HABITS: [(&[&str], &str); 5] = [
         &["-o", "--output", "--outfile"],
         "convert and plan alone take it; glm2llama export-hf MODEL_DIR OUT_DIR names its folder without an option",
     ),
-    (&["--remote", "--hf-repo", "--repo-id"], "nothing is fetched: download the model first (docs/guide.md)"),
+    (
+        &["--remote", "--hf-repo", "--repo-id"],
+        "the model is given without an option: glm2llama convert hf://ORG/NAME",
+    ),
 ];
 
 /// What to type instead of something that another program takes.

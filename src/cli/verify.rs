@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use super::args::Verify;
-use super::page;
-use super::print::note;
+use super::colour::Tone;
+use super::print::{note, out};
 use super::progress::{Progress, Stop};
-use super::verify_report::{Outcome, print};
+use super::verify_report::{self, Outcome, Session};
+use super::{page, verify_json};
 use crate::error::{Error, Result, one_line};
 use crate::gguf::GgufFile;
 use crate::input::{self, read_capped};
@@ -17,7 +18,7 @@ use crate::locate::{self, Caches};
 use crate::output::Pending;
 use crate::receipt::Receipt;
 use crate::remap::RopeRatio;
-use crate::verify::{DEFAULT_TEXT, Facts, Finding, Function, Pair, RopeScale, Verdict};
+use crate::verify::{DEFAULT_TEXT, Facts, Finding, Pair, RopeScale, Verdict};
 use crate::watch::Watch;
 
 /// A page has 3 kB; only its first tokens are used.
@@ -25,17 +26,23 @@ const MAX_TEXT_BYTES: u64 = 64 << 20;
 
 pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     let started = Instant::now();
-    let text = match &args.text {
-        Some(file) => read_text(file)?,
-        None => DEFAULT_TEXT.to_owned(),
+    let (text, text_name) = match &args.text {
+        Some(file) => (read_text(file)?, file.display().to_string()),
+        None => (DEFAULT_TEXT.to_owned(), "the built-in page of English, Chinese and code".to_owned()),
     };
     if args.max_kld.is_some_and(|bar| bar.is_nan() || bar < 0.0) {
         return Err(Error::Usage("--max-kld: expected a number from 0 on".to_owned()));
     }
-    // The file first: one that cannot be read is at fault, whatever it is held against.
-    let file = GgufFile::open_model(&args.file)?;
+    if args.receipt.is_some() && args.files.len() > 1 {
+        return Err(Error::Usage("--receipt: goes with one FILE, for a receipt is of one run".to_owned()));
+    }
+    // The files first: one that cannot be read is at fault, whatever it is held against.
+    let files = args.files.iter().map(|file| GgufFile::open_model(file)).collect::<Result<Vec<_>>>()?;
     let located = locate::find(&args.folder, &Caches::of_user())?;
-    let pair = Pair::of(&located.folder, file, scale(args.rope_ratio_applies_to))
+    let pairs = files
+        .into_iter()
+        .map(|file| Pair::of(&located.folder, file, scale(args.rope_ratio_applies_to)))
+        .collect::<Result<Vec<_>>>()
         .map_err(|error| located.explain(error))?;
     let stop = Stop::on_signals()?;
     // Before the work: what is to be done with its result must be possible.
@@ -44,44 +51,97 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     if let Some(how) = &located.how {
         note(&format!("folder: {}", one_line(how)));
     }
-    for warning in located.unfinished.iter().cloned().chain(pair.checkpoint.stale_hashes()) {
-        note(&format!("warning: {}", one_line(&warning)));
+    let stale = pairs.first().into_iter().flat_map(|pair| pair.checkpoint.stale_hashes());
+    for warning in located.unfinished.iter().cloned().chain(stale) {
+        note(&format!("{} {}", Tone::Doubtful.note("warning:"), one_line(&warning)));
     }
     let progress = Progress::of_parts(!args.json, &stop);
+    let mut judged = Vec::new();
+    for (pair, file) in pairs.into_iter().zip(&args.files) {
+        judged.push(weigh(pair, file, &located.folder, args, &progress)?);
+    }
+    if !args.weights_only {
+        run_models(&mut judged, &text, args.tokens as usize, &progress)?;
+    }
+    for outcome in &mut judged {
+        let Outcome { weights, facts, function, .. } = outcome;
+        outcome.verdict = Verdict::new(weights, facts, function.as_ref(), args.max_kld);
+    }
+    if page.is_some() {
+        judged
+            .iter_mut()
+            .try_for_each(|outcome| converse(outcome, args.answer_tokens as usize, &progress))?;
+    }
+    progress.finish();
+    let session = Session { folder: &args.folder, text: text_name, took: started.elapsed() };
+    for outcome in &judged {
+        if args.json {
+            verify_json::print(&session, outcome);
+            continue;
+        }
+        if judged.len() > 1 {
+            out(&format!("{}:", one_line(&outcome.file.display().to_string())));
+        }
+        verify_report::print(outcome);
+    }
+    if !args.json {
+        verify_report::print_end(&session, &judged);
+    }
+    if let Some(mut file) = page {
+        file.write_all(page::render(&session, &judged)?.as_bytes())?;
+        file.publish()?;
+    }
+    Ok(ExitCode::from(u8::from(!judged.iter().all(|outcome| outcome.verdict.same))))
+}
+
+/// All about a file but its predictions.
+fn weigh(pair: Pair, file: &Path, folder: &Path, args: &Verify, watch: &dyn Watch) -> Result<Outcome> {
+    let started = Instant::now();
     let mut facts = pair.facts()?;
     let mut unchanged = None;
     if let Some(receipt) = &args.receipt {
         let files: Vec<&Path> = pair.file.paths().collect();
-        let receipt = Receipt::load(receipt)?;
-        let check = receipt.check(&located.folder, &files, &progress)?;
+        let check = Receipt::load(receipt)?.check(folder, &files, watch)?;
         let finding = |problem| Finding { subject: "receipt".to_owned(), problem };
         facts.findings.extend(check.differing.into_iter().map(finding));
         unchanged = Some(check.same);
     }
-    let weights = pair.weights(&progress)?;
-    let weights_took = started.elapsed();
-    let wrong = !(weights.findings.is_empty() && facts.findings.is_empty());
-    let function = if args.weights_only { None } else { function(&pair, &text, args, wrong, &progress)? };
-    progress.finish();
-    let verdict = Verdict::new(&weights, &facts, function.as_ref(), args.max_kld);
-    let outcome = Outcome {
-        folder: &args.folder,
-        file: &args.file,
-        pair: &pair,
-        facts: &facts,
-        unchanged,
-        weights: &weights,
-        function: function.as_ref(),
-        verdict: &verdict,
-        weights_took,
-        took: started.elapsed(),
-    };
-    print(&outcome, args.json);
-    if let Some(mut file) = page {
-        file.write_all(page::render(&outcome).as_bytes())?;
-        file.publish()?;
+    let weights = pair.weights(watch)?;
+    let verdict = Verdict::new(&weights, &facts, None, None);
+    let (file, weights_took) = (file.to_owned(), started.elapsed());
+    Ok(Outcome { file, pair, facts, unchanged, weights, function: None, verdict, weights_took })
+}
+
+/// Runs the checkpoint and all files; one that cannot be run is no obstacle when it is known to be wrong already.
+fn run_models(judged: &mut [Outcome], text: &str, most: usize, watch: &dyn Watch) -> Result<()> {
+    let pairs: Vec<&Pair> = judged.iter().map(|outcome| &outcome.pair).collect();
+    let Some(first) = pairs.first() else { return Ok(()) };
+    let functions = first.functions(&pairs, text, most, watch)?;
+    for (outcome, function) in judged.iter_mut().zip(functions) {
+        match function {
+            Ok(function) => outcome.function = Some(function),
+            Err(error) if !outcome.verdict.same && !matches!(error, Error::Interrupted) => {
+                note(&format!("the models were not run: {error}"));
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(ExitCode::from(u8::from(!verdict.same)))
+    Ok(())
+}
+
+/// Two questions of which everyone knows the answer.
+const QUESTIONS: [&str; 2] = ["What is the capital of France?", "用一句话介绍北京。"];
+
+/// Lets both models answer, where the checkpoint is one that could.
+fn converse(outcome: &mut Outcome, most: usize, watch: &dyn Watch) -> Result<()> {
+    let trained = outcome.verdict.quality.is_some_and(|quality| quality.grade().is_some());
+    let Some(function) = outcome.function.as_mut().filter(|_| trained && most > 0) else { return Ok(()) };
+    match outcome.pair.answers(&QUESTIONS, most, watch) {
+        Ok(answers) => function.answers = answers,
+        Err(Error::Interrupted) => return Err(Error::Interrupted),
+        Err(error) => note(&format!("the models were asked nothing: {error}")),
+    }
+    Ok(())
 }
 
 /// `convert --verify`: the files of an output against their checkpoint, all but running them; returns the
@@ -132,25 +192,6 @@ fn scale(flag: Option<RopeRatio>) -> Option<RopeScale> {
         RopeRatio::Base => RopeScale::Base,
         RopeRatio::Positions => RopeScale::Positions,
     })
-}
-
-/// Runs both models; a file that cannot be run is no obstacle when it is known to be wrong already.
-fn function(
-    pair: &Pair,
-    text: &str,
-    args: &Verify,
-    wrong: bool,
-    watch: &dyn Watch,
-) -> Result<Option<Function>> {
-    let most = args.tokens as usize;
-    match pair.function(text, most, watch) {
-        Ok(function) => Ok(Some(function)),
-        Err(error) if wrong && !matches!(error, Error::Interrupted) => {
-            note(&format!("the models were not run: {error}"));
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 fn read_text(file: &Path) -> Result<String> {

@@ -79,7 +79,20 @@ impl GlmConfig {
             Some(text) => text,
             None => return Err(missing(folder, &file)),
         };
-        parse_bytes(&text).in_file(&file)
+        GlmConfig::parse(&text).in_file(&file)
+    }
+
+    /// Reads the bytes of a `config.json`.
+    ///
+    /// # Errors
+    /// When they are no ChatGLM config, or it has a field that the Llama layout cannot express.
+    pub fn parse(bytes: &[u8]) -> Result<GlmConfig, Problem> {
+        parse(&Fields { map: &input::object(bytes)? })
+    }
+
+    /// Whether it is a GLM-Edge: GLM-4 in the transformers layout, but smaller, and without its prefix.
+    pub fn is_edge(&self) -> bool {
+        self.layout == Layout::Glm && self.hidden_size < 4096
     }
 }
 
@@ -91,10 +104,6 @@ fn missing(folder: &Path, file: &Path) -> Error {
     } else {
         Error::input(file, "", "not found, expected the folder of a ChatGLM checkpoint")
     }
-}
-
-fn parse_bytes(bytes: &[u8]) -> Result<GlmConfig, Problem> {
-    parse(&Fields { map: &input::object(bytes)? })
 }
 
 /// Tells the formats apart by what the config says of itself.

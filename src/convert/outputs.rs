@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Job;
 use crate::error::Result;
 use crate::gguf::SplitWriter;
-use crate::hash::sha256;
+use crate::hash::{sha256, sha256_of};
 use crate::output::{self, Pending};
 use crate::pipeline;
 use crate::receipt::Receipt;
@@ -31,19 +31,15 @@ impl Job {
         let mut created = Outputs { writers: Vec::new(), modelfiles: Vec::new(), receipt: None, doubt: None };
         let force = self.request.force;
         if let Some(path) = &self.request.receipt {
-            let receipt = Receipt::begin(
-                &self.request.model.folder,
-                &self.guests,
-                &self.given,
-                &self.model.checkpoint,
-            )?;
+            let receipt =
+                Receipt::begin(&self.request.model, &self.guests, &self.given, &self.model.checkpoint)?;
             created.receipt = Some((Pending::create(path, force)?, receipt));
         }
         self.guests.refuse_changed()?;
         self.given.refuse_changed()?;
         for output in &self.outputs {
             let mut writer = SplitWriter::create(&output.path, &output.split, force)?;
-            if created.receipt.is_some() {
+            if created.receipt.is_some() && !self.model.checkpoint.is_remote() {
                 writer.record_hashes();
             }
             created.writers.push(writer);
@@ -62,7 +58,10 @@ impl Job {
     /// When an output cannot be written, a weight is damaged, or the user stops the run.
     pub fn fill(&self, outputs: Outputs, options: pipeline::Options, watch: &dyn Watch) -> Result<Outputs> {
         let Outputs { writers, modelfiles, mut receipt, .. } = outputs;
-        let (writers, zero_rows) = pipeline::run(&self.work(), writers, options, watch)?;
+        let (writers, zero_rows) = match self.model.checkpoint.is_remote() {
+            true => pipeline::run_streamed(&self.work(), writers, options, watch)?,
+            false => pipeline::run(&self.work(), writers, options, watch)?,
+        };
         if let Some((file, receipt)) = &mut receipt {
             self.finish_receipt(receipt, &writers, watch)?;
             file.write_all(receipt.to_json()?.as_bytes())?;
@@ -84,8 +83,16 @@ impl Job {
             let (file, bytes, hash) = shard?;
             receipt.add_shard(file, bytes, hash);
         }
-        for (file, bytes, hash) in writers.iter().flat_map(SplitWriter::hashes) {
-            receipt.add_output(file, bytes, hash);
+        for (file, bytes, hash) in self.model.checkpoint.known_hashes() {
+            receipt.add_known_shard(file, bytes, hash);
+        }
+        for writer in writers {
+            for ((file, bytes, hash), (_, temporary)) in writer.hashes().zip(writer.files()) {
+                watch.go_on()?;
+                // What was written in any order has its hash only now.
+                let hash = hash.map_or_else(|| Ok(sha256_of(temporary)?.1), Ok)?;
+                receipt.add_output(file, bytes, Some(hash));
+            }
         }
         for (file, text) in self.outputs.iter().filter_map(|output| output.modelfile.as_ref()) {
             receipt.add_output(file, text.len() as u64, Some(sha256(text.as_bytes())));

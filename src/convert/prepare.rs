@@ -32,11 +32,11 @@ impl Job {
         let (options, given) = input::noted(|| {
             let options = Options::read(request, card)?;
             options.apply(&mut model, &mut notes)?;
-            let sample = measure::sample(request, &model.tokenizer)?;
+            let sample = measure::sample(request, &model)?;
             Ok(Options { sample, ..options })
         });
         let mut options = options?;
-        let outputs = options.outputs(&model, provenance::keys(folder, &guests)?, &mut notes)?;
+        let outputs = options.outputs(&model, provenance::keys(&request.model, &guests)?, &mut notes)?;
         let (importance, without_importance) = options.importance(&model)?;
         let sample = options.sample.take();
         let request = request.clone();
@@ -102,7 +102,7 @@ impl<'a> Options<'a> {
         if request.vocab_only {
             model.plan.tensors.clear();
         }
-        if request.receipt.is_some() {
+        if request.receipt.is_some() && !model.checkpoint.is_remote() {
             model.checkpoint.record_hashes();
         }
         Ok(())

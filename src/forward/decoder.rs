@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::math::Activations;
+use super::past::Past;
 use crate::error::Result;
 
 /// A model of either layout.
@@ -13,8 +14,12 @@ pub(crate) trait Decoder {
     fn vocabulary(&self) -> usize;
     /// The rows of the embedding for the tokens.
     fn embed(&self, tokens: &[u32]) -> Result<Activations>;
-    /// One block.
-    fn layer(&self, number: usize, x: Activations) -> Result<Activations>;
+    /// One block, on tokens that follow those of `past`, which then has them too.
+    fn layer_after(&self, number: usize, x: Activations, past: &mut Past) -> Result<Activations>;
+    /// One block, on tokens that follow none. Blocks keep nothing of each other.
+    fn layer(&self, number: usize, x: Activations) -> Result<Activations> {
+        self.layer_after(number, x, &mut Past::default())
+    }
     /// The last norm.
     fn last_norm(&self, x: &Activations) -> Result<Activations>;
     /// The logits of some tokens of the vocabulary, `[rows, tokens]`.

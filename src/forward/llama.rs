@@ -6,6 +6,7 @@ use super::decoder::Decoder;
 use super::math::{
     Activations, Matrix, add_bias, attention, embed, gated, linear, multiply, rms_norm, rotate_pairs, vector,
 };
+use super::past::Past;
 use crate::error::Result;
 
 /// Where a Llama model's tensors are found by their GGUF names.
@@ -80,16 +81,19 @@ impl<T: Tensors> Llama<T> {
         Ok(out)
     }
 
-    fn attend(&self, block: &str, x: &Activations) -> Result<Activations> {
+    fn attend(&self, number: usize, x: &Activations, past: &mut Past) -> Result<Activations> {
+        let block = format!("blk.{number}");
         let Sizes { heads, kv_heads, head_dim, .. } = self.sizes;
         let names = ['q', 'k', 'v'].map(|letter| format!("{block}.attn_{letter}.weight"));
         self.tensors.multiplied(&names.each_ref().map(String::as_str), x)?;
-        let mut q = self.project(block, 'q', heads, x)?;
-        let mut k = self.project(block, 'k', kv_heads, x)?;
-        let v = self.project(block, 'v', kv_heads, x)?;
-        rotate_pairs(&mut q, head_dim, &self.sizes.speeds, self.window);
-        rotate_pairs(&mut k, head_dim, &self.sizes.speeds, self.window);
-        let mixed = attention(&q, &k, &v, (heads, kv_heads), self.window);
+        let mut q = self.project(&block, 'q', heads, x)?;
+        let mut k = self.project(&block, 'k', kv_heads, x)?;
+        let v = self.project(&block, 'v', kv_heads, x)?;
+        let first = past.tokens(number);
+        rotate_pairs(&mut q, head_dim, &self.sizes.speeds, first, self.window);
+        rotate_pairs(&mut k, head_dim, &self.sizes.speeds, first, self.window);
+        let (k, v) = past.extend(number, k, v);
+        let mixed = attention(&q, k, v, (heads, kv_heads), self.window);
         let name = format!("{block}.attn_output.weight");
         self.tensors.multiplied(&[&name], &mixed)?;
         self.linear(&name, self.sizes.hidden, &mixed)
@@ -124,9 +128,9 @@ impl<T: Tensors> Decoder for Llama<T> {
         embed(self.tensors.matrix("token_embd.weight", None, self.sizes.hidden)?.as_ref(), tokens)
     }
 
-    fn layer(&self, number: usize, mut x: Activations) -> Result<Activations> {
+    fn layer_after(&self, number: usize, mut x: Activations, past: &mut Past) -> Result<Activations> {
         let block = format!("blk.{number}");
-        x += &self.attend(&block, &self.norm(&format!("{block}.attn_norm.weight"), &x)?)?;
+        x += &self.attend(number, &self.norm(&format!("{block}.attn_norm.weight"), &x)?, past)?;
         x += &self.feed_forward(&block, &self.norm(&format!("{block}.ffn_norm.weight"), &x)?)?;
         Ok(x)
     }

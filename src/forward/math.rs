@@ -109,13 +109,13 @@ pub(crate) fn gated(gate: &mut Activations, up: ArrayView2<f32>) {
 }
 
 /// Rotates the adjacent pairs of every head of `d` values: pair i by the token's position in its window times
-/// `speeds[i]`. Pairs beyond the speeds stay as they are.
-pub(crate) fn rotate_pairs(x: &mut Activations, d: usize, speeds: &[f64], window: usize) {
+/// `speeds[i]`. Pairs beyond the speeds stay as they are. The first token has the position `first`.
+pub(crate) fn rotate_pairs(x: &mut Activations, d: usize, speeds: &[f64], first: usize, window: usize) {
     let tokens = x.ncols();
     let turns: Vec<Vec<(f32, f32)>> = speeds
         .iter()
         .map(|speed| {
-            let turn = |token| ((token % window) as f64 * speed).sin_cos();
+            let turn = |token| (((first + token) % window) as f64 * speed).sin_cos();
             (0..tokens).map(turn).map(|(s, c)| (s as f32, c as f32)).collect()
         })
         .collect();
@@ -132,6 +132,7 @@ pub(crate) fn rotate_pairs(x: &mut Activations, d: usize, speeds: &[f64], window
 }
 
 /// Causal attention of `heads` query heads over `kv_heads` shared ones. Every `window` tokens are a text of their own.
+/// Keys and values that are more than the queries are those of tokens before them, of one text.
 pub(crate) fn attention(
     q: &Activations,
     k: &Activations,
@@ -140,6 +141,7 @@ pub(crate) fn attention(
     window: usize,
 ) -> Activations {
     let (d, tokens) = (q.nrows() / heads, q.ncols());
+    let past = k.ncols() - tokens;
     let scale = 1.0 / (d as f32).sqrt();
     let mut out = vec![0.0; heads * d * tokens];
     out.par_chunks_mut(d * tokens).enumerate().for_each(|(head, out)| {
@@ -148,11 +150,13 @@ pub(crate) fn attention(
         let (q, k, v) = (of_head(q, head), of_head(k, group), of_head(v, group));
         let mut out = view_mut(d, tokens, out);
         for start in (0..tokens).step_by(window) {
-            let text = Slice::from(start..start.saturating_add(window).min(tokens));
-            let [q, k, v] = [q, k, v].map(|x| x.slice_axis_move(Axis(1), text));
+            let end = start.saturating_add(window).min(tokens);
+            let (text, all) = (Slice::from(start..end), Slice::from(start..past + end));
+            let q = q.slice_axis(Axis(1), text);
+            let [k, v] = [k, v].map(|x| x.slice_axis_move(Axis(1), all));
             let mut scores = q.t().dot(&k); // [tokens that ask, tokens that are asked]
             for (token, mut row) in scores.axis_iter_mut(Axis(0)).enumerate() {
-                let (mut seen, mut unseen) = row.view_mut().split_at(Axis(0), token + 1);
+                let (mut seen, mut unseen) = row.view_mut().split_at(Axis(0), past + token + 1);
                 let largest = seen.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
                 seen.mapv_inplace(|x| ((x - largest) * scale).exp());
                 let sum: f32 = seen.sum();

@@ -6,6 +6,7 @@
 mod decoder;
 mod llama;
 mod math;
+mod past;
 
 pub(crate) use decoder::{Decoder, HEAD_ROWS};
 pub(crate) use llama::{Llama, Sizes, Tensors};
@@ -13,3 +14,4 @@ pub(crate) use math::{
     Activations, Matrix, add_bias, attention, embed, gated, linear, multiply, rms_norm, rotate_pairs,
     rows_of, vector,
 };
+pub(crate) use past::Past;

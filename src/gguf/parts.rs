@@ -32,6 +32,11 @@ impl GgufFile {
         GgufFile::open_parts(&siblings(path, number, count)?)
     }
 
+    /// How many files it is in.
+    pub fn files(&self) -> usize {
+        self.parts.len()
+    }
+
     /// Opens the files of one model, in their order: its metadata is in the first.
     ///
     /// # Errors

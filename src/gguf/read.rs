@@ -61,9 +61,24 @@ impl GgufFile {
     pub(super) fn open_within(path: &Path, memory: &mut u64) -> Result<GgufFile> {
         let file = input::open(path)?;
         let total_bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
+        let mut read = GgufFile::read_within(path, &file, total_bytes, memory)?;
+        read.parts.push((path.to_owned(), file));
+        Ok(read)
+    }
+
+    /// Reads the head of a file that is elsewhere; of its tensors nothing can be read then.
+    ///
+    /// # Errors
+    /// As for [`GgufFile::open`].
+    pub fn read_from(path: &Path, reader: impl Read, total_bytes: u64) -> Result<GgufFile> {
+        let mut memory = MAX_MEMORY;
+        GgufFile::read_within(path, reader, total_bytes, &mut memory)
+    }
+
+    fn read_within(path: &Path, reader: impl Read, total_bytes: u64, memory: &mut u64) -> Result<GgufFile> {
         let mut head = Head {
             path,
-            reader: BufReader::new(&file),
+            reader: BufReader::new(reader),
             left: total_bytes,
             memory: *memory,
             item: String::new(),
@@ -77,7 +92,7 @@ impl GgufFile {
         let data_start = (total_bytes - head.left).next_multiple_of(alignment);
         *memory = head.memory;
         let tensors = place(path, infos, data_start, alignment, total_bytes)?;
-        Ok(GgufFile { parts: vec![(path.to_owned(), file)], version, metadata, tensors, total_bytes })
+        Ok(GgufFile { parts: Vec::new(), version, metadata, tensors, total_bytes })
     }
 
     /// The file's name; of several, the first one's.
@@ -171,9 +186,9 @@ fn place(
 }
 
 /// The part of the header that is not read yet; every read takes its bytes from it.
-struct Head<'a> {
+struct Head<'a, R> {
     path: &'a Path,
-    reader: BufReader<&'a File>,
+    reader: BufReader<R>,
     left: u64,
     /// The bytes of memory that the header may still take.
     memory: u64,
@@ -181,7 +196,7 @@ struct Head<'a> {
     item: String,
 }
 
-impl Head<'_> {
+impl<R: Read> Head<'_, R> {
     fn wrong(&self, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> Error {
         Error::mismatch(self.path, &self.item, found, expected)
     }

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::{Layout, Metadata, TensorInfo, Value, Writer};
 use crate::error::{Error, Result};
 use crate::output::Pending;
-use crate::sink::{Shape, Sink};
+use crate::sink::{Place, Shape, Sink};
 
 /// All files of a split are open at the same time, and a system allows a process about a thousand.
 const MOST_FILES: usize = 500;
@@ -193,6 +193,18 @@ impl Sink for SplitWriter {
             Some(writer) if tensor >= self.start => writer.write(tensor - self.start, bytes),
             _ => Err(Error::Internal(format!("tensor {tensor}: was written out of step"))),
         }
+    }
+}
+
+impl Place for SplitWriter {
+    fn write_at(&mut self, mut tensor: usize, offset: u64, bytes: &[u8]) -> Result<()> {
+        for writer in &mut self.writers {
+            match tensor.checked_sub(writer.tensor_count()) {
+                None => return writer.write_at(tensor, offset, bytes),
+                Some(rest) => tensor = rest,
+            }
+        }
+        Err(Error::Internal("no file to write to".to_owned()))
     }
 }
 

@@ -1,13 +1,13 @@
-//! Fills one GGUF file, tensor after tensor, in the layout's order.
+//! Fills one GGUF file: tensor after tensor in the layout's order, or each piece at its place.
 
 use std::path::Path;
 
 use super::{ALIGNMENT, Layout, TensorInfo};
 use crate::error::{Error, Result};
 use crate::output::Pending;
-use crate::sink::{Shape, Sink};
+use crate::sink::{Place, Shape, Sink};
 
-/// Writes the tensors of a layout in their order. Dropping it unfinished deletes what was written.
+/// Writes the tensors of a layout. Dropping it unfinished deletes what was written.
 #[derive(Debug)]
 pub struct Writer {
     file: Pending,
@@ -16,6 +16,8 @@ pub struct Writer {
     current: usize,
     /// Its bytes so far.
     written: u64,
+    /// Bytes so far of each tensor, where they come in any order.
+    placed: Option<Vec<u64>>,
 }
 
 impl Writer {
@@ -27,7 +29,7 @@ impl Writer {
         let mut file = Pending::create(target, replace)?;
         file.reserve(layout.total_bytes)?;
         file.write_all(&layout.head)?;
-        Ok(Writer { file, layout, current: 0, written: 0 })
+        Ok(Writer { file, layout, current: 0, written: 0, placed: None })
     }
 
     /// Hashes the file while it is written: to be called before the first tensor.
@@ -69,15 +71,22 @@ impl Writer {
 
     /// Every tensor was written.
     pub(super) fn require_whole(&self) -> Result<()> {
-        if self.current == self.layout.tensors.len() { Ok(()) } else { Err(self.out_of_step()) }
+        let missing = match &self.placed {
+            None => (self.current < self.layout.tensors.len()).then_some(self.current),
+            Some(placed) => {
+                let tensors = self.layout.tensors.iter().zip(placed);
+                tensors.into_iter().position(|(info, &placed)| placed != info.bytes)
+            }
+        };
+        missing.map_or(Ok(()), |tensor| Err(self.out_of_step(tensor)))
     }
 
     pub(super) fn tensor_count(&self) -> usize {
         self.layout.tensors.len()
     }
 
-    fn out_of_step(&self) -> Error {
-        let name = self.layout.tensors.get(self.current).map_or("", |info| &info.name);
+    fn out_of_step(&self, tensor: usize) -> Error {
+        let name = self.layout.tensors.get(tensor).map_or("", |info| &info.name);
         Error::Internal(format!("{}: {name}: was written out of step", self.file.target().display()))
     }
 }
@@ -95,8 +104,8 @@ impl Sink for Writer {
     fn write(&mut self, tensor: usize, bytes: &[u8]) -> Result<()> {
         let expected = self.layout.tensors.get(self.current).map_or(0, |info| info.bytes);
         let written = self.written + bytes.len() as u64;
-        if tensor != self.current || written > expected {
-            return Err(self.out_of_step());
+        if tensor != self.current || written > expected || self.placed.is_some() {
+            return Err(self.out_of_step(self.current));
         }
         self.file.write_all(bytes)?;
         self.written = written;
@@ -105,6 +114,24 @@ impl Sink for Writer {
             self.file.write_all(&[0; ALIGNMENT as usize][..padding as usize])?;
             (self.current, self.written) = (self.current + 1, 0);
         }
+        Ok(())
+    }
+}
+
+impl Place for Writer {
+    /// What lies between the tensors is zero from the start.
+    fn write_at(&mut self, tensor: usize, offset: u64, bytes: &[u8]) -> Result<()> {
+        let fits =
+            |info: &&TensorInfo| offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= info.bytes);
+        let Some(info) = self.layout.tensors.get(tensor).filter(fits) else {
+            return Err(self.out_of_step(tensor));
+        };
+        if self.placed.is_none() {
+            self.file.set_length(self.layout.total_bytes)?;
+        }
+        self.file.write_all_at(bytes, self.layout.head.len() as u64 + info.offset + offset)?;
+        let placed = self.placed.get_or_insert_with(|| vec![0; self.layout.tensors.len()]);
+        placed[tensor] += bytes.len() as u64;
         Ok(())
     }
 }
@@ -134,6 +161,24 @@ mod tests {
         writer.write(1, &[2; 2]).unwrap();
         writer.finish().unwrap();
         assert_eq!(std::fs::metadata(&target).unwrap().len(), layout().total_bytes);
+    }
+
+    #[test]
+    fn places_in_any_order_make_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let mut in_order = Writer::create(&file("a"), layout(), false).unwrap();
+        in_order.write(0, &[1; 12]).unwrap();
+        in_order.write(1, &[2; 32]).unwrap();
+        in_order.finish().unwrap();
+        let mut placed = Writer::create(&file("b"), layout(), false).unwrap();
+        placed.write_at(1, 8, &[2; 24]).unwrap();
+        placed.write_at(0, 0, &[1; 12]).unwrap();
+        assert!(placed.write_at(0, 8, &[1; 5]).is_err());
+        assert!(placed.require_whole().unwrap_err().to_string().contains("b: was written out of step"));
+        placed.write_at(1, 0, &[2; 8]).unwrap();
+        placed.finish().unwrap();
+        assert_eq!(std::fs::read(file("a")).unwrap(), std::fs::read(file("b")).unwrap());
     }
 
     #[test]

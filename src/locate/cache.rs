@@ -45,6 +45,16 @@ impl Caches {
         Caches { home, hugging_face, model_scope }
     }
 
+    /// The folder of Hugging Face's downloads, there or not.
+    pub fn hugging_face(&self) -> Option<&Path> {
+        self.hugging_face.as_deref()
+    }
+
+    /// The folder of ModelScope's downloads, there or not.
+    pub fn model_scope(&self) -> Option<&Path> {
+        self.model_scope.as_deref()
+    }
+
     /// A path whose `~` the shell has left alone, with the user's home in its place.
     pub fn expand(&self, path: &Path) -> Option<PathBuf> {
         expand(path, self.home.as_deref())
@@ -101,7 +111,7 @@ impl Caches {
         };
         let left = || self.unfinished(name).filter(|_| !self.is_hugging_face(repository));
         let unfinished = unfinished.or_else(|| Some(left()?.to_string()));
-        Located { folder, how: Some(how), unfinished }
+        Located { folder, how: Some(how), unfinished, ..Located::default() }
     }
 
     /// The entries of a name that are there, in the order in which they count.

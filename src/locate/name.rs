@@ -85,7 +85,11 @@ impl Name {
 
 /// What follows the host in an address.
 fn without_host(text: &str) -> Option<&str> {
-    if let Some(path) = text.strip_prefix("hf://").or_else(|| text.strip_prefix("git@hf.co:")) {
+    if let Some(path) = text
+        .strip_prefix("hf://")
+        .or_else(|| text.strip_prefix("ms://"))
+        .or_else(|| text.strip_prefix("git@hf.co:"))
+    {
         return Some(path);
     }
     let scheme = ["https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
@@ -95,12 +99,12 @@ fn without_host(text: &str) -> Option<&str> {
 }
 
 /// A hub's names have letters, digits and these marks; they are joined to paths here, so `..` is none.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !text.is_empty() && text.len() <= 96 && !text.starts_with('.') && text.chars().all(fits)
 }
 
-fn is_revision(text: &str) -> bool {
+pub(crate) fn is_revision(text: &str) -> bool {
     text.split('/').all(is_name)
 }
 

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::tokenizer::{TokenType, Tokenizer, Vocabulary, can_stop};
 pub use shape::Shape;
 
-/// A base model continues a text, which GLM-4 begins with these tokens.
+/// A base model continues a text, which GLM-4 begins with these tokens, and GLM-Edge with none.
 const OPENING: [&str; 2] = ["[gMASK]", "<sop>"];
 
 /// In characters; a template from a stranger may have long messages of its own.
@@ -63,8 +63,9 @@ pub fn modelfile(
     let mut warning = None;
     match &shape {
         None => {
-            let opening = OPENING.iter().filter(|token| vocabulary.tokens.iter().any(|text| text == *token));
-            let opening: String = opening.copied().collect();
+            let known =
+                |token: &&str| !config.is_edge() && vocabulary.tokens.iter().any(|text| text == token);
+            let opening: String = OPENING.into_iter().filter(known).collect();
             text += &format!("TEMPLATE \"\"\"{opening}{{{{ .Prompt }}}}\"\"\"\n");
         }
         Some(Ok(shape)) => text += &format!("TEMPLATE \"\"\"{}\"\"\"\n", shape.to_go()),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::Layout;
-use crate::tokenizer::{ChatFormat, Sampling};
+use crate::tokenizer::{ChatFormat, Kind, Sampling};
 
 /// ChatGLM3-6B's.
 fn config() -> GlmConfig {
@@ -104,6 +104,10 @@ fn a_base_model_continues_the_prompt() {
     };
     assert_eq!(begins(&TOKENS), "TEMPLATE \"\"\"[gMASK]<sop>{{ .Prompt }}\"\"\"");
     assert_eq!(begins(&["<|user|>"]), "TEMPLATE \"\"\"{{ .Prompt }}\"\"\"");
+    // GLM-Edge has the tokens, and begins no text with them.
+    let edge = GlmConfig { layout: Layout::Glm, hidden_size: 3072, ..config() };
+    let text = modelfile("m.gguf", None, &tokenizer(&TOKENS), &edge).unwrap().text;
+    assert_eq!(text.lines().nth(1), Some("TEMPLATE \"\"\"{{ .Prompt }}\"\"\""));
 }
 
 #[test]
@@ -114,6 +118,46 @@ fn stops_are_ends_and_roles_but_not_what_asks_for_the_reply() {
     assert_eq!(stops_of(plain), ["\"Q: \"", "\"<|endoftext|>\""]);
     // A model that writes of HTML must be able to.
     assert!(stops(&tokenizer(&["</s>"]).vocabulary, None).is_empty());
+}
+
+/// Fine-tuning may end its texts with an ordinary token, in the spelling of its vocabulary.
+#[test]
+fn ordinary_tokens_are_stops_as_the_text_that_they_spell() {
+    let ends = |kind, tokens: &[&str], types: &[TokenType], eos| {
+        let vocabulary = Vocabulary {
+            kind,
+            tokens: tokens.iter().map(|text| (*text).to_owned()).collect(),
+            types: types.to_vec(),
+            eos: Some(eos),
+            ends: (0..u32::try_from(tokens.len()).unwrap()).collect(),
+            ..Vocabulary::default()
+        };
+        let tokenizer = Tokenizer { vocabulary, ..tokenizer(&[]) };
+        let text = modelfile("m.gguf", None, &tokenizer, &config()).unwrap().text;
+        let said = text.lines().filter(|line| line.starts_with("PARAMETER stop") || line.contains("no stop"));
+        said.map(str::to_owned).collect::<Vec<_>>()
+    };
+    use TokenType::{Byte, Control, Normal};
+    let bpe = Kind::Bpe { whole_words: true };
+    assert_eq!(
+        ends(bpe, &["Ċ", "Ġ###", "ĠEND", "å", "<|end|>"], &[Normal, Normal, Normal, Normal, Control], 0),
+        [
+            "PARAMETER stop \" ###\"",
+            "PARAMETER stop \" END\"",
+            "PARAMETER stop \"<|end|>\"",
+            "# token 0 (\"\\n\") ends a text but is no stop here, where only words can be one: the GGUF has it as an end.",
+            "# token 3 ends a text but is no stop here, where only words can be one: replies go on past it.",
+        ]
+    );
+    assert_eq!(
+        ends(Kind::SentencePiece, &["▁▁", "<0x0A>", "▁完", "<0x23>"], &[Normal, Byte, Normal, Byte], 1),
+        [
+            "PARAMETER stop \" 完\"",
+            "PARAMETER stop \"#\"",
+            "# token 0 (\"  \") ends a text but is no stop here, where only words can be one: replies go on past it.",
+            "# token 1 (\"\\n\") ends a text but is no stop here, where only words can be one: the GGUF has it as an end.",
+        ]
+    );
 }
 
 #[test]

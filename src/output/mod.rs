@@ -5,6 +5,7 @@ mod target;
 mod temporary;
 
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -79,6 +80,22 @@ impl Pending {
             hash.update(bytes);
         }
         Ok(())
+    }
+
+    /// Writes bytes to a place. What is written so is in no recorded hash.
+    ///
+    /// # Errors
+    /// When the system cannot write.
+    pub(crate) fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.temporary.file().write_all_at(bytes, offset).map_err(|e| self.no_room(e, "more bytes"))
+    }
+
+    /// Makes it that long; what nobody has written is zero.
+    ///
+    /// # Errors
+    /// When the system cannot.
+    pub(crate) fn set_length(&self, bytes: u64) -> Result<()> {
+        self.temporary.file().set_len(bytes).map_err(|e| self.no_room(e, &format!("{bytes} bytes")))
     }
 
     /// Hashes what is written from now on, after `written`.

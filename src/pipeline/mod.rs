@@ -8,6 +8,8 @@
 mod check;
 mod chunk;
 mod encode;
+mod order;
+mod stream;
 mod zeros;
 
 use std::collections::BTreeMap;
@@ -17,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use quant::Backend;
-use rayon::ThreadPoolBuilder;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -27,6 +29,7 @@ use crate::sink::{Shape, Sink};
 use crate::watch::{Step, Watch};
 use chunk::{Chunk, Chunks};
 use encode::Encoder;
+pub use stream::run_streamed;
 pub use zeros::ZeroRows;
 
 /// How to run; nothing in it changes a byte of the output.
@@ -102,9 +105,7 @@ pub fn run<S: Sink>(
     // Two buffers a worker are at work or ready for it, and a few more are on their way in or out.
     let buffers = 3 * options.threads.get() + 3;
     let chunks = Chunks::new(work, options.memory_bytes / buffers / (1 + encoder.growth()));
-    let pool = ThreadPoolBuilder::new().num_threads(options.threads.get()).build().map_err(|e| {
-        Error::Usage(format!("cannot start {} threads: {e}: give fewer with --threads", options.threads))
-    })?;
+    let pool = workers(options)?;
 
     let (free_sender, free) = channel();
     for _ in 0..buffers {
@@ -138,6 +139,12 @@ pub fn run<S: Sink>(
         written
     })?;
     Ok((outputs, zero_rows))
+}
+
+fn workers(options: Options) -> Result<ThreadPool> {
+    ThreadPoolBuilder::new().num_threads(options.threads.get()).build().map_err(|e| {
+        Error::Usage(format!("cannot start {} threads: {e}: give fewer with --threads", options.threads))
+    })
 }
 
 /// The memory of one chunk's way through the pipeline.
@@ -185,7 +192,7 @@ fn write_in_order(
             }
             source_bytes += buffer.input.len() as u64;
             let at = &encoder.work.plan.tensors[chunk.tensor].name;
-            watch.advanced(&Step { at, done: source_bytes, total });
+            watch.advanced(&Step { at, done: source_bytes, total, downloaded: None });
             let _ = free.send(buffer);
             next += 1;
         }

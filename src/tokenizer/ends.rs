@@ -125,8 +125,12 @@ pub fn can_stop(text: &str) -> bool {
 
 /// By what it stands for in a text; part of a character by its spelling.
 fn named(vocabulary: &Vocabulary, id: u32) -> String {
-    let spelling = || text(vocabulary, id).unwrap_or_default().into();
-    format!("{id} ({})", shown(&vocabulary.text(id).unwrap_or_else(spelling)))
+    let spelled = vocabulary.text(id);
+    match spelled.as_deref() {
+        // Written once, not as the escape of an escape.
+        Some(short) if short.len() <= 60 => format!("{id} ({short:?})"),
+        spelled => format!("{id} ({})", shown(spelled.or(text(vocabulary, id)).unwrap_or_default())),
+    }
 }
 
 #[cfg(test)]
@@ -190,6 +194,29 @@ mod tests {
         let mut vocabulary = chat();
         let lines = settle(&mut vocabulary, &files, false).unwrap();
         assert_eq!((vocabulary.ends, lines.len()), (vec![2, 8, 10], 1));
+    }
+
+    #[test]
+    fn ordinary_tokens_are_shown_as_they_are_read() {
+        let mut vocabulary = chat();
+        vocabulary.kind = crate::tokenizer::Kind::Bpe { whole_words: true };
+        for (id, text) in [(3, "ĊĊ"), (4, "Ġend")] {
+            vocabulary.tokens[id] = text.to_owned();
+            vocabulary.types[id] = TokenType::Normal;
+        }
+        let mut files = Files::default();
+        files.generation.eos = vec![2, 8, 10, 3, 4];
+        let lines = settle(&mut vocabulary, &files, false).unwrap();
+        let lines: Vec<&str> = lines.iter().map(|line| line.choice.as_str()).collect();
+        assert_eq!(
+            lines,
+            [
+                "3 (\"\\n\\n\") does not fit into the three places of a GGUF: it ends no text, since answers have \
+                 such white space within, too",
+                "4 (\" end\") does not fit into the three places of a GGUF: elsewhere than in Ollama, with its \
+                 Modelfile, give it as a stop",
+            ]
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::added::{self, AddedToken, AddedTokens};
-use super::bounded::List;
+use super::bounded::{List, Map};
 use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
 
@@ -46,12 +46,21 @@ pub(super) struct Files {
 pub(super) struct TokenizerConfig {
     /// Where the model came from, a hint at most.
     pub name_or_path: String,
-    /// The published chat template; `chat_template.jinja` goes before it.
-    pub chat_template: Option<String>,
+    /// The folder's chat template.
+    pub chat_template: Option<OwnTemplate>,
     /// `added_tokens_decoder`, by id.
     added_tokens: BTreeMap<u32, AddedToken>,
     /// The texts of the special tokens that it names.
     named: BTreeSet<String>,
+}
+
+/// A chat template that comes with the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OwnTemplate {
+    /// Jinja.
+    pub text: String,
+    /// The file, and which one of several it is.
+    pub source: String,
 }
 
 /// The used parts of `generation_config.json`.
@@ -90,7 +99,13 @@ impl Files {
         };
         if let Some((file, bytes)) = optional(dir, "chat_template.jinja")? {
             let text = String::from_utf8(bytes).map_err(|_| Error::input(&file, "", "is not UTF-8 text"))?;
-            config.chat_template = Some(text);
+            config.chat_template = Some(OwnTemplate { text, source: "chat_template.jinja".to_owned() });
+        }
+        // Where transformers' processors of before 2025 keep it, which read the two others first.
+        if config.chat_template.is_none()
+            && let Some((file, bytes)) = optional(dir, "chat_template.json")?
+        {
+            config.chat_template = Some(template_json(&bytes).in_file(&file)?);
         }
         let generation = match optional(dir, "generation_config.json")? {
             Some((file, bytes)) => GenerationConfig::parse(&bytes).in_file(&file)?,
@@ -121,10 +136,7 @@ impl TokenizerConfig {
         let name = given("name_or_path").and_then(|value| serde_json::from_str(value.get()).ok());
         let chat_template = match given("chat_template") {
             None => None,
-            Some(value) => Some(default_template(value).ok_or_else(|| {
-                let expected = "a text, or a list with one named \"default\"";
-                Problem::mismatch("chat_template", added::kind(value), expected)
-            })?),
+            Some(value) => Some(own_template("tokenizer_config.json", Some(value))?),
         };
         let added_tokens = match given("added_tokens_decoder") {
             None => BTreeMap::new(),
@@ -170,12 +182,32 @@ struct NamedTemplate {
     template: String,
 }
 
-fn default_template(value: &RawValue) -> Option<String> {
-    if value.get().starts_with('"') {
-        return serde_json::from_str(value.get()).ok();
-    }
-    let List(named) = serde_json::from_str::<List<NamedTemplate, MOST_TEMPLATES>>(value.get()).ok()?;
-    named.into_iter().find(|entry| entry.name == "default").map(|entry| entry.template)
+fn template_json(bytes: &[u8]) -> Result<OwnTemplate, Problem> {
+    own_template("chat_template.json", added::object(bytes)?.get("chat_template").copied())
+}
+
+/// A text, or the default of several texts with names: a list of them, or an object.
+fn own_template(source: &str, value: Option<&RawValue>) -> Result<OwnTemplate, Problem> {
+    let default = |mut texts: BTreeMap<String, String>| {
+        let source = format!("{source}: \"default\" of the {} it has", texts.len());
+        Some(OwnTemplate { text: texts.remove("default")?, source })
+    };
+    let json = value.map_or("", RawValue::get);
+    let found = match json.bytes().next() {
+        Some(b'"') => {
+            serde_json::from_str(json).ok().map(|text| OwnTemplate { text, source: source.to_owned() })
+        }
+        Some(b'{') => {
+            serde_json::from_str::<Map<String, MOST_TEMPLATES>>(json).ok().and_then(|map| default(map.0))
+        }
+        _ => serde_json::from_str::<List<NamedTemplate, MOST_TEMPLATES>>(json)
+            .ok()
+            .and_then(|list| default(list.0.into_iter().map(|entry| (entry.name, entry.template)).collect())),
+    };
+    found.ok_or_else(|| {
+        let expected = "a text, or a list with one named \"default\"";
+        Problem::mismatch("chat_template", value.map_or("nothing", added::kind), expected)
+    })
 }
 
 fn config_ends(bytes: &[u8]) -> Result<Vec<u32>, Problem> {
@@ -214,12 +246,46 @@ mod tests {
     }
 
     #[test]
-    fn a_template_is_a_text_or_the_default_of_a_list() {
-        assert_eq!(config(r#"{"chat_template": "a"}"#).unwrap().chat_template.as_deref(), Some("a"));
-        let list =
-            r#"{"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]}"#;
-        assert_eq!(config(list).unwrap().chat_template.as_deref(), Some("d"));
-        assert_eq!(config("{}").unwrap().chat_template, None);
+    fn a_template_is_a_text_or_the_default_of_several() {
+        let found = |text: &str| config(text).unwrap().chat_template.map(|own| (own.text, own.source));
+        let own = |text: &str, source: &str| Some((text.to_owned(), source.to_owned()));
+        assert_eq!(found(r#"{"chat_template": "a"}"#), own("a", "tokenizer_config.json"));
+        let named = "tokenizer_config.json: \"default\" of the 2 it has";
+        for several in [
+            r#"[{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]"#,
+            r#"{"tool_use": "t", "default": "d"}"#,
+        ] {
+            assert_eq!(found(&format!("{{\"chat_template\": {several}}}")), own("d", named));
+        }
+        assert_eq!(found("{}"), None);
+        for none in ["[]", "{}", r#"[{"name": "rag", "template": "r"}]"#, r#"{"default": 1}"#] {
+            assert!(config(&format!("{{\"chat_template\": {none}}}")).is_err(), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_template_is_looked_for_in_three_files() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("tokenizer.model"), "x").unwrap();
+        let sources = [
+            ("chat_template.json", r#"{"chat_template": "a"}"#, "a"),
+            ("tokenizer_config.json", r#"{"chat_template": "b"}"#, "b"),
+            ("chat_template.jinja", "c", "c"),
+        ];
+        for (name, text, expected) in sources {
+            std::fs::write(dir.path().join(name), text).unwrap();
+            let own = Files::read(dir.path()).unwrap().config.chat_template.unwrap();
+            assert_eq!((own.text.as_str(), own.source.as_str()), (expected, name));
+        }
+        for name in ["tokenizer_config.json", "chat_template.jinja"] {
+            std::fs::remove_file(dir.path().join(name)).unwrap();
+        }
+        std::fs::write(dir.path().join("chat_template.json"), "{}").unwrap();
+        let error = Files::read(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("chat_template.json: chat_template: found nothing, expected a text, "),
+            "{error}"
+        );
     }
 
     #[test]

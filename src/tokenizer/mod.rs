@@ -18,7 +18,7 @@ use std::path::Path;
 use crate::config::GlmConfig;
 use crate::error::{InFile, Result};
 pub use ends::can_stop;
-use files::Files;
+use files::{Files, OwnTemplate};
 pub use template::ChatFormat;
 pub(crate) use tokenizer_json::WORDS;
 
@@ -33,7 +33,7 @@ pub struct Tokenizer {
     pub sampling: Sampling,
     /// What was decided, and by what, for the report.
     pub evidence: Vec<Evidence>,
-    /// The folder has a chat template that neither the authors published nor this program takes.
+    /// A ChatGLM2 or 3 whose folder has a chat template of its own: not the authors' format, which `chat` says.
     pub other_template: bool,
 }
 
@@ -83,28 +83,30 @@ pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
     // The authors' chat function of ChatGLM3 ends at its roles, whatever the lists say.
     evidence.extend(ends::settle(&mut vocabulary, &files, chat == ChatFormat::Roles)?);
     let other_template = matches!(chat, ChatFormat::Roles | ChatFormat::Rounds)
-        && files
-            .config
-            .chat_template
-            .as_deref()
-            .is_some_and(|text| !template::is_published(text) && template::recognise(text) != Some(chat));
+        && vocabulary.chat_template.as_deref() != chat.template();
     Ok(Tokenizer { vocabulary, chat, sampling, evidence, other_template })
 }
 
 /// A vocabulary with its template, how it takes conversations, and why.
 type Found = (Vocabulary, ChatFormat, Vec<Evidence>);
 
-/// ChatGLM2 and 3: the published templates, where there are any, give other ids than the authors' code.
+/// ChatGLM2 and 3: the published templates, where there are any, give other ids than the authors' code, by white
+/// space alone. One that does something else was written for the model, and stays.
 fn sentencepiece_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
     let model = sentencepiece::parse(&files.model, config.padded_vocab_size).in_file(&files.model_file)?;
-    let (specials, roles) = special::choose(files, config);
+    let (specials, roles) = special::choose(files, config, model.pieces.len());
     let mut vocabulary = special::complete(model, specials, files, config)?;
     let (chat, choice) = match specials {
         special::Specials::ChatGlm2 => (ChatFormat::Rounds, "numbered rounds"),
         special::Specials::ChatGlm3 => (ChatFormat::Roles, "role tokens"),
     };
-    vocabulary.chat_template = chat.template().map(str::to_owned);
-    Ok((vocabulary, chat, vec![roles, template_evidence(choice, "the authors' chat functions")]))
+    let own = files.config.chat_template.as_ref();
+    let (text, evidence) = match own.filter(|own| !template::is_but_spaced(&own.text, chat)) {
+        Some(own) => (Some(own.text.as_str()), template_evidence(UNKNOWN, &own.source)),
+        None => (chat.template(), template_evidence(choice, "the authors' chat functions")),
+    };
+    vocabulary.chat_template = text.map(str::to_owned);
+    Ok((vocabulary, chat, vec![roles, evidence]))
 }
 
 /// GLM-4 and its kin: a template that is not known goes through as it is.
@@ -114,35 +116,40 @@ fn tiktoken_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
     } else {
         tiktoken::vocabulary(files, config)?
     };
-    let own = files.config.chat_template.as_deref();
+    let own = files.config.chat_template.as_ref();
     let (chat, template) = match own {
         Some(own) => of_own_template(own),
         None => without_template(files, config),
     };
-    vocabulary.chat_template = chat.template().or(own).map(str::to_owned);
+    vocabulary.chat_template = chat.template().or(own.map(|own| own.text.as_str())).map(str::to_owned);
     evidence.push(template);
     Ok((vocabulary, chat, evidence))
 }
 
-const TEMPLATE_FILES: &str = "tokenizer_config.json or chat_template.jinja";
+const TEMPLATE_FILES: &str = "tokenizer_config.json, chat_template.jinja or chat_template.json";
 
-fn of_own_template(own: &str) -> (ChatFormat, Evidence) {
-    let (format, choice) = match template::recognise(own) {
+/// Why a template stays.
+const UNKNOWN: &str =
+    "the model's own, kept: none of the published ones; answers may begin with a blank line";
+
+fn of_own_template(own: &OwnTemplate) -> (ChatFormat, Evidence) {
+    let (format, choice) = match template::recognise(&own.text) {
         Some(ChatFormat::Glm4) => {
             (ChatFormat::Glm4, "GLM-4's: the text of the model's own, and tools where runtimes pass them")
         }
         Some(format) => (format, "the family's: the text of the model's own"),
-        None => (
-            ChatFormat::Own,
-            "the model's own, kept: none of the published ones; answers may begin with a blank line",
-        ),
+        None => (ChatFormat::Own, UNKNOWN),
     };
-    (format, template_evidence(choice, TEMPLATE_FILES))
+    (format, template_evidence(choice, &own.source))
 }
 
 /// The base models come without a template, and so does CodeGeeX4, whose authors format chats in their tokenizer's
 /// code. Of the published models, those that chat have the longer context.
 fn without_template(files: &Files, config: &GlmConfig) -> (ChatFormat, Evidence) {
+    let (format, name, option) = match config.is_edge() {
+        true => (ChatFormat::Edge, "GLM-Edge's", "glm-edge"),
+        false => (ChatFormat::Glm4, "GLM-4's", "glm4"),
+    };
     let names = [&config.name_or_path, &files.config.name_or_path].map(|name| name.to_lowercase());
     let named = names.iter().find(|name| name.contains("codegeex4") || name.contains("chat"));
     let source = match named {
@@ -151,12 +158,14 @@ fn without_template(files: &Files, config: &GlmConfig) -> (ChatFormat, Evidence)
             format!("seq_length {} in config.json, since no file has a template", config.seq_length)
         }
         None => {
-            let choice = "none: a base model, which continues text; if yours was trained to chat, give \
-                --chat-template glm4 or a file";
-            return (ChatFormat::Completion, template_evidence(choice, TEMPLATE_FILES));
+            let choice = format!(
+                "none: a base model, which continues text; if yours was trained to chat, give --chat-template \
+                 {option} or a file"
+            );
+            return (ChatFormat::Completion, template_evidence(&choice, TEMPLATE_FILES));
         }
     };
-    (ChatFormat::Glm4, template_evidence("GLM-4's", &source))
+    (format, template_evidence(name, &source))
 }
 
 fn template_evidence(choice: &str, source: &str) -> Evidence {
@@ -237,7 +246,7 @@ impl Vocabulary {
         let utf8 = |bytes: Vec<u8>| String::from_utf8(bytes).ok().map(Cow::Owned);
         match (kind, self.kind) {
             (TokenType::Normal, Kind::Bpe { .. }) => utf8(tiktoken::unspell(token)?),
-            (TokenType::Normal, _) => Some(Cow::Owned(token.replace('▁', " "))),
+            (TokenType::Normal, Kind::SentencePiece) => Some(Cow::Owned(token.replace('▁', " "))),
             (TokenType::Byte, _) => {
                 let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
                 utf8(vec![u8::from_str_radix(digits, 16).ok()?])
@@ -272,6 +281,23 @@ mod tests {
             rope_ratio: 1.0,
             tie_word_embeddings: false,
         }
+    }
+
+    #[test]
+    fn a_model_without_a_template_is_told_its_own_format() {
+        let edge = GlmConfig { layout: crate::config::Layout::Glm, hidden_size: 2048, ..config() };
+        let nine = GlmConfig { hidden_size: 4096, seq_length: 131_072, ..config() };
+        let found = |name: &str, config: &GlmConfig| {
+            let config = GlmConfig { name_or_path: name.to_owned(), ..config.clone() };
+            let (format, evidence) = without_template(&Files::default(), &config);
+            (format, evidence.choice)
+        };
+        let (format, advice) = found("", &edge);
+        assert!(format == ChatFormat::Completion && advice.contains("--chat-template glm-edge"), "{advice}");
+        let (format, advice) = found("", &config());
+        assert!(format == ChatFormat::Completion && advice.contains("--chat-template glm4"), "{advice}");
+        assert_eq!(found("zai-org/glm-edge-1.5b-chat", &edge), (ChatFormat::Edge, "GLM-Edge's".to_owned()));
+        assert_eq!(found("", &nine), (ChatFormat::Glm4, "GLM-4's".to_owned()));
     }
 
     #[test]

@@ -51,8 +51,8 @@ impl Specials {
 
 /// Five or nine? No field says so. The authors' own files decide, then a file that was saved with the model, then
 /// what fine-tuning seldom changes; the folder's name says nothing.
-pub(super) fn choose(files: &Files, config: &GlmConfig) -> (Specials, Evidence) {
-    let (specials, source) = evidence(files, config);
+pub(super) fn choose(files: &Files, config: &GlmConfig, pieces: usize) -> (Specials, Evidence) {
+    let (specials, source) = evidence(files, config, pieces);
     let choice = match specials {
         Specials::ChatGlm2 => "five special tokens, no roles (ChatGLM2)",
         Specials::ChatGlm3 => "nine special tokens (ChatGLM3)",
@@ -60,18 +60,26 @@ pub(super) fn choose(files: &Files, config: &GlmConfig) -> (Specials, Evidence) 
     (specials, Evidence { subject: "roles", choice: choice.to_owned(), source })
 }
 
-fn evidence(files: &Files, config: &GlmConfig) -> (Specials, String) {
+fn evidence(files: &Files, config: &GlmConfig, pieces: usize) -> (Specials, String) {
     let nine_if = |nine: bool| if nine { Specials::ChatGlm3 } else { Specials::ChatGlm2 };
     if let Some(code) = files.code.as_deref().filter(|code| code.contains("sMASK")) {
         return (nine_if(code.contains("<|observation|>")), "tokenization_chatglm.py".to_owned());
     }
-    let says = |template: &&str| template.contains("<|") || template.contains("[Round");
-    if let Some(template) = files.config.chat_template.as_deref().filter(says) {
-        return (nine_if(template.contains("<|")), "the chat template in tokenizer_config.json".to_owned());
+    // Fine-tuning may add tokens of these names to a ChatGLM2: behind its own, where ChatGLM3 has others.
+    let roles = TOKENS.iter().zip(pieces..).filter(|((name, _), _)| name.starts_with("<|"));
+    let places: Vec<bool> = roles
+        .filter_map(|((name, _), place)| Some(usize::try_from(files.added.id(name)?).ok() == Some(place)))
+        .collect();
+    if !places.is_empty() && !places.contains(&true) {
+        let source = format!("{}: its roles are not where ChatGLM3 has them", files.added.sources());
+        return (Specials::ChatGlm2, source);
     }
-    let added = |name: &str| files.added.id(name).is_some();
-    if added("<|user|>") || added("<|observation|>") || added("[gMASK]") {
-        return (nine_if(added("<|user|>") || added("<|observation|>")), files.added.sources().to_owned());
+    let says = |text: &str| names_roles(text) || text.contains("[Round");
+    if let Some(own) = files.config.chat_template.as_ref().filter(|own| says(&own.text)) {
+        return (nine_if(names_roles(&own.text)), format!("the chat template in {}", own.source));
+    }
+    if !places.is_empty() || files.added.id("[gMASK]").is_some() {
+        return (nine_if(!places.is_empty()), files.added.sources().to_owned());
     }
     for (name, key) in [
         (&config.name_or_path, "_name_or_path in config.json"),
@@ -92,6 +100,15 @@ fn evidence(files: &Files, config: &GlmConfig) -> (Specials, String) {
         return (Specials::ChatGlm2, format!("seq_length 32768 in config.json{sure}"));
     }
     (Specials::ChatGlm3, "no file that says otherwise".to_owned())
+}
+
+/// Whether a template writes ChatGLM3's roles, by name or put together, and not only other such tokens.
+fn names_roles(template: &str) -> bool {
+    let roles = ["system|", "user|", "assistant|", "observation|"];
+    template
+        .split("<|")
+        .skip(1)
+        .any(|rest| roles.iter().any(|role| rest.starts_with(role)) || !rest.starts_with(char::is_alphabetic))
 }
 
 /// Pieces, special tokens and padding: one token for every row of the embedding.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::tokenizer::added::{AddedToken, Source};
+use crate::tokenizer::files::OwnTemplate;
 use crate::tokenizer::sentencepiece::Piece;
 use crate::tokenizer::tests::config;
 use std::path::PathBuf;
@@ -19,13 +20,17 @@ fn model() -> Model {
     Model { pieces, bos: None, eos: None, unk: 0 }
 }
 
+fn template(text: &str) -> Option<OwnTemplate> {
+    Some(OwnTemplate { text: text.to_owned(), source: "tokenizer_config.json".to_owned() })
+}
+
 /// A change to files and config, the choice and its source.
 type Case = (fn(&mut Files, &mut GlmConfig), Specials, &'static str);
 
 #[test]
 fn the_strongest_evidence_decides() {
     use Specials::{ChatGlm2, ChatGlm3};
-    let cases: [Case; 12] = [
+    let cases: [Case; 15] = [
         (|_, _| {}, ChatGlm3, "no file that says otherwise"),
         (
             |_, c| c.seq_length = 32768,
@@ -44,16 +49,38 @@ fn the_strongest_evidence_decides() {
         (|f, _| added(f, 64795, "<|user|>", true), ChatGlm3, "added_tokens_decoder in tokenizer_config.json"),
         (
             |f, c| {
-                f.config.chat_template = Some("<|{{ message['role'] }}|>".into());
+                f.config.chat_template = template("<|{{ message['role'] }}|>");
                 c.name_or_path = "chatglm2".into();
             },
             ChatGlm3,
             "the chat template in tokenizer_config.json",
         ),
         (
-            |f, _| f.config.chat_template = Some("[Round {{ loop.index }}]".into()),
+            |f, _| f.config.chat_template = template("[Round {{ loop.index }}]"),
             ChatGlm2,
             "the chat template in tokenizer_config.json",
+        ),
+        // A ChatGLM2 to which fine-tuning added roles; and one that speaks another's format.
+        (
+            |f, _| {
+                added(f, 64794, "<|user|>", true);
+                f.config.chat_template = template("<|user|>{{ messages[0]['content'] }}");
+            },
+            ChatGlm2,
+            "added_tokens_decoder in tokenizer_config.json: its roles are not where ChatGLM3 has them",
+        ),
+        (
+            |f, _| added(f, 64797, "<|observation|>", true),
+            ChatGlm3,
+            "added_tokens_decoder in tokenizer_config.json",
+        ),
+        (
+            |f, c| {
+                f.config.chat_template = template("<|im_start|>{{ messages[0]['role'] }}");
+                c.name_or_path = "chatglm2-6b".into();
+            },
+            ChatGlm2,
+            "_name_or_path in config.json",
         ),
         (
             |f, c| {
@@ -75,10 +102,10 @@ fn the_strongest_evidence_decides() {
     for (change, expected, source) in cases {
         let (mut files, mut config) = (files(), config());
         change(&mut files, &mut config);
-        let (found, evidence) = choose(&files, &config);
+        let (found, evidence) = choose(&files, &config, 64789);
         assert_eq!((found, evidence.source.as_str()), (expected, source));
     }
-    let (_, evidence) = choose(&files(), &config());
+    let (_, evidence) = choose(&files(), &config(), 64789);
     let line = "roles: nine special tokens (ChatGLM3), from no file that says otherwise";
     assert_eq!(evidence.to_string(), line);
 }

@@ -23,11 +23,7 @@ use minijinja::context;
 use minijinja::value::Serde;
 use serde_json::{Value, json};
 
-use crate::hash::sha256;
 use crate::jinja;
-
-/// ChatGLM3's published template, without its white space, in which its editions differ; by its SHA-256.
-const PUBLISHED: &str = "3c0be383fbfffae79183c26a8e4612687a5c7a48f8878d4cef48959272a33196";
 
 /// How a model takes a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +88,6 @@ impl ChatFormat {
     }
 }
 
-/// Whether a template is the one that comes with ChatGLM3, for which [`ROLES`] stands.
-pub(super) fn is_published(template: &str) -> bool {
-    sha256(template.split_whitespace().collect::<String>().as_bytes()) == PUBLISHED
-}
-
 /// What a conversation is told apart by, in a template that ours may replace: keys of messages and tools, methods of
 /// loops. A template with other words does something that no probe can be sure to meet.
 const KEYS: [&str; 9] = ["role", "content", "metadata", "tools", "type", "function", "name", "first", "last"];
@@ -124,25 +115,38 @@ pub(super) fn recognise(template: &str) -> Option<ChatFormat> {
     if !is_plain(template) {
         return None;
     }
-    formats().find(|format| {
-        let ours = format.template().unwrap_or_default();
-        let published = match format {
-            ChatFormat::Glm4 => format!("[gMASK]<sop>{PUBLISHED_TURNS}"),
-            ChatFormat::Edge => PUBLISHED_TURNS.to_owned(),
-            _ => ours.to_owned(),
-        };
-        let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {}}}]);
-        let same =
-            |chat: &Value| text(template, chat, None).is_some_and(|t| Some(t) == text(ours, chat, None));
-        let of_tools = |chat: &Value| {
-            let offered = text(template, chat, Some(&tools));
-            offered == text(template, chat, None) || offered == text(ours, chat, Some(&tools))
-        };
-        let calls = call_of_a_tool();
-        let called = text(template, &calls, None);
-        probes().iter().all(|chat| same(chat) && of_tools(chat))
-            && (called == text(ours, &calls, None) || called == text(&published, &calls, None))
-    })
+    formats().find(|format| gives(template, *format, |text| text))
+}
+
+/// Whether a template gives a format's text but for white space: the published templates of ChatGLM3, whose editions
+/// differ in it, put it where the authors' code has none, and so do those that tools of fine-tuning write.
+pub(super) fn is_but_spaced(template: &str, format: ChatFormat) -> bool {
+    let without = |text: String| text.split_whitespace().collect();
+    format.template() == Some(template) || (is_plain(template) && gives(template, format, without))
+}
+
+/// Whether a template gives the text of a format for all probes, `as_read`: or what is left of the two texts.
+fn gives(template: &str, format: ChatFormat, as_read: fn(String) -> String) -> bool {
+    let ours = format.template().unwrap_or_default();
+    let text = |jinja: &str, chat: &Value, tools: Option<&Value>| text(jinja, chat, tools).map(as_read);
+    let published = match format {
+        ChatFormat::Glm4 => format!("[gMASK]<sop>{PUBLISHED_TURNS}"),
+        ChatFormat::Edge => PUBLISHED_TURNS.to_owned(),
+        ChatFormat::Roles => {
+            format!("[gMASK]sop{}", PUBLISHED_TURNS.replace("{% if item['content'] %}", "{% if true %}"))
+        }
+        _ => ours.to_owned(),
+    };
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {}}}]);
+    let same = |chat: &Value| text(template, chat, None).is_some_and(|t| Some(t) == text(ours, chat, None));
+    let of_tools = |chat: &Value| {
+        let offered = text(template, chat, Some(&tools));
+        offered == text(template, chat, None) || offered == text(ours, chat, Some(&tools))
+    };
+    let calls = call_of_a_tool();
+    let called = text(template, &calls, None);
+    probes().iter().all(|chat| same(chat) && of_tools(chat))
+        && (called == text(ours, &calls, None) || called == text(&published, &calls, None))
 }
 
 /// Whether nothing in it asks for what the probes do not have.
@@ -203,12 +207,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_published_template_is_known_by_its_text() {
+    fn a_published_template_is_ours_but_for_white_space() {
         let published = "{% for message in messages %}{% if loop.first %}[gMASK]sop<|{{ message['role'] }}|> \n \
             {{ message['content'] }}{% else %}<|{{ message['role'] }}|> \n {{ message['content'] }}{% endif %}\
             {% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
-        assert!(is_published(published));
-        assert!(!is_published(&published.replace("assistant", "bot")));
+        for same in [published.to_owned(), published.replace("|> \n ", "|>\n"), ROLES.clone()] {
+            assert!(is_but_spaced(&same, ChatFormat::Roles), "{same}");
+            assert!(!is_but_spaced(&same, ChatFormat::Rounds), "{same}");
+        }
+        for other in [
+            published.replace("assistant", "bot"),
+            published.replace("[gMASK]sop", "[gMASK]sop<|system|>\n You are a nurse."),
+            published.replace("{% for", "{% if tools %}{{ tools | tojson }}{% endif %}{% for"),
+            published.replace("{{ message['content'] }}", "{{ message['content'].split('</think>')[-1] }}"),
+            published.replace("<|assistant|>", "<|assistant|>{{ eos_token }}"),
+            published
+                .replace("{% else %}", "{% elif message['role'] == 'tool' %}<|observation|>RES:{% else %}"),
+        ] {
+            assert!(!is_but_spaced(&other, ChatFormat::Roles), "{other}");
+        }
+        assert!(is_but_spaced(&ROUNDS, ChatFormat::Rounds));
     }
 
     #[test]

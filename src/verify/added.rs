@@ -86,7 +86,7 @@ fn texts(json: &Json) -> Vec<String> {
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) -> Result<Option<T>> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) -> Result<Option<T>> {
     let file = folder.join(name);
     let Some(bytes) = read_capped(&file, MAX_JSON_BYTES)? else { return Ok(None) };
     let parsed = serde_json::from_slice(&bytes);

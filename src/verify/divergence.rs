@@ -9,6 +9,8 @@ pub struct Position {
     pub kl: f64,
     /// Both think the same token likeliest.
     pub same_top: bool,
+    /// The token that each thinks likeliest: the source, the file.
+    pub likeliest: [u32; 2],
     /// Minus the logarithm of what the source gives the token that does follow; none after the last.
     pub source_surprise: Option<f64>,
     /// The same for the file.
@@ -111,6 +113,7 @@ impl Sums {
         Position {
             kl: if kl < 0.0 { 0.0 } else { kl }, // rounding; a NaN stays
             same_top: self.source.top == self.file.top,
+            likeliest: [self.source.top, self.file.top].map(|id| u32::try_from(id).unwrap_or(u32::MAX)),
             source_surprise: self.next.map(|(a, _)| source - f64::from(a)),
             file_surprise: self.next.map(|(_, b)| file - f64::from(b)),
             largest_difference: self.largest_difference,

@@ -14,6 +14,16 @@ pub(super) const PREFIX_LEN: usize = PREFIX.len();
 
 /// The ids of the prefix and of the text, `most` at most.
 pub(super) fn encode(pieces: &Pieces, text: &str, most: usize) -> Vec<u32> {
+    // A token holds a few characters; text far behind the last one wanted cannot change it.
+    let text: String = text.chars().take(most.saturating_mul(32)).collect();
+    let mut out: Vec<u32> = PREFIX.iter().map(|&number| pieces.special(number)).collect();
+    out.extend(spell(pieces, &format!(" {text}")));
+    out.truncate(most);
+    out
+}
+
+/// The ids of a text, with no space but its own before it.
+pub(super) fn spell(pieces: &Pieces, text: &str) -> Vec<u32> {
     let ids: HashMap<&str, (u32, f32)> = (0u32..)
         .zip(&pieces.pieces)
         .filter(|(_, piece)| piece.type_number() == 1 || piece.type_number() == 4)
@@ -24,10 +34,8 @@ pub(super) fn encode(pieces: &Pieces, text: &str, most: usize) -> Vec<u32> {
         .filter(|(_, piece)| piece.type_number() == 6)
         .map(|(id, piece)| (piece.text.as_str(), id))
         .collect();
-    // A token holds a few characters; text far behind the last one wanted cannot change it.
-    let text: String = text.chars().take(most.saturating_mul(32)).collect();
-    let text = format!("▁{}", text.replace(' ', "▁"));
-    let mut out: Vec<u32> = PREFIX.iter().map(|&number| pieces.special(number)).collect();
+    let text = text.replace(' ', "▁");
+    let mut out = Vec::new();
     for symbol in bpe::by_score(&text, |text| ids.get(text).map(|&(_, score)| score)) {
         match ids.get(symbol) {
             Some(&(id, _)) => out.push(id),
@@ -37,6 +45,5 @@ pub(super) fn encode(pieces: &Pieces, text: &str, most: usize) -> Vec<u32> {
             }
         }
     }
-    out.truncate(most);
     out
 }

@@ -1,8 +1,12 @@
 //! What no field of the checkpoint says, judged from its files a second time: what `rope_ratio` scales, and
 //! whether the model has roles.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::added::{Added, added_tokens};
+use super::pieces::Pieces;
+use super::vocabulary::{MASKS, ROLES};
 use crate::config::GlmConfig;
 use crate::error::Result;
 use crate::input::read_capped;
@@ -33,11 +37,11 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// `pieces`: the vocabulary is SentencePiece's; `scale`: what the user knows better.
+    /// `pieces`: the vocabulary, where it is SentencePiece's; `scale`: what the user knows better.
     pub(super) fn read(
         folder: &Path,
         config: &GlmConfig,
-        pieces: bool,
+        pieces: Option<&Pieces>,
         scale: Option<RopeScale>,
     ) -> Result<Evidence> {
         let text = |name: &str| -> Result<String> {
@@ -47,7 +51,12 @@ impl Evidence {
         let modelling = text("modeling_chatglm.py")?;
         let tokenization = text("tokenization_chatglm.py")?;
         let tokenizer_config = text("tokenizer_config.json")?;
-        let mut evidence = judge(config, pieces, &modelling, &tokenization, &tokenizer_config);
+        let moved = match pieces {
+            Some(pieces) => roles_moved(pieces, &added_tokens(folder)?),
+            None => false,
+        };
+        let mut evidence =
+            judge(config, pieces.is_some(), &modelling, &tokenization, &tokenizer_config, moved);
         if let Some(scale) = scale {
             evidence.scale(config, scale);
         }
@@ -74,12 +83,22 @@ impl Evidence {
     }
 }
 
+/// Tokens with the roles' names were added, and none is where ChatGLM3 has it: the model had none before.
+fn roles_moved(pieces: &Pieces, added: &BTreeMap<usize, Added>) -> bool {
+    let places =
+        ROLES.iter().zip(MASKS.len()..).map(|(role, number)| (*role, pieces.special(number) as usize));
+    let places: Vec<(&str, usize)> = places.collect();
+    let mut named = added.iter().filter(|(_, token)| ROLES.contains(&token.text.as_str())).peekable();
+    named.peek().is_some() && !named.any(|(id, token)| places.contains(&(token.text.as_str(), *id)))
+}
+
 fn judge(
     config: &GlmConfig,
     pieces: bool,
     modelling: &str,
     tokenization: &str,
     tokenizer_config: &str,
+    moved: bool,
 ) -> Evidence {
     let scaled = scaled_in(modelling);
     let names = [config.name_or_path.to_lowercase(), tokenizer_config.to_lowercase()];
@@ -89,6 +108,8 @@ fn judge(
     });
     let roles = if tokenization.contains("sMASK") {
         Some(tokenization.contains("<|observation|>"))
+    } else if moved {
+        Some(false)
     } else if tokenizer_config.contains("<|user|>") || tokenizer_config.contains("<|{{") {
         Some(true)
     } else if tokenizer_config.contains("[Round") {
@@ -171,20 +192,20 @@ mod tests {
     #[test]
     fn the_ratio_scales_the_base_but_for_chatglm2() {
         let config = GlmConfig { rope_ratio: 16.0, name_or_path: String::new(), ..chatglm3_config() };
-        let base = judge(&config, true, "", "", "");
+        let base = judge(&config, true, "", "", "", false);
         assert_eq!((base.base, base.rotation_speed(0)), (160_000.0, Some(1.0)));
         assert_eq!(base.rotation_speed(32), None);
         let named = GlmConfig { name_or_path: "THUDM/chatglm2-6b-32k".into(), seq_length: 32768, ..config };
-        let positions = judge(&named, true, "", "", "");
+        let positions = judge(&named, true, "", "", "", false);
         assert_eq!((positions.base, positions.rotation_speed(0)), (10_000.0, Some(1.0 / 16.0)));
-        assert_eq!(judge(&named, true, "base = base * self.rope_ratio", "", "").base, 160_000.0);
+        assert_eq!(judge(&named, true, "base = base * self.rope_ratio", "", "", false).base, 160_000.0);
         // A fine-tune that has another name and no modelling file.
         let tuned = GlmConfig { name_or_path: "out/checkpoint-1000".into(), seq_length: 32768, ..named };
-        let evidence = judge(&tuned, true, "", "", "{}");
+        let evidence = judge(&tuned, true, "", "", "{}", false);
         assert_eq!((evidence.base, evidence.roles), (10_000.0, Some(false)));
-        assert_eq!(judge(&tuned, false, "", "", "{}").base, 160_000.0);
+        assert_eq!(judge(&tuned, false, "", "", "{}", false).base, 160_000.0);
         let whole = GlmConfig { rotary_dim: 128, rope_base: 5e6, rope_ratio: 1.0, ..chatglm3_config() };
-        assert_eq!(judge(&whole, true, "", "", "").llama_base(128), 5e6);
+        assert_eq!(judge(&whole, true, "", "", "", false).llama_base(128), 5e6);
         assert_eq!(base.llama_base(128), 160_000f64.powi(2));
     }
 
@@ -203,7 +224,7 @@ mod tests {
             ("position_ids = position_ids / self.ratio", 1e4),
             ("seq_idx = torch.arange(seq_len) / self.rope_ratio", 1e4),
         ] {
-            let evidence = judge(&config, true, modelling, five, "");
+            let evidence = judge(&config, true, modelling, five, "", false);
             assert_eq!((evidence.base, evidence.roles), (base, Some(false)), "{modelling}");
         }
     }
@@ -211,8 +232,10 @@ mod tests {
     #[test]
     fn roles_are_seen_in_the_files_before_the_name() {
         let config = GlmConfig { name_or_path: String::new(), ..chatglm3_config() };
-        assert_eq!(judge(&config, true, "", "", "{}").roles, None);
-        assert_eq!(judge(&config, true, "", "", "<|{{ message['role'] }}|>").roles, Some(true));
-        assert_eq!(judge(&config, true, "", "[\"[sMASK]\", \"sop\"]", "").roles, Some(false));
+        assert_eq!(judge(&config, true, "", "", "{}", false).roles, None);
+        assert_eq!(judge(&config, true, "", "", "<|{{ message['role'] }}|>", false).roles, Some(true));
+        // A ChatGLM2 to which fine-tuning added roles.
+        assert_eq!(judge(&config, true, "", "", "<|user|>", true).roles, Some(false));
+        assert_eq!(judge(&config, true, "", "[\"[sMASK]\", \"sop\"]", "", false).roles, Some(false));
     }
 }

@@ -5,9 +5,10 @@ use std::path::Path;
 use super::divergence::{Divergence, Position};
 use super::evidence::Evidence;
 use super::glm::Glm;
-use super::{Pair, llama};
+use super::llama::{self, Stock};
+use super::{Answer, Pair};
 use crate::error::Result;
-use crate::forward::{Decoder, HEAD_ROWS};
+use crate::forward::{Activations, Decoder, HEAD_ROWS, Llama};
 use crate::watch::Watch;
 
 /// What running both models came to.
@@ -15,8 +16,14 @@ use crate::watch::Watch;
 pub struct Function {
     /// After each token.
     pub positions: Vec<Position>,
-    /// Each token's text, for display.
+    /// Each token's part of the text: a character of several tokens stands with the last of them.
     pub texts: Vec<String>,
+    /// The tokens that each side thinks likeliest after each token: the source, the file.
+    pub likeliest: Vec<[String; 2]>,
+    /// What both say to the same questions, where they were asked.
+    pub answers: Vec<Answer>,
+    /// Tokens that there are.
+    pub vocabulary: usize,
     /// Mean of the divergences, in nats.
     pub mean_kl: f64,
     /// Their median.
@@ -35,35 +42,79 @@ pub struct Function {
     pub largest_difference: f32,
 }
 
-/// Runs both models over the tokens; the first `prefix` of them are not text.
+/// Runs the source and each of the files over the tokens, of which the first `prefix` are not text: the source once,
+/// whatever the number of files. A file that cannot be run is no obstacle to the others.
 pub(super) fn run(
-    pair: &Pair,
-    evidence: &Evidence,
+    source: &Glm,
+    pairs: &[&Pair],
     tokens: &[u32],
     prefix: usize,
     watch: &dyn Watch,
-) -> Result<Function> {
-    let vocabulary = pair.config.padded_vocab_size;
-    let source = Glm::new(&pair.config, &pair.checkpoint, evidence);
-    let file = llama::open(&pair.file)?;
-    llama::refuse_other_sizes(&file, &pair.config)?;
+) -> Result<Vec<Result<Function>>> {
+    let vocabulary = source.vocabulary();
+    let mut runs: Vec<Result<Run>> = pairs.iter().map(|pair| Run::new(pair, tokens)).collect();
     // A layer is in work once on each side; the output layer is about as much as one more.
-    let total = 2 * source.layers() as u64 + 2;
-    let (mut a, mut b) = (source.embed(tokens)?, file.embed(tokens)?);
+    let (layers, sides) = (source.layers() as u64, 1 + runs.len() as u64);
+    let total = (layers + 1) * sides;
+    let mut a = source.embed(tokens)?;
     for layer in 0..source.layers() {
         a = source.layer(layer, a)?;
-        watch.step("layers", 2 * layer as u64 + 1, total)?;
-        b = file.layer(layer, b)?;
-        watch.step("layers", 2 * layer as u64 + 2, total)?;
+        let done = layer as u64 * sides + 1;
+        watch.step(PART, done, total)?;
+        for (i, run) in (1..).zip(&mut runs) {
+            advance(run, |run| run.layer(layer));
+            watch.step(PART, done + i, total)?;
+        }
     }
-    let (a, b) = (source.last_norm(&a)?, file.last_norm(&b)?);
-    let mut divergence = Divergence::new(tokens);
+    let a = source.last_norm(&a)?;
+    for run in &mut runs {
+        advance(run, |run| Ok(run.x = run.file.last_norm(&run.x)?));
+    }
     for start in (0..vocabulary).step_by(HEAD_ROWS) {
         let rows = start..vocabulary.min(start + HEAD_ROWS);
-        divergence.add(start, &source.logits(rows.clone(), &a)?, &file.logits(rows, &b)?);
-        watch.step("layers", total - 1, total)?;
+        let logits = source.logits(rows.clone(), &a)?;
+        for run in &mut runs {
+            advance(run, |run| {
+                run.divergence.add(start, &logits, &run.file.logits(rows.clone(), &run.x)?);
+                Ok(())
+            });
+        }
+        watch.step(PART, layers * sides + sides * start as u64 / vocabulary.max(1) as u64, total)?;
     }
-    Ok(Function::new(divergence.positions(), prefix))
+    let function = |run: Run| Function::new(run.divergence.positions(), prefix, vocabulary);
+    Ok(runs.into_iter().map(|run| run.map(function)).collect())
+}
+
+/// What the watch is told.
+const PART: &str = "predictions";
+
+/// One file on its way through the layers.
+struct Run<'a> {
+    file: Llama<Stock<'a>>,
+    x: Activations,
+    divergence: Divergence,
+}
+
+impl Run<'_> {
+    fn new<'a>(pair: &'a Pair, tokens: &[u32]) -> Result<Run<'a>> {
+        let file = llama::open(&pair.file)?;
+        llama::refuse_other_sizes(&file, &pair.config)?;
+        let x = file.embed(tokens)?;
+        Ok(Run { file, x, divergence: Divergence::new(tokens) })
+    }
+
+    fn layer(&mut self, layer: usize) -> Result<()> {
+        let x = std::mem::take(&mut self.x);
+        self.x = self.file.layer(layer, x)?;
+        Ok(())
+    }
+}
+
+/// The next step of a file that has not failed yet.
+fn advance(run: &mut Result<Run>, step: impl FnOnce(&mut Run) -> Result<()>) {
+    if let Err(error) = run.as_mut().map_or(Ok(()), step) {
+        *run = Err(error);
+    }
 }
 
 /// All logits of the checkpoint, `[tokens, vocabulary]`.
@@ -74,7 +125,7 @@ pub fn source_logits(folder: &Path, tokens: &[u32], watch: &dyn Watch) -> Result
     let config = crate::config::GlmConfig::load(folder)?;
     let checkpoint = crate::checkpoint::Checkpoint::open(folder)?;
     let pieces = super::Pieces::read(folder, config.padded_vocab_size)?;
-    let evidence = Evidence::read(folder, &config, pieces.is_some(), None)?;
+    let evidence = Evidence::read(folder, &config, pieces.as_ref(), None)?;
     all_logits(&Glm::new(&config, &checkpoint, &evidence), tokens, watch)
 }
 
@@ -107,7 +158,7 @@ fn all_logits(decoder: &dyn Decoder, tokens: &[u32], watch: &dyn Watch) -> Resul
 }
 
 impl Function {
-    fn new(positions: Vec<Position>, prefix: usize) -> Function {
+    fn new(positions: Vec<Position>, prefix: usize, vocabulary: usize) -> Function {
         let mut kls: Vec<f64> = positions.iter().map(|position| position.kl).collect();
         kls.sort_by(f64::total_cmp);
         let count = positions.len().max(1) as f64;
@@ -135,6 +186,9 @@ impl Function {
             file_perplexity: perplexity(|position| position.file_surprise),
             largest_difference: positions.iter().fold(0.0, largest),
             texts: Vec::new(),
+            likeliest: Vec::new(),
+            answers: Vec::new(),
+            vocabulary,
             positions,
         }
     }

@@ -12,7 +12,7 @@ use crate::checkpoint::{Checkpoint, Tensor};
 use crate::config::{GlmConfig, Layout};
 use crate::error::{Error, Result};
 use crate::forward::{
-    Activations, Decoder, Matrix, add_bias, attention, embed, gated, linear, multiply, rms_norm,
+    Activations, Decoder, Matrix, Past, add_bias, attention, embed, gated, linear, multiply, rms_norm,
     rotate_pairs, rows_of, vector,
 };
 
@@ -73,10 +73,10 @@ impl<'a> Glm<'a> {
         Ok(rms_norm(x, &weights, self.config.layernorm_epsilon))
     }
 
-    fn attend(&self, block: &str, x: &Activations) -> Result<Activations> {
+    fn attend(&self, number: usize, x: &Activations, past: &mut Past) -> Result<Activations> {
         let c = self.config;
         let (n, g, d, h) = (c.num_attention_heads, c.num_kv_heads, c.head_dim, c.hidden_size);
-        let name = |part: &str| format!("{block}.self_attention.{part}");
+        let name = |part: &str| format!("encoder.layers.{number}.self_attention.{part}");
         let projected = |part: &str, rows: usize| {
             let mut projected = linear(&self.tensor(&name(&format!("{part}.weight")), rows, h)?, x)?;
             if c.qkv_bias {
@@ -91,9 +91,11 @@ impl<'a> Glm<'a> {
             }
         };
         let window = usize::MAX; // all tokens are one text
-        rotate_pairs(&mut q, d, &self.speeds, window);
-        rotate_pairs(&mut k, d, &self.speeds, window);
-        let mixed = attention(&q, &k, &v, (n, g), window);
+        let first = past.tokens(number);
+        rotate_pairs(&mut q, d, &self.speeds, first, window);
+        rotate_pairs(&mut k, d, &self.speeds, first, window);
+        let (k, v) = past.extend(number, k, v);
+        let mixed = attention(&q, k, v, (n, g), window);
         linear(&self.tensor(&name("dense.weight"), h, n * d)?, &mixed)
     }
 
@@ -130,9 +132,9 @@ impl Decoder for Glm<'_> {
         embed(&embedding, tokens)
     }
 
-    fn layer(&self, number: usize, mut x: Activations) -> Result<Activations> {
+    fn layer_after(&self, number: usize, mut x: Activations, past: &mut Past) -> Result<Activations> {
         let block = format!("encoder.layers.{number}");
-        x += &self.attend(&block, &self.norm(&format!("{block}.input_layernorm.weight"), &x)?)?;
+        x += &self.attend(number, &self.norm(&format!("{block}.input_layernorm.weight"), &x)?, past)?;
         x += &self
             .feed_forward(&block, &self.norm(&format!("{block}.post_attention_layernorm.weight"), &x)?)?;
         Ok(x)

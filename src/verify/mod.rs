@@ -13,11 +13,14 @@ mod evidence;
 mod facts;
 mod function;
 mod glm;
+mod grade;
 mod llama;
 mod mapping;
 mod pieces;
 mod rank_vocabulary;
 mod ranks;
+mod speech;
+mod spelling;
 mod template;
 mod verdict;
 mod vocabulary;
@@ -28,14 +31,19 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::Checkpoint;
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
+use crate::forward::Decoder;
 use crate::gguf::{GgufFile, Value};
 use crate::watch::Watch;
 pub use divergence::Position;
 use evidence::Evidence;
 pub use evidence::RopeScale;
 pub use function::{Function, file_logits, source_logits};
+use glm::Glm;
+pub use grade::{Grade, Quality};
 use pieces::Pieces;
 use ranks::Ranks;
+pub use speech::{Answer, Said, ask};
+use spelling::Spelling;
 pub use verdict::Verdict;
 pub use weights::{TensorError, Weights};
 
@@ -114,7 +122,11 @@ impl Pair {
             Some(pieces) => Vocabulary::Pieces(pieces),
             None => Ranks::read(folder, most)?.map_or(Vocabulary::None, Vocabulary::Ranks),
         };
-        let evidence = Evidence::read(folder, &config, matches!(vocabulary, Vocabulary::Pieces(_)), scale)?;
+        let pieces = match &vocabulary {
+            Vocabulary::Pieces(pieces) => Some(pieces),
+            Vocabulary::Ranks(_) | Vocabulary::None => None,
+        };
+        let evidence = Evidence::read(folder, &config, pieces, scale)?;
         let key = "general.architecture";
         let found = match file.metadata.get(key) {
             Some(Value::String(name)) if name == "llama" => {
@@ -161,7 +173,8 @@ impl Pair {
             Vocabulary::Pieces(pieces) => {
                 let roles =
                     vocabulary::check(self, &self.folder, pieces, &self.evidence, &mut facts.findings)?;
-                template::check(self, roles, &mut facts.findings);
+                let own = vocabulary::template_of(&self.folder)?;
+                template::check(self, roles, own.as_deref(), &mut facts.findings);
             }
             Vocabulary::Ranks(ranks) => {
                 rank_vocabulary::check(self, &self.folder, ranks, &mut facts.findings)?
@@ -185,6 +198,21 @@ impl Pair {
     /// # Errors
     /// When one of the two cannot be run.
     pub fn function(&self, text: &str, most: usize, watch: &dyn Watch) -> Result<Function> {
+        let mut functions = self.functions(&[self], text, most, watch)?;
+        functions.pop().unwrap_or_else(|| Err(Error::Interrupted)) // one pair, one result
+    }
+
+    /// Runs this checkpoint once, and each pair's file, on the first `most` tokens of a text.
+    ///
+    /// # Errors
+    /// When the checkpoint cannot be run; one of the files: in its place.
+    pub fn functions(
+        &self,
+        pairs: &[&Pair],
+        text: &str,
+        most: usize,
+        watch: &dyn Watch,
+    ) -> Result<Vec<Result<Function>>> {
         let (tokens, prefix) = self.encode(text, most)?;
         let vocabulary = self.config.padded_vocab_size;
         if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
@@ -196,14 +224,58 @@ impl Pair {
                 format!("fewer than {vocabulary}"),
             ));
         }
-        let mut function = function::run(self, &self.evidence, &tokens, prefix, watch)?;
-        let text_of = |&token: &u32| match &self.vocabulary {
-            Vocabulary::Pieces(pieces) => pieces.text(token),
-            Vocabulary::Ranks(ranks) => ranks.text(token),
-            Vocabulary::None => format!("<{token}>"),
+        let mut functions = function::run(&self.source(), pairs, &tokens, prefix, watch)?;
+        for (pair, function) in pairs.iter().zip(&mut functions) {
+            if let Ok(function) = function {
+                pair.spell(&tokens, function);
+            }
+        }
+        Ok(functions)
+    }
+
+    fn source(&self) -> Glm<'_> {
+        Glm::new(&self.config, &self.checkpoint, &self.evidence)
+    }
+
+    /// Gives the tokens their texts, by the file's vocabulary: their numbers where it has none.
+    fn spell(&self, tokens: &[u32], function: &mut Function) {
+        let spelling = Spelling::of(&self.file).ok();
+        function.texts = match &spelling {
+            Some(spelling) => spelling.texts(tokens),
+            None => tokens.iter().map(|token| format!("<{token}>")).collect(),
         };
-        function.texts = tokens.iter().map(text_of).collect();
-        Ok(function)
+        let name = |token: u32| spelling.as_ref().map_or(format!("<{token}>"), |s| s.name(token));
+        function.likeliest = function.positions.iter().map(|position| position.likeliest.map(name)).collect();
+    }
+
+    /// What both models say to some questions, greedily, `most` tokens at most.
+    ///
+    /// # Errors
+    /// When one of the two cannot be run, or the file has no template or vocabulary.
+    pub fn answers(&self, questions: &[&str], most: usize, watch: &dyn Watch) -> Result<Vec<Answer>> {
+        let spelling = Spelling::of(&self.file)?;
+        let file = llama::open(&self.file)?;
+        llama::refuse_other_sizes(&file, &self.config)?;
+        let source = self.source();
+        let total = (2 * questions.len() * most) as u64;
+        let mut done = 0;
+        let mut say = |model: &dyn Decoder, prompt: &[u32]| {
+            let mut tokens = Vec::new();
+            speech::speak(model, prompt, &spelling.ends, most, watch, &mut |token| {
+                tokens.push(token);
+                watch.step("answers", done + tokens.len() as u64, total)
+            })?;
+            done += most as u64;
+            Ok::<String, Error>(spelling.texts(&tokens).concat())
+        };
+        questions
+            .iter()
+            .map(|&question| {
+                let prompt = speech::prompt(&self.file, &spelling, question)?;
+                let (source, file) = (say(&source, &prompt)?, say(&file, &prompt)?);
+                Ok(Answer { question: question.to_owned(), source, file })
+            })
+            .collect()
     }
 
     /// At most so many tokens of a text, and how many of them are the prefix of every prompt.

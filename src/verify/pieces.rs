@@ -30,7 +30,15 @@ pub(super) struct Piece {
     kind: Option<i32>,
 }
 
+/// The type of a piece that is one byte.
+const BYTE: i32 = 6;
+
 impl Piece {
+    /// As a GGUF file has it.
+    pub(super) fn new(text: &str, score: f32, kind: i32) -> Piece {
+        Piece { text: text.to_owned(), score, kind: Some(kind) }
+    }
+
     pub(super) fn type_number(&self) -> i32 {
         self.kind.unwrap_or(1)
     }
@@ -77,15 +85,13 @@ impl Pieces {
         self.pieces.iter().position(|piece| piece.text == text).and_then(|id| u32::try_from(id).ok())
     }
 
-    /// A token's text, for display.
-    pub(super) fn text(&self, token: u32) -> String {
-        match self.pieces.get(token as usize) {
-            Some(piece) => piece.text.replace('▁', " "),
-            None => match token as usize - self.pieces.len() {
-                1 => "[gMASK]".to_owned(),
-                3 => "sop".to_owned(),
-                _ => format!("<{token}>"),
-            },
+    /// What a token stands for in a text.
+    pub(super) fn bytes(&self, token: u32) -> Vec<u8> {
+        let Some(piece) = self.pieces.get(token as usize) else { return Vec::new() };
+        let hex = piece.text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+        match hex.filter(|_| piece.type_number() == BYTE).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => vec![byte],
+            None => piece.text.replace('▁', " ").into_bytes(),
         }
     }
 

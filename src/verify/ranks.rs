@@ -54,12 +54,10 @@ impl Ranks {
         bpe::words(text).into_iter().flat_map(|word| bpe::by_rank(word.as_bytes(), &ranks)).collect()
     }
 
-    /// A token's text, for display.
-    pub(super) fn text(&self, token: u32) -> String {
-        match self.tokens.get(token as usize) {
-            Some(bytes) => String::from_utf8_lossy(bytes).replace('\u{fffd}', "·"),
-            None => format!("<{token}>"),
-        }
+    /// The byte of each letter of a file's spelling.
+    pub(super) fn alphabet() -> HashMap<char, u8> {
+        let letter = |byte: u8| Some((Ranks::spelling(&[byte]).chars().next()?, byte));
+        (0..=u8::MAX).filter_map(letter).collect()
     }
 
     /// The token as a file spells it: byte-level BPE has a letter for each byte.

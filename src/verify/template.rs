@@ -21,8 +21,12 @@ const CHAT: [(&str, &str); 4] = [
     ("user", "再见"),
 ];
 
-/// Renders the template of a ChatGLM2 or 3 and compares it with the authors' code.
-pub(super) fn check(pair: &Pair, roles: bool, findings: &mut Vec<Finding>) {
+/// Renders the template of a ChatGLM2 or 3 and compares it with the authors' code; `own`: the model's, which goes
+/// before them where it has a format of its own.
+pub(super) fn check(pair: &Pair, roles: bool, own: Option<&str>, findings: &mut Vec<Finding>) {
+    if own.is_some_and(|own| !is_but_spaced(own, roles)) {
+        return check_own(pair, own, findings);
+    }
     let chat: &[(&str, &str)] = if roles { &CHAT } else { &CHAT[1..] }; // ChatGLM2 knows no system message
     let expected = if roles { by_roles(chat) } else { by_rounds(chat) };
     let Some(template) = template_of(pair) else {
@@ -34,6 +38,36 @@ pub(super) fn check(pair: &Pair, roles: bool, findings: &mut Vec<Finding>) {
     let problem = differs(plain(), &expected, AUTHORS)
         .or_else(|| roles.then(|| differs(with_tools(), &tools_by_roles(), AUTHORS)).flatten());
     findings.extend(problem);
+}
+
+/// Whether a template gives the authors' prompt but for white space, as those do that are published with ChatGLM3.
+fn is_but_spaced(own: &str, roles: bool) -> bool {
+    let squeezed = |text: &str| text.split_whitespace().collect::<String>();
+    let gives = |chat: &[(&str, &str)], expected: &str| {
+        render(own, chat).is_ok_and(|text| squeezed(&text) == squeezed(expected))
+    };
+    let chat = &CHAT[1..];
+    if beyond_a_chat(own).is_some() {
+        return false;
+    }
+    let asked = [("user", "a")];
+    let values = |tools: bool| {
+        let messages = serde_json::json!([{"role": "user", "content": "a"}]);
+        let tools: &[serde_json::Value] = if tools { &[tool()] } else { &[] };
+        context! { messages => Serde(messages), tools => Serde(tools), add_generation_prompt => true }
+    };
+    let knows_no_tools = jinja::render(own, values(true)).ok() == jinja::render(own, values(false)).ok();
+    let called = [("user", "a"), ("assistant", "x"), ("tool", "r")];
+    match roles {
+        true => {
+            let result = |role: &str| format!("[gMASK]sop<|user|>a<|assistant|>x<|{role}|>r<|assistant|>");
+            gives(&CHAT, &by_roles(&CHAT))
+                && gives(chat, &by_roles(chat))
+                && knows_no_tools
+                && (gives(&called, &result("tool")) || gives(&called, &result("observation")))
+        }
+        false => gives(chat, &by_rounds(chat)) && gives(&asked, &by_rounds(&asked)) && knows_no_tools,
+    }
 }
 
 /// The template of a GLM-4 or its kin: the model's own, or one that gives the same text, with answers trimmed as the

@@ -1,78 +1,82 @@
-//! Same or not, in one line.
+//! Faithful or not, in one line; and how good, which decides nothing unless the user sets a bar.
 
 use std::collections::BTreeSet;
 
 use quant::Format;
 
-use super::{Facts, Finding, Function, Weights, template};
+use super::{Facts, Finding, Function, Quality, Weights, template};
 
-/// The answer, and what it rests on.
+/// The two answers, and what they rest on.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    /// The file is the same model, within what its formats allow.
+    /// The file is the checkpoint's model: each weight within what its format allows, metadata, vocabulary and
+    /// template right, and no worse than the user's bar.
     pub same: bool,
-    /// What is to blame when it is not.
+    /// What is to blame when it is not; what explains the others stands first.
     pub blame: Vec<Finding>,
-    /// The bar for the mean divergence.
-    pub max_kl: f64,
-    /// One line.
+    /// How good its predictions are, where the models were run.
+    pub quality: Option<Quality>,
+    /// The user's bar for the mean divergence.
+    pub max_kl: Option<f64>,
+    /// One line: the first answer.
     pub line: String,
 }
 
 /// Subjects that the line names.
 const NAMED: usize = 4;
+/// Sizes of which one that differs makes another model.
+const SIZES: [&str; 3] = ["llama.block_count", "llama.embedding_length", "llama.vocab_size"];
 
 impl Verdict {
-    /// Judges what was found; `max_kl` replaces the formats' own bar.
+    /// Judges what was found; `max_kl`: the highest mean divergence that passes, where the user sets one.
     pub fn new(
         weights: &Weights,
         facts: &Facts,
         function: Option<&Function>,
         max_kl: Option<f64>,
     ) -> Verdict {
-        let formats: BTreeSet<Format> = weights.tensors.iter().map(|tensor| tensor.format).collect();
-        let max_kl = max_kl.unwrap_or_else(|| default_max_kl(&formats));
         let mut blame: Vec<Finding> = facts.findings.iter().chain(&weights.findings).cloned().collect();
         if let Some(function) = function {
+            blame.extend(no_numbers(function));
             // Not `>`: a divergence that is no number is over every bar.
-            let within = function.mean_kl <= max_kl;
-            if !within {
-                let problem = format!("is {:.6} on average, over {max_kl}", function.mean_kl);
-                blame.push(Finding::new("KL divergence", problem));
-            }
+            blame.extend(max_kl.filter(|&bar| !(function.mean_kl <= bar)).map(|bar| {
+                let problem = format!("is {:.6} on average, over the bar of {bar}", function.mean_kl);
+                Finding::new("KL divergence", problem)
+            }));
         }
-        let same = blame.is_empty();
-        let line = if same {
-            let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
-            let allow = if names.len() == 1 { "allows" } else { "allow" };
-            format!("the same model, within what {} {allow}", join(&names, usize::MAX))
-        } else if blame.iter().all(|finding| finding.subject == template::KEY) {
-            let problem = blame.first().map_or("", |finding| finding.problem.as_str());
-            format!("another chat template: weights and vocabulary are the same, but the template {problem}")
-        } else {
-            let subjects: BTreeSet<&str> = blame.iter().map(|finding| finding.subject.as_str()).collect();
-            let subjects: Vec<&str> = subjects.into_iter().collect();
-            format!("not the same model: to blame: {}", join(&subjects, NAMED))
+        let rank = |finding: &Finding| match SIZES.iter().position(|size| *size == finding.subject) {
+            Some(place) => place,
+            None => SIZES.len() + usize::from(finding.subject.starts_with("blk.")),
         };
-        Verdict { same, blame, max_kl, line }
+        blame.sort_by_key(rank);
+        let (same, line) = (blame.is_empty(), line(weights, &blame));
+        Verdict { same, blame, quality: function.map(Quality::of), max_kl, line }
     }
 }
 
-/// A bar for the mean divergence, in nats, by the coarsest format of the file. Generous: the worst there is,
-/// 28 layers of random weights, stays below (0.55 for Q4_K_M). The weights are the proof; this bar is for what
-/// they cannot show.
-fn default_max_kl(formats: &BTreeSet<Format>) -> f64 {
-    let bar = |format: &Format| match format {
-        Format::F32 => 1e-5,
-        Format::F16 => 1e-3,
-        Format::BF16 | Format::Q8_0 => 0.02,
-        Format::Q6_K => 0.1,
-        Format::Q5_0 | Format::Q5_1 | Format::Q5_K => 0.3,
-        Format::Q4_0 | Format::Q4_1 | Format::Q4_K | Format::IQ4_NL | Format::IQ4_XS => 1.0,
-        Format::Q3_K => 2.0,
-        Format::Q2_K => 4.0,
-    };
-    formats.iter().map(bar).fold(0.0, f64::max)
+fn line(weights: &Weights, blame: &[Finding]) -> String {
+    let another = blame.iter().find(|finding| SIZES.contains(&finding.subject.as_str()));
+    if blame.is_empty() {
+        let formats: BTreeSet<Format> = weights.tensors.iter().map(|tensor| tensor.format).collect();
+        let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
+        let allow = if names.len() == 1 { "allows" } else { "allow" };
+        format!("faithful: the same model, within what {} {allow}", join(&names, usize::MAX))
+    } else if blame.iter().all(|finding| finding.subject == template::KEY) {
+        let problem = blame.first().map_or("", |finding| finding.problem.as_str());
+        format!("another chat template: weights and vocabulary are the same, but the template {problem}")
+    } else if let Some(Finding { subject, problem }) = another {
+        format!("not the same model: this is another one, or its sizes are wrong: {subject} {problem}")
+    } else {
+        let subjects: BTreeSet<&str> = blame.iter().map(|finding| finding.subject.as_str()).collect();
+        let subjects: Vec<&str> = subjects.into_iter().collect();
+        format!("not the same model: to blame: {}", join(&subjects, NAMED))
+    }
+}
+
+/// Predictions that are no numbers where the checkpoint's are: no weight within its bounds does that.
+fn no_numbers(function: &Function) -> Option<Finding> {
+    let wrong = function.source_perplexity.is_finite() && !function.mean_kl.is_finite();
+    wrong.then(|| Finding::new("predictions", "of the file are no numbers, where the checkpoint's are"))
 }
 
 /// `a, b and c`, or `a, b and 7 more`.

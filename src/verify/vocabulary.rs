@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::added::{Added, MAX_JSON_BYTES, added_tokens, check_added, check_ends, tokenizer_config};
+use super::added::{
+    Added, MAX_JSON_BYTES, Object, added_tokens, check_added, check_ends, read, tokenizer_config,
+};
 use super::evidence::Evidence;
 use super::pieces::Pieces;
 use super::{Finding, Pair};
@@ -19,8 +21,8 @@ pub(super) const UNUSED: i32 = 5;
 /// Real templates have a few kB.
 const MAX_TEMPLATE_BYTES: usize = 1 << 20;
 /// What the authors' tokenizer puts after the pieces, in the order of the ids.
-const MASKS: [&str; 5] = ["[MASK]", "[gMASK]", "[sMASK]", "sop", "eop"];
-const ROLES: [&str; 4] = ["<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"];
+pub(super) const MASKS: [&str; 5] = ["[MASK]", "[gMASK]", "[sMASK]", "sop", "eop"];
+pub(super) const ROLES: [&str; 4] = ["<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"];
 
 /// Checks tokens, scores, types, special ids and flags; returns whether the model has roles.
 pub(super) fn check(
@@ -220,14 +222,18 @@ pub(super) fn template_of(folder: &Path) -> Result<Option<String>> {
     if let Some(bytes) = read_capped(&folder.join("chat_template.jinja"), MAX_JSON_BYTES)? {
         return Ok(String::from_utf8(bytes).ok());
     }
-    let template: serde_json::Value = match tokenizer_config(folder)?.get("chat_template") {
-        Some(raw) if raw.get().len() <= MAX_TEMPLATE_BYTES => {
-            serde_json::from_str(raw.get()).unwrap_or_default()
-        }
-        _ => return Ok(None),
+    // Those of transformers' older processors have a file of their own.
+    let files = [tokenizer_config(folder)?, read(folder, "chat_template.json")?.unwrap_or_default()];
+    let mut given = files.iter().filter_map(|file: &Object| file.get("chat_template")).map(|raw| raw.get());
+    let Some(text) = given.find(|text| *text != "null").filter(|text| text.len() <= MAX_TEMPLATE_BYTES)
+    else {
+        return Ok(None);
     };
-    let default = template.as_array().and_then(|list| list.iter().find(|entry| entry["name"] == "default"));
-    Ok(default.map_or(&template, |entry| &entry["template"]).as_str().map(str::to_owned))
+    let template: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    // One of several has a name, in a list or an object.
+    let named = template.as_array().and_then(|list| list.iter().find(|entry| entry["name"] == "default"));
+    let default = named.map(|entry| &entry["template"]).or(template.get("default"));
+    Ok(default.unwrap_or(&template).as_str().map(str::to_owned))
 }
 
 /// One of some texts.

@@ -42,7 +42,7 @@ pub struct TensorError {
     pub worst: (usize, usize),
     /// Root of the mean square error, as a part of the tensor's own root mean square.
     pub relative_rmse: f64,
-    /// Signal to noise in dB; none when there is no error at all.
+    /// Signal to noise in dB; none when there is no error at all, and no number when the error is none.
     pub snr_db: Option<f64>,
 }
 
@@ -312,7 +312,7 @@ impl TensorError {
             largest_use: tally.largest_use,
             worst: tally.worst,
             relative_rmse: if tally.error_squares == 0.0 { 0.0 } else { relative.sqrt() },
-            snr_db: (tally.error_squares > 0.0).then(|| -10.0 * relative.log10()),
+            snr_db: (tally.error_squares != 0.0).then(|| -10.0 * relative.log10()), // no number: an error too
         }
     }
 
@@ -327,7 +327,7 @@ impl TensorError {
         }
         let (row, column) = self.worst;
         let problem = format!(
-            "{} of {} weights are further from their source than {} allows, first of all [{row}, {column}]",
+            "{} of {} weights are further from their source than {} allows, the worst at row {row}, column {column}",
             self.outside, self.weights, self.format
         );
         Some(Finding::new(&self.name, problem))

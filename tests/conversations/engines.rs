@@ -39,6 +39,7 @@ fn chats() -> Vec<Value> {
             called(json!("\nf\n{\"c\": 1}"), vec![call("f", json!({"c": 1}))]), result("s"),
         ], "tools": [tool("f")]}),
         json!({"messages": [user("a"), said("b"), user("")]}),
+        json!({"messages": [user("a"), said("f\n{}"), {"role": "function", "name": "f", "content": "r"}]}),
     ]
 }
 

@@ -1,11 +1,12 @@
 //! The ZIP archive that `torch.save` writes: which entry lies where. Nothing is unpacked.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::io;
 use std::path::Path;
 
-use rawzip::{CompressionMethod, RECOMMENDED_BUFFER_SIZE, ZipArchive};
+use rawzip::{CompressionMethod, ErrorKind, RECOMMENDED_BUFFER_SIZE, ReaderAt, ZipLocator};
 
+use super::Source;
 use crate::error::{Error, Result};
 
 /// A real shard has one entry a tensor and a few more.
@@ -26,14 +27,19 @@ pub(super) struct Place {
 ///
 /// Only what is stored as it is can be read from its place, and `torch.save` writes nothing else: so a compressed
 /// entry, which could grow to any size, is refused.
-pub(super) fn read(path: &Path, file: &File) -> Result<BTreeMap<String, Place>> {
-    let damaged = |e: rawzip::Error| {
-        Error::input(path, "", format!("is no whole PyTorch file: {e}: is the download complete?"))
+pub(super) fn read(path: &Path, file: &dyn Source) -> Result<BTreeMap<String, Place>> {
+    let damaged = |e: rawzip::Error| match e.into_kind() {
+        ErrorKind::IO(e) => Error::io(path, "read")(e),
+        kind => {
+            let e = rawzip::Error::from(kind);
+            Error::input(path, "", format!("is no whole PyTorch file: {e}: is the download complete?"))
+        }
     };
-    let length = file.metadata().map_err(Error::io(path, "read"))?.len();
+    let length = file.length().map_err(Error::io(path, "read"))?;
     let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
-    let reader = file.try_clone().map_err(Error::io(path, "read"))?;
-    let archive = ZipArchive::from_file(reader, &mut buffer).map_err(damaged)?;
+    let reader = At { file, length };
+    let found = ZipLocator::new().locate_in_reader(reader, &mut buffer, length);
+    let archive = found.map_err(|(_, e)| damaged(e))?;
     if archive.entries_hint() > MAX_ENTRIES {
         let found = format!("{} entries", archive.entries_hint());
         return Err(Error::mismatch(path, "", found, format!("at most {MAX_ENTRIES}")));
@@ -87,4 +93,18 @@ pub(super) fn read(path: &Path, file: &File) -> Result<BTreeMap<String, Place>> 
         return Err(Error::mismatch(path, "", format!("{count} entries"), expected));
     }
     Ok(places)
+}
+
+/// The library's view of a file.
+struct At<'a> {
+    file: &'a dyn Source,
+    length: u64,
+}
+
+impl ReaderAt for At<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let there = self.length.saturating_sub(offset).min(buffer.len() as u64) as usize;
+        self.file.read_exact_at(&mut buffer[..there], offset)?;
+        Ok(there)
+    }
 }

@@ -11,14 +11,12 @@ mod pickle;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::Entry;
 use super::dtype::Dtype;
 use super::foreign;
 use super::records::{self, Records};
+use super::{Entry, Source};
 use crate::error::{Error, Result};
 use crate::input;
 use archive::Place;
@@ -33,9 +31,9 @@ const LEGACY: [u8; 4] = [0x80, 2, 0x8a, 0x0a];
 /// Reads archive and pickle, and holds every tensor against the storage that it is in.
 ///
 /// The records of the tensors are returned too, to be checked when they are read.
-pub(super) fn read_header(path: &Path, file: &File) -> Result<(Vec<Entry>, Records)> {
+pub(super) fn read_header(path: &Path, file: &dyn Source) -> Result<(Vec<Entry>, Records)> {
     let mut start = [0; 4];
-    let length = file.metadata().map_err(Error::io(path, "read"))?.len();
+    let length = file.length().map_err(Error::io(path, "read"))?;
     if length >= 4 {
         file.read_exact_at(&mut start, 0).map_err(Error::io(path, "read"))?;
     }
@@ -66,7 +64,7 @@ pub(super) fn read_header(path: &Path, file: &File) -> Result<(Vec<Entry>, Recor
 }
 
 /// PyTorch writes the machine's own byte order, and from 2.1 on says which.
-fn require_little_endian(path: &Path, file: &File, places: &BTreeMap<String, Place>) -> Result<()> {
+fn require_little_endian(path: &Path, file: &dyn Source, places: &BTreeMap<String, Place>) -> Result<()> {
     const ENTRY: &str = "byteorder";
     if !places.contains_key(ENTRY) {
         return Ok(());
@@ -80,7 +78,7 @@ fn require_little_endian(path: &Path, file: &File, places: &BTreeMap<String, Pla
 
 fn read_entry(
     path: &Path,
-    file: &File,
+    file: &dyn Source,
     places: &BTreeMap<String, Place>,
     name: &str,
     max: u64,

@@ -49,8 +49,8 @@ pub(in crate::cli) struct Contents {
     #[arg(long, value_name = "KEY=TYPE:VALUE")]
     override_kv: Vec<String>,
 
-    /// A chat template in Jinja, or chatglm2, chatglm3, glm4, glm-edge for one that is built in; without it ChatGLM2 and
-    /// ChatGLM3 get the authors' own chat format, whatever the folder's template says; GLM-4 keeps one that is not known
+    /// A chat template in Jinja, or chatglm2, chatglm3, glm4, glm-edge for one that is built in; without it the
+    /// model gets the authors' own chat format, or keeps the folder's template where that does something else
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     chat_template: Option<PathBuf>,
 

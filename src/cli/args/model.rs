@@ -15,9 +15,10 @@ use crate::remap::RopeRatio;
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct ModelArgs {
     /// The folder with config.json, the tokenizer, and the weights as safetensors or PyTorch's .bin; or
-    /// ORG/NAME or ORG/NAME@REVISION of a model in the download cache of Hugging Face or ModelScope
+    /// ORG/NAME or ORG/NAME@REVISION of a model in the download cache of Hugging Face or ModelScope; convert and plan
+    /// read hf://ORG/NAME[@REVISION] and ms://ORG/NAME[@REVISION] straight from the hub
     #[arg(value_name = "MODEL_DIR")]
-    folder: PathBuf,
+    pub(in crate::cli) folder: PathBuf,
 
     /// Only for models of long contexts (rope_ratio other than 1) that are recognised wrongly: rope_ratio
     /// multiplies the frequency base (all models but one), or divides the positions (ChatGLM2-6B-32k)
@@ -25,7 +26,7 @@ pub(in crate::cli) struct ModelArgs {
     pub(in crate::cli) rope_ratio_applies_to: Option<RopeRatio>,
 
     /// Merge a LoRA adapter (PEFT's format) into the weights, times SCALE if given, `my-adapter=0.5` for instance;
-    /// several are added in order
+    /// several are added in order; convert and plan take one on a hub too, hf://ORG/NAME=0.5
     #[arg(long, value_name = "ADAPTER_DIR[=SCALE]")]
     pub(in crate::cli) lora: Vec<OsString>,
 }
@@ -40,6 +41,7 @@ impl ModelArgs {
             folder: located.folder.clone(),
             rope_ratio: self.rope_ratio_applies_to,
             lora: self.lora.iter().map(|text| lora::Request::parse(&at_home(text))).collect::<Result<_>>()?,
+            ..Request::default()
         })
     }
 }

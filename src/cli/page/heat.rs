@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{escape, relative};
+use quant::Format;
+
+use super::words::{decibels, escape, relative};
 use crate::verify::TensorError;
 
 const ROW: f64 = 20.0;
 const LABELS: f64 = 132.0;
 const WIDTH: f64 = 920.0;
-/// The ends of the colours, as powers of ten: 0.01 % and 40 % of a tensor's own size.
-const LOWEST: f64 = -4.0;
-const HIGHEST: f64 = -0.4;
 /// Kinds from top to bottom; any other follows.
 const KINDS: [&str; 12] = [
     "attn_q.weight",
@@ -28,7 +27,33 @@ const KINDS: [&str; 12] = [
     "ffn_norm.weight",
 ];
 
+/// The least and the largest error of each format, as far as there is one: the ends of its colours.
+type Scales = BTreeMap<Format, (f64, f64)>;
+
+fn scales(tensors: &[TensorError]) -> Scales {
+    let mut scales = Scales::new();
+    for tensor in
+        tensors.iter().filter(|tensor| tensor.relative_rmse > 0.0 && tensor.relative_rmse.is_finite())
+    {
+        let error = tensor.relative_rmse;
+        let (low, high) = scales.entry(tensor.format).or_insert((error, error));
+        (*low, *high) = (low.min(error), high.max(error));
+    }
+    scales
+}
+
+/// Where an error stands in its format's colours; alike ones have the same, in the middle.
+fn heat(scales: &Scales, tensor: &TensorError) -> f64 {
+    match scales.get(&tensor.format) {
+        Some(&(low, high)) if high > 1.02 * low => {
+            ((tensor.relative_rmse - low) / (high - low)).clamp(0.0, 1.0)
+        }
+        _ => 0.5,
+    }
+}
+
 pub(super) fn section(tensors: &[TensorError]) -> String {
+    let scales = scales(tensors);
     let layers = tensors.iter().filter_map(|tensor| tensor.layer).max().map_or(0, |last| last + 1);
     let mut kinds: BTreeMap<(usize, &str), Vec<&TensorError>> = BTreeMap::new();
     let mut outer = Vec::new();
@@ -48,7 +73,13 @@ pub(super) fn section(tensors: &[TensorError]) -> String {
     for ((_, kind), tensors) in &kinds {
         label(&mut svg, y, kind);
         for tensor in tensors {
-            draw(&mut svg, LABELS + tensor.layer.unwrap_or(0) as f64 * cell, y, cell, tensor);
+            draw(
+                &mut svg,
+                (LABELS + tensor.layer.unwrap_or(0) as f64 * cell, y),
+                cell,
+                tensor,
+                heat(&scales, tensor),
+            );
         }
         y += ROW;
     }
@@ -56,16 +87,22 @@ pub(super) fn section(tensors: &[TensorError]) -> String {
     y += 30.0;
     for tensor in outer {
         label(&mut svg, y, &tensor.name);
-        draw(&mut svg, LABELS, y, cell.max(24.0), tensor);
+        draw(&mut svg, (LABELS, y), cell.max(24.0), tensor, heat(&scales, tensor));
         y += ROW;
     }
+    let key: String = scales
+        .iter()
+        .map(|(format, (low, high))| {
+            format!("<li>{format}: {}<span class=\"ramp\"></span>{}</li>", relative(*low), relative(*high))
+        })
+        .collect();
     let width = (LABELS + layers as f64 * cell).max(LABELS + 60.0) + 8.0;
     format!(
         "<section><h2>Error of every tensor</h2>\n<p class=\"soft small\">Root mean square error as a part of the \
          tensor’s own size. A hollow cell has no error at all; a cell with a cross is further from the checkpoint \
-         than its format allows.</p>\n<div class=\"scroll\"><svg width=\"{width:.0}\" height=\"{y:.0}\" \
+         than its format allows. The colours go, for each format, from its least error to its largest.</p>\n<div class=\"scroll\"><svg width=\"{width:.0}\" height=\"{y:.0}\" \
          viewBox=\"0 0 {width:.0} {y:.0}\" role=\"img\" aria-label=\"Error of every tensor by layer\">\n{svg}</svg></div>\n\
-         <ul class=\"key\"><li>0.01 %<span class=\"ramp\"></span>40 %</li></ul></section>\n"
+         <ul class=\"key\">{key}</ul></section>\n"
     )
 }
 
@@ -74,20 +111,20 @@ fn label(svg: &mut String, y: f64, text: &str) {
     let _ = writeln!(svg, "<text class=\"strong\" x=\"0\" y=\"{:.1}\">{}</text>", y + 14.0, escape(text));
 }
 
-fn draw(svg: &mut String, x: f64, y: f64, width: f64, tensor: &TensorError) {
+fn draw(svg: &mut String, (x, y): (f64, f64), width: f64, tensor: &TensorError, heat: f64) {
     let gap = if width > 10.0 { 2.0 } else { 1.0 };
     let (w, h) = (width - gap, ROW - 3.0);
-    let t = ((tensor.relative_rmse.max(1e-12).log10() - LOWEST) / (HIGHEST - LOWEST)).clamp(0.0, 1.0);
     let (class, style) = if !tensor.fits() {
         ("outside", String::new())
     } else if tensor.snr_db.is_none() {
         ("exact", String::new())
     } else {
-        ("cell", format!(" style=\"--t:{:.0}%\"", 100.0 * t))
+        ("cell", format!(" style=\"--t:{:.0}%\"", 100.0 * heat))
     };
-    let snr = tensor.snr_db.map_or("no error at all".to_owned(), |snr| {
-        format!("error {}, {snr:.1} dB", relative(tensor.relative_rmse))
-    });
+    let snr = match tensor.snr_db {
+        None => "no error at all".to_owned(),
+        snr => format!("error {}, {}", relative(tensor.relative_rmse), decibels(snr)),
+    };
     let _ = write!(
         svg,
         "<g><title>{}: {}, {snr}</title><rect class=\"{class}\"{style} x=\"{x:.1}\" y=\"{:.1}\" \

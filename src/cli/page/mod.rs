@@ -1,39 +1,58 @@
 //! `verify --report`: one page with its style and drawings inside, and no script.
 
+mod answers;
+mod file;
 mod heat;
 mod sizes;
+mod tensors;
 mod tokens;
+mod words;
 
 use std::fmt::Write;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use words::{escape, kl, perplexity};
 
 use super::print::gigabytes;
-use super::verify_report::Outcome;
+use super::verify_report::{Outcome, Session};
+use crate::error::Result;
 use crate::gguf::Value;
-use crate::verify::{Finding, Function, TensorError};
+use crate::hash::sha256_of;
 
-/// The whole page.
-pub(super) fn render(outcome: &Outcome) -> String {
-    let title = model_name(outcome);
-    let mut body = String::new();
-    head(&mut body, &title, outcome);
-    verdict(&mut body, outcome);
-    figures(&mut body, outcome);
-    blame(&mut body, outcome);
-    body += &heat::section(&outcome.weights.tensors);
-    if let Some(function) = outcome.function {
-        body += &tokens::chart(function);
-        body += &tokens::text(function);
+/// The whole page. Hashes the files, for a page is of no use that does not say of what it is.
+///
+/// # Errors
+/// When one of the files can no longer be read.
+pub(super) fn render(session: &Session, outcomes: &[Outcome]) -> Result<String> {
+    let title = outcomes.first().map(model_name).unwrap_or_default();
+    let mut body = format!(
+        "<h1>{}</h1>\n<p class=\"soft\">{} held against the checkpoint in <code>{}</code></p>\n",
+        escape(&title),
+        match outcomes {
+            [one] => format!("<code>{}</code>", file_name(&one.file)),
+            several => format!("{} files", several.len()),
+        },
+        file_name(session.folder),
+    );
+    if outcomes.len() > 1 {
+        side_by_side(&mut body, outcomes);
     }
-    body += &sizes::section(&outcome.weights.tensors);
-    tensors(&mut body, &outcome.weights.tensors);
-    foot(&mut body, outcome);
-    format!(
+    for (i, outcome) in outcomes.iter().enumerate() {
+        if outcomes.len() > 1 {
+            let _ = writeln!(body, "<h1 class=\"file\" id=\"file{i}\">{}</h1>", file_name(&outcome.file));
+        }
+        file::sections(&mut body, outcome);
+    }
+    identity(&mut body, session, outcomes)?;
+    foot(&mut body, session, outcomes);
+    Ok(format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{}</title>\n<style>\n{}</style>\n<main>\n{body}</main>\n</html>\n",
         escape(&title),
         include_str!("style.css"),
-    )
+    ))
 }
 
 fn model_name(outcome: &Outcome) -> String {
@@ -43,182 +62,82 @@ fn model_name(outcome: &Outcome) -> String {
     }
 }
 
-fn head(out: &mut String, title: &str, outcome: &Outcome) {
-    let file_name = |path: &std::path::Path| {
-        let name = path.file_name().unwrap_or(path.as_os_str());
-        escape(&name.to_string_lossy())
-    };
-    let _ = writeln!(
-        out,
-        "<h1>{}</h1>\n<p class=\"soft\"><code>{}</code> held against the checkpoint in <code>{}</code></p>",
-        escape(title),
-        file_name(outcome.file),
-        file_name(outcome.folder),
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    escape(&name.to_string_lossy())
+}
+
+fn side_by_side(out: &mut String, outcomes: &[Outcome]) {
+    out.push_str(
+        "<section><h2>Side by side</h2>\n<div class=\"scroll\"><table>\n<tr><th>file</th><th>size</th>\
+         <th>bits</th><th>KL divergence</th><th>top-1</th><th>perplexity</th><th class=\"word\">quality</th></tr>\n",
     );
-}
-
-fn verdict(out: &mut String, outcome: &Outcome) {
-    let (class, sign, word) = if outcome.verdict.same {
-        ("verdict", "M13 24l8 8 15-17", "The same model")
-    } else {
-        ("verdict no", "M15 15l18 18M33 15l-18 18", "Not the same model")
-    };
-    let line = outcome.verdict.line.as_str();
-    let line =
-        line.strip_prefix("the same model, ").or(line.strip_prefix("not the same model: ")).unwrap_or(line);
-    let _ = writeln!(
-        out,
-        "<div class=\"{class}\" role=\"status\"><svg width=\"48\" height=\"48\" viewBox=\"0 0 48 48\" \
-         aria-hidden=\"true\"><circle cx=\"24\" cy=\"24\" r=\"22\" fill=\"none\" stroke=\"currentColor\" \
-         stroke-width=\"3\"/><path d=\"{sign}\" fill=\"none\" stroke=\"currentColor\" stroke-width=\"4\" \
-         stroke-linecap=\"round\" stroke-linejoin=\"round\"/></svg>\
-         <div><strong>{word}</strong><span>{}</span></div></div>",
-        escape(line)
-    );
-}
-
-fn figures(out: &mut String, outcome: &Outcome) {
-    let file = &outcome.pair.file;
-    let weights = outcome.weights.compared;
-    let bits = file.total_bytes as f64 * 8.0 / weights.max(1) as f64;
-    let outside: u64 = outcome.weights.tensors.iter().map(|tensor| tensor.outside).sum();
-    let mut cards = vec![
-        (count(weights), format!("weights compared, {} outside what their format allows", count(outside))),
-        (gigabytes(file.total_bytes), format!("the file, {bits:.2} bits per weight")),
-    ];
-    if let Some(f) = outcome.function {
-        cards.push((kl(f.mean_kl), format!("mean KL divergence, the bar is {}", kl(outcome.verdict.max_kl))));
-        cards.push((
-            format!("{:.1} %", 100.0 * f.top_agreement),
-            format!("the same likeliest token, of {} positions", f.positions.len()),
-        ));
-        let [source, file] = perplexities(f);
-        cards.push((format!("{source} → {file}"), "perplexity, checkpoint → file".to_owned()));
-    }
-    out.push_str("<div class=\"figures\">\n");
-    for (figure, what) in cards {
-        let _ = writeln!(out, "<div><b>{}</b><span>{}</span></div>", escape(&figure), escape(&what));
-    }
-    out.push_str("</div>\n");
-}
-
-fn perplexities(function: &Function) -> [String; 2] {
-    let text = |x: f64| match x {
-        ..1e3 => format!("{x:.2}"),
-        ..1e4 => format!("{x:.0}"),
-        _ => format!("{:.0}k", x / 1e3),
-    };
-    [text(function.source_perplexity), text(function.file_perplexity)]
-}
-
-fn blame(out: &mut String, outcome: &Outcome) {
-    if outcome.verdict.blame.is_empty() {
-        return;
-    }
-    out.push_str("<section><h2>To blame</h2>\n<ul class=\"blame\">\n");
-    for Finding { subject, problem } in outcome.verdict.blame.iter().take(200) {
-        let _ = writeln!(out, "<li><code>{}</code> {}</li>", escape(subject), escape(problem));
-    }
-    out.push_str("</ul></section>\n");
-}
-
-fn tensors(out: &mut String, tensors: &[TensorError]) {
-    let _ = write!(
-        out,
-        "<section><details><summary>All {} tensors</summary><div class=\"scroll\"><table>\n\
-         <tr><th>tensor</th><th class=\"word\">format</th><th>size</th><th>error</th><th>signal to noise</th>\
-         <th>largest error</th><th>of what is allowed</th></tr>\n",
-        tensors.len()
-    );
-    for tensor in tensors {
-        let class = if tensor.fits() { "" } else { " class=\"no\"" };
+    for (i, outcome) in outcomes.iter().enumerate() {
+        let function = outcome.function.as_ref();
+        let figure = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
+        let (class, quality) = file::quality(outcome);
         let _ = writeln!(
             out,
-            "<tr{class}><td><code>{}</code></td><td class=\"word\">{}</td><td>{}</td><td>{}</td><td>{}</td>\
-             <td>{}</td><td>{}</td></tr>",
-            escape(&tensor.name),
-            tensor.format,
-            gigabytes(tensor.bytes),
-            relative(tensor.relative_rmse),
-            tensor.snr_db.map_or("exact".to_owned(), |snr| format!("{snr:.1} dB")),
-            small(f64::from(tensor.largest)),
-            used(tensor.largest_use),
+            "<tr><td><a href=\"#file{i}\">{}</a></td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
+             <td class=\"word\"><b class=\"{class}\">{quality}</b></td></tr>",
+            file_name(&outcome.file),
+            gigabytes(outcome.pair.file.total_bytes),
+            figure(outcome.bits().map(|bits| format!("{bits:.2}"))),
+            figure(function.map(|f| kl(f.mean_kl))),
+            figure(function.map(|f| format!("{:.1} %", 100.0 * f.top_agreement))),
+            figure(function.map(|f| perplexity(f.file_perplexity))),
         );
     }
-    out.push_str("</table></div></details></section>\n");
+    out.push_str("</table></div></section>\n");
 }
 
-fn foot(out: &mut String, outcome: &Outcome) {
-    let tokens = match outcome.facts.tokens {
-        Some(tokens) => format!("{} tokens and the chat template were compared too", count(tokens as u64)),
-        None => "the vocabulary is of a kind that is not judged".to_owned(),
-    };
+/// What was judged, when and how: what makes the page a proof a week later.
+fn identity(out: &mut String, session: &Session, outcomes: &[Outcome]) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let command: Vec<String> = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
+    let mut rows = vec![
+        ("date".to_owned(), escape(&words::date(now))),
+        ("command".to_owned(), format!("<code>{}</code>", escape(&command.join(" ")))),
+        ("program".to_owned(), format!("glm2llama {}", env!("CARGO_PKG_VERSION"))),
+        ("checkpoint".to_owned(), format!("<code>{}</code>", escape(&session.folder.display().to_string()))),
+    ];
+    if let Some(function) = outcomes.iter().find_map(|outcome| outcome.function.as_ref()) {
+        let text = format!("{}: its first {} tokens", session.text, function.positions.len());
+        rows.push(("text".to_owned(), escape(&text)));
+    }
+    for path in outcomes.iter().flat_map(|outcome| outcome.pair.file.paths()) {
+        let (bytes, hash) = sha256_of(path)?;
+        let bytes = crate::cli::print::grouped(bytes);
+        rows.push((file_name(path), format!("{bytes} bytes, SHA-256 <code>{hash}</code>")));
+    }
+    out.push_str("<section><h2>What was run</h2>\n<dl>\n");
+    for (name, value) in rows {
+        let _ = writeln!(out, "<dt>{name}</dt><dd>{value}</dd>");
+    }
+    out.push_str("</dl></section>\n");
+    Ok(())
+}
+
+/// A word of a command as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:,@+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+fn foot(out: &mut String, session: &Session, outcomes: &[Outcome]) {
     let _ = writeln!(
         out,
-        "<footer><p>Every weight of the checkpoint was looked up in the file and held against what its format \
-         allows; {} facts of the metadata were checked, and {tokens}. The predictions are those of ChatGLM by its \
-         authors’ rules from the checkpoint, and of Llama from the file alone, on the same tokens.</p>\
-         <p>glm2llama {}, in {:.0} s.</p></footer>",
-        outcome.facts.checked,
-        env!("CARGO_PKG_VERSION"),
-        outcome.took.as_secs_f64(),
+        "<footer><p>Every weight of the checkpoint was looked up in the file and compared within what its format \
+         allows. {}. The predictions are those of ChatGLM by its authors’ rules from the checkpoint, and of Llama from \
+         the file alone, on the same tokens.</p><p>{:.0} s.</p></footer>",
+        outcomes
+            .first()
+            .map(|o| format!("{} facts of the metadata checked, {}", o.facts.checked, o.vocabulary()))
+            .unwrap_or_default(),
+        session.took.as_secs_f64(),
     );
-}
-
-/// Text that strangers may have written, for HTML.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            c if c.is_control() && c != '\n' => out.extend(c.escape_default()),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-fn count(n: u64) -> String {
-    match n {
-        1_000_000_000.. => format!("{:.2} billion", n as f64 / 1e9),
-        1_000_000.. => format!("{:.2} million", n as f64 / 1e6),
-        _ => n.to_string(),
-    }
-}
-
-/// A divergence in nats.
-fn kl(x: f64) -> String {
-    if x == 0.0 {
-        "0".to_owned()
-    } else if x < 0.001 {
-        format!("{x:.1e}")
-    } else {
-        format!("{x:.4}")
-    }
-}
-
-/// An error as a part of a tensor's own size.
-fn relative(x: f64) -> String {
-    if x == 0.0 { "0".to_owned() } else { format!("{:.3} %", 100.0 * x) }
-}
-
-fn small(x: f64) -> String {
-    if x == 0.0 { "0".to_owned() } else { format!("{x:.2e}") }
-}
-
-fn used(part: f32) -> String {
-    if part.is_finite() && part < 100.0 { format!("{:.0} %", 100.0 * part) } else { "far over".to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_of_a_file_becomes_markup() {
-        assert_eq!(escape("<script>\"&\u{1b}[31m"), "&lt;script&gt;&quot;&amp;\\u{1b}[31m");
-    }
 }

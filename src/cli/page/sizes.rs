@@ -51,7 +51,7 @@ pub(super) fn section(tensors: &[TensorError]) -> String {
             gigabytes(size.bytes),
             100.0 * part,
             format.block_bytes() as f64 * 8.0 / format.block_len() as f64,
-            super::relative(size.worst_error),
+            super::words::relative(size.worst_error),
         );
     }
     format!(

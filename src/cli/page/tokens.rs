@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{escape, kl};
+use super::words::{escape, kl};
 use crate::verify::Function;
 
 const WIDTH: f64 = 940.0;
@@ -11,9 +11,21 @@ const LEFT: f64 = 58.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 40.0;
 
+/// Below this all differences are the order of sums.
+const NOTHING: f64 = 1e-9;
+
 pub(super) fn chart(function: &Function) -> String {
+    let said = match function.largest_kl {
+        largest if !largest.is_finite() => "The file’s predictions are no numbers: there is nothing to draw.",
+        ..NOTHING => "Identical at every position.",
+        _ => return drawn(function),
+    };
+    format!("<section><h2>Divergence along the tokens</h2>\n<p>{said}</p></section>\n")
+}
+
+fn drawn(function: &Function) -> String {
     let count = function.positions.len().max(1);
-    let step = nice_step(function.largest_kl.max(1e-12) / 4.0);
+    let step = nice_step(function.largest_kl / 4.0);
     let top = (function.largest_kl / step).ceil().max(1.0) * step;
     let (plot_width, plot_height) = (WIDTH - LEFT - 4.0, HEIGHT - TOP - BOTTOM);
     let y = |x: f64| TOP + plot_height * (1.0 - (x / top).clamp(0.0, 1.0));
@@ -41,7 +53,7 @@ pub(super) fn chart(function: &Function) -> String {
             "<g><title>after {} “{}”: {}</title><rect class=\"bar\" x=\"{x:.2}\" y=\"{:.1}\" width=\"{bar:.2}\" \
              height=\"{height:.1}\"/>",
             i + 1,
-            escape(&shown(token)),
+            escape(token),
             kl(position.kl),
             TOP + plot_height - height
         );
@@ -70,8 +82,8 @@ pub(super) fn chart(function: &Function) -> String {
     format!(
         "<section><h2>Divergence along the tokens</h2>\n<p class=\"soft small\">How far the file’s prediction of the \
          next token is from the checkpoint’s: Kullback-Leibler divergence in nats. Mean {}, median {}, 99 % are below \
-         {}, largest {}. Logits differ by {:.3} at most.</p>\n<svg width=\"{WIDTH}\" height=\"{HEIGHT}\" \
-         viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"KL divergence along the tokens\">\n{svg}</svg>\n\
+         {}, largest {}. Logits differ by {:.3} at most.</p>\n<div class=\"scroll\"><svg width=\"{WIDTH}\" height=\"{HEIGHT}\" \
+         viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"KL divergence along the tokens\">\n{svg}</svg></div>\n\
          <ul class=\"key\"><li><i style=\"background:var(--bar)\"></i>divergence after each token</li>\
          <li><i style=\"height:0;border-bottom:2px dashed var(--ink);vertical-align:3px\"></i>mean</li>\
          <li><i style=\"background:var(--mark);border-radius:50%;width:.55rem;height:.55rem\"></i>another token is \
@@ -86,41 +98,81 @@ pub(super) fn chart(function: &Function) -> String {
 
 pub(super) fn text(function: &Function) -> String {
     let mut spans = String::new();
-    let high = function.p99_kl.max(1e-12);
-    for (i, token) in function.texts.iter().enumerate() {
+    let tinted = function.p99_kl.is_finite() && function.mean_kl > NOTHING;
+    for (i, token) in function.texts.iter().enumerate().filter(|(_, token)| !token.is_empty()) {
         // A token is tinted by how differently it was predicted, after the one before it.
-        let before = i.checked_sub(1).and_then(|before| function.positions.get(before));
+        let before = i
+            .checked_sub(1)
+            .and_then(|before| Some((function.positions.get(before)?, function.likeliest.get(before)?)));
         let (tint, title, class) = match before {
-            Some(position) => (
-                // Below a tenth of the chart's unusual values nothing is worth a colour when all is exact.
-                if function.mean_kl < 1e-6 { 0.0 } else { (position.kl / high).clamp(0.0, 1.0).powi(2) },
-                kl(position.kl),
+            Some((position, wanted)) => (
+                if tinted { (position.kl / function.p99_kl).clamp(0.0, 1.0).powi(2) } else { 0.0 },
+                format!("{}: {}", kl(position.kl), wants(wanted)),
                 if position.same_top { "" } else { " class=\"other-top\"" },
             ),
             None => (0.0, "the first".to_owned(), ""),
         };
         let _ = write!(
             spans,
-            "<span{class} style=\"--t:{:.0}%\" title=\"{title}\">{}</span>",
+            "<span{class} style=\"--t:{:.0}%\" title=\"{}\">{}</span>",
             80.0 * tint,
-            escape(&shown(token))
+            escape(&title),
+            escape(token)
         );
     }
     format!(
         "<section><h2>The text</h2>\n<p class=\"soft small\">Tinted by how far apart the two predictions of each token \
-         are; underlined where another token was likeliest.</p>\n<p class=\"text\">{spans}</p></section>\n"
+         are; underlined where another token was likeliest. Pointing at a token shows which each model \
+         wanted.</p>\n<p class=\"text\">{spans}</p>\n{}</section>\n",
+        furthest(function)
     )
 }
 
-/// A token that is one raw byte, as what it is where that can be shown.
-fn shown(token: &str) -> String {
-    let byte = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-    match byte.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-        Some(b'\n') => "\n".to_owned(),
-        Some(byte @ b' '..=b'~') => char::from(byte).to_string(),
-        Some(_) => "·".to_owned(),
-        None => token.to_owned(),
+fn wants([source, file]: &[String; 2]) -> String {
+    if source == file {
+        format!("both wanted “{}”", visible(file))
+    } else {
+        format!("the checkpoint wanted “{}”, the file “{}”", visible(source), visible(file))
     }
+}
+
+/// Line breaks as a sign.
+fn visible(token: &str) -> String {
+    token.replace('\n', "⏎")
+}
+
+const FURTHEST: usize = 10;
+
+/// The places where the two are furthest apart, in words: where nothing can be pointed at, too.
+fn furthest(function: &Function) -> String {
+    let mut places: Vec<usize> = (0..function.positions.len())
+        .filter(|&at| !function.positions[at].same_top && function.positions[at].kl.is_finite())
+        .collect();
+    places.sort_by(|&a, &b| function.positions[b].kl.total_cmp(&function.positions[a].kl));
+    places.truncate(FURTHEST);
+    if places.is_empty() {
+        return String::new();
+    }
+    let mut rows = String::new();
+    for at in places {
+        let context: String = function.texts[at.saturating_sub(4)..=at].concat();
+        let next = function.texts.get(at + 1).map_or("", String::as_str);
+        let [source, file] = &function.likeliest[at];
+        let _ = writeln!(
+            rows,
+            "<tr><td>…{}</td><td class=\"word\">{}</td><td class=\"word\">{}</td><td class=\"word\">{}</td><td>{}</td></tr>",
+            escape(&visible(&context)),
+            escape(&visible(source)),
+            escape(&visible(file)),
+            escape(&visible(next)),
+            kl(function.positions[at].kl)
+        );
+    }
+    format!(
+        "<div class=\"scroll\"><table class=\"wanted\"><tr><th>after</th><th class=\"word\">the checkpoint wanted</th>\
+         <th class=\"word\">the file wanted</th><th class=\"word\">the text goes on</th><th>divergence</th></tr>\n\
+         {rows}</table></div>\n"
+    )
 }
 
 /// 1, 2 or 5 times a power of ten, at least so much.
@@ -134,10 +186,7 @@ fn tick(value: f64, step: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
-    if step < 1e-4 {
-        return format!("{value:.0e}");
-    }
-    let digits = (-step.log10().floor()).max(0.0) as usize; // at most 4
+    let digits = (-step.log10().floor()).clamp(0.0, 12.0) as usize;
     format!("{value:.digits$}")
 }
 
@@ -148,16 +197,11 @@ mod tests {
     #[test]
     fn axes_have_round_steps() {
         for (least, step, text) in
-            [(0.019, 0.02, "0.04"), (0.3, 0.5, "1.0"), (7.0, 10.0, "20"), (2.1e-7, 5e-7, "1e-6")]
+            [(0.019, 0.02, "0.04"), (0.3, 0.5, "1.0"), (7.0, 10.0, "20"), (2.1e-7, 5e-7, "0.0000010")]
         {
             let found = nice_step(least);
             assert!((found / step - 1.0).abs() < 1e-9, "{least}: {found}");
             assert_eq!(tick(2.0 * found, found), text);
         }
-    }
-
-    #[test]
-    fn bytes_are_shown_as_text_where_they_are() {
-        assert_eq!(["<0x0A>", "<0x41>", "<0xE4>", " the"].map(shown), ["\n", "A", "·", " the"]);
     }
 }

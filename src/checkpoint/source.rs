@@ -1,0 +1,117 @@
+//! Where a file's bytes come from: the disk, or a place that is read over a network.
+
+use std::fmt::Debug;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+
+use super::Checkpoint;
+use crate::error::{Error, Result};
+
+/// Bytes that can be read from any place on.
+pub trait Source: Debug + Send + Sync {
+    /// The length in bytes.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn length(&self) -> io::Result<u64>;
+
+    /// What the system knows of a file; none of one that is elsewhere, and cannot change.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn metadata(&self) -> io::Result<Option<Metadata>>;
+
+    /// Fills `out` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// When there are not so many, or they cannot be read.
+    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+impl Source for File {
+    fn length(&self) -> io::Result<u64> {
+        Ok(File::metadata(self)?.len())
+    }
+
+    fn metadata(&self) -> io::Result<Option<Metadata>> {
+        File::metadata(self).map(Some)
+    }
+
+    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, out, offset)
+    }
+}
+
+/// A place that has the files of weights, where the folder has only empty ones of their names.
+///
+/// Headers are read from any place on. The weights are then read front to back, once, and judged as a whole.
+pub trait Remote: Debug + Send + Sync {
+    /// Opens a file of weights by its name.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn open(&self, name: &str) -> Result<Box<dyn Source>>;
+
+    /// Reads a file from its first byte to its last. The read behind the last one fails when the bytes were not
+    /// those of the file's hash, or not those that its header was read from. It ends early, with an error, when
+    /// `ended` is set.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    fn stream(&self, name: &str, ended: Arc<AtomicBool>) -> Result<Box<dyn Read + Send>>;
+
+    /// A file's length and the SHA-256 that its bytes are held against, in hexadecimal.
+    fn known(&self, name: &str) -> Option<(u64, String)>;
+}
+
+/// The repository on a hub that a model is from.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The hub's name, `Hugging Face` for instance.
+    pub hub: String,
+    /// `ORG/NAME`.
+    pub repository: String,
+    /// The commit, in hexadecimal.
+    pub commit: String,
+}
+
+impl Checkpoint {
+    /// The files' bytes are elsewhere, and come front to back: see [`Checkpoint::stream`].
+    pub fn is_remote(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// How many files there are.
+    pub(crate) fn file_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Reads the file of this number front to back, as [`Remote::stream`] does.
+    pub(crate) fn stream(
+        &self,
+        file: usize,
+        ended: Arc<AtomicBool>,
+    ) -> Result<(&Path, Box<dyn Read + Send>)> {
+        let shard = &self.shards[file];
+        let remote = self
+            .remote
+            .as_ref()
+            .ok_or_else(|| Error::Internal(format!("{}: is in a folder", shard.path.display())))?;
+        Ok((&shard.path, remote.stream(shard.name(), ended)?))
+    }
+
+    /// Each file with its length and the SHA-256 that its bytes are held against, where they come from elsewhere.
+    pub fn known_hashes(&self) -> impl Iterator<Item = (&Path, u64, String)> {
+        self.shards.iter().filter_map(|shard| {
+            let (bytes, hash) = self.remote.as_ref()?.known(shard.name())?;
+            Some((shard.path.as_path(), bytes, hash))
+        })
+    }
+}

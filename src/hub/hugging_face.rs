@@ -1,0 +1,113 @@
+//! How Hugging Face and its mirrors tell what a repository holds.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use ureq::http::header;
+
+use super::address::Address;
+use super::client::Client;
+use super::listing::{Entry, Hash, LARGEST_LIST, Listing, MOST_FILES, escaped, is_hex, is_safe};
+use super::transfer::{Wanted, text};
+use crate::error::{Error, InFile, Result};
+use crate::input;
+
+/// Pages of a list; one has a thousand files.
+const MOST_PAGES: usize = 50;
+
+#[derive(Deserialize)]
+struct Info {
+    #[serde(default)]
+    id: Option<String>,
+    sha: String,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    #[serde(rename = "type")]
+    kind: String,
+    path: String,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    oid: String,
+    #[serde(default)]
+    lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    oid: String,
+    size: u64,
+}
+
+/// Asks which commit a revision is, and then for all files of that commit.
+///
+/// # Errors
+/// When there is no such repository, or the answers are not the hub's.
+pub(super) fn list(client: &Client, address: &Address) -> Result<Listing> {
+    let file = PathBuf::from(address.to_string());
+    let revision = escaped(address.revision());
+    let url = client.url(&format!("/api/models/{}/revision/{revision}", address.repository()));
+    let (body, _) = text(client, &Wanted { url, file: file.clone(), bytes: 0 }, LARGEST_LIST)?;
+    let info: Info = input::json(&body, "found an answer that is not the hub's").in_file(&file)?;
+    if !is_hex(&info.sha, 40) {
+        return Err(Error::mismatch(
+            &file,
+            "",
+            "a commit that is none in the hub's answer",
+            "40 hexadecimal digits",
+        ));
+    }
+    // An old name is answered with the new one, which needs no redirect from then on.
+    let fits = |id: &String| Address::of_model(&format!("hf://{id}")).is_ok_and(|new| new.revision.is_none());
+    let repository = info.id.filter(fits).unwrap_or_else(|| address.repository());
+    let mut url = client.url(&format!("/api/models/{repository}/tree/{}?recursive=true", info.sha));
+    let mut files = BTreeMap::new();
+    for _ in 0..MOST_PAGES {
+        let (body, headers) = text(client, &Wanted { url, file: file.clone(), bytes: 0 }, LARGEST_LIST)?;
+        let nodes: Vec<Node> =
+            input::json(&body, "found a list of files that is not the hub's").in_file(&file)?;
+        for node in nodes.into_iter().filter(|node| node.kind == "file" && is_safe(&node.path)) {
+            let path = node.path.clone();
+            files.insert(path, entry(node, &file)?);
+        }
+        if files.len() > MOST_FILES {
+            return Err(Error::mismatch(
+                &file,
+                "",
+                format!("over {MOST_FILES} files"),
+                "a model's few dozen",
+            ));
+        }
+        match headers.get(header::LINK).and_then(|link| next(link.to_str().ok()?)) {
+            None => return Ok(Listing { repository, revision: info.sha.clone(), commit: info.sha, files }),
+            Some(next) if client.is_own(&next) => url = next,
+            Some(_) => break,
+        }
+    }
+    Err(Error::mismatch(&file, "", "a list of files without an end", "the few pages of a model's"))
+}
+
+fn entry(node: Node, file: &Path) -> Result<Entry> {
+    let (bytes, hash) = match &node.lfs {
+        Some(lfs) => (lfs.size, Hash::sha256(&lfs.oid)),
+        None => (node.size, Hash::git(&node.oid)),
+    };
+    let hash = hash
+        .ok_or_else(|| Error::mismatch(file, &node.path, "no hash in the hub's list", "one of each file"))?;
+    Ok(Entry { bytes, hash })
+}
+
+/// The address of the next page.
+fn next(link: &str) -> Option<String> {
+    let part = link.split(',').find(|part| part.contains("rel=\"next\""))?;
+    Some(part.split_once('<')?.1.split_once('>')?.0.to_owned())
+}
+
+/// Where a file of a commit is.
+pub(super) fn url(client: &Client, listing: &Listing, path: &str) -> String {
+    let path: Vec<String> = path.split('/').map(escaped).collect();
+    client.url(&format!("/{}/resolve/{}/{}", listing.repository, listing.revision, path.join("/")))
+}

@@ -1,0 +1,77 @@
+//! Models straight from a hub: a server of the tests' own on loopback behaves as the hubs do, and as badly.
+#![cfg(feature = "hub")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commands;
+mod faults;
+mod server;
+mod stored;
+mod tls;
+
+use std::path::{Path, PathBuf};
+
+use server::Server;
+use support::{Checkpoint, Cmd, Dir, testdata, tiny_tokenizer};
+
+/// A checkpoint of three shards, converted from its folder and from a server.
+pub(crate) struct Hub {
+    pub(crate) dir: Dir,
+    pub(crate) server: Server,
+}
+
+impl Hub {
+    pub(crate) fn new() -> Hub {
+        let dir = Dir::new();
+        let shape = Checkpoint { shard_bytes: Some(800_000), ..Checkpoint::tiny() };
+        shape.write(&dir.join("model"), &tiny_tokenizer()).expect("written");
+        let server = Server::start(&dir.join("model"));
+        Hub { dir, server }
+    }
+
+    pub(crate) fn of(model: &str) -> Hub {
+        let dir = Dir::new();
+        let folder = dir.join("model");
+        support::copy_files(&testdata(&format!("models/{model}")), &folder);
+        if folder.join("config.json").exists() && support::tokenizers::without_tokenizer(&folder) {
+            support::tokenizers::tiktoken(&folder, 900);
+        }
+        let server = Server::start(&dir.join("model"));
+        Hub { dir, server }
+    }
+
+    pub(crate) fn model(&self) -> PathBuf {
+        self.dir.join("model")
+    }
+
+    /// A command whose hubs are the server, and whose caches are empty.
+    pub(crate) fn command(&self, name: &str) -> Cmd {
+        command(name, &self.server.url(), self.dir.path())
+    }
+}
+
+pub(crate) fn command(name: &str, url: &str, folder: &Path) -> Cmd {
+    let mut command = Cmd::new(name)
+        .env("HF_ENDPOINT", url)
+        .env("MODELSCOPE_ENDPOINT", url)
+        .env("HF_HUB_CACHE", folder.join("no-hf-cache"))
+        .env("MODELSCOPE_CACHE", folder.join("no-ms-cache"))
+        .env("TMPDIR", folder.join("tmp"))
+        .current_dir(folder);
+    std::fs::create_dir_all(folder.join("tmp")).expect("a folder");
+    for name in
+        ["HF_TOKEN", "MODELSCOPE_API_TOKEN", "HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
+    {
+        command = command.env_remove(name).env_remove(&name.to_lowercase());
+    }
+    command
+}
+
+/// The same tensors and the same metadata, but for what says how the file was made.
+#[track_caller]
+pub(crate) fn same_model(a: &Path, b: &Path) {
+    let [a, b] = [a, b].map(support::gguf::Gguf::read);
+    assert_eq!(a.model_meta(), b.model_meta());
+    assert_eq!(a.tensors, b.tensors);
+}
