@@ -28,7 +28,7 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     // Before anything is printed: a refusal is one line.
     let outputs = job.create_outputs()?;
     let report = announce(args, located, &job);
-    job.measure(options, &Progress::of_bytes(&report, &stop))?;
+    job.measure(options, &Progress::of_bytes(&report, &stop)).map_err(|error| located.explain(error))?;
     let progress = Progress::of_bytes(&report, &stop);
     let filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
     progress.finish();

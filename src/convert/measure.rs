@@ -11,12 +11,12 @@ use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::hash::sha256;
 use crate::imatrix::ImportanceMatrix;
+use crate::model::Model;
 use crate::pipeline::{self, Ready};
 use crate::recipe::padded_ffn;
 use crate::remap::{Plan, Role};
 use crate::request::{Quality, Request};
 use crate::sink::Shape;
-use crate::tokenizer::Tokenizer;
 use crate::watch::Watch;
 use crate::{metadata, provenance};
 
@@ -51,13 +51,19 @@ pub(super) fn refuse_contradictions(request: &Request) -> Result<()> {
 }
 
 /// The text to measure on; none where nothing is to be measured.
-pub(super) fn sample(request: &Request, tokenizer: &Tokenizer) -> Result<Option<Sample>> {
+pub(super) fn sample(request: &Request, model: &Model) -> Result<Option<Sample>> {
     let most = match request.quality {
         Quality::Fast => return Ok(None),
         Quality::Good => IMPORTANCE_TOKENS,
         Quality::Best => REFINEMENT_TOKENS,
     };
-    let sample = Sample::new(tokenizer, &request.calibration, request.calibration_tokens.unwrap_or(most))?;
+    if model.checkpoint.is_remote() {
+        let expected = "one in a folder, for its weights are read more than once: --keep DIR stores it there";
+        let file = model.checkpoint.main_file();
+        return Err(Error::mismatch(file, "", "weights on a hub, with --quality good or best", expected));
+    }
+    let sample =
+        Sample::new(&model.tokenizer, &request.calibration, request.calibration_tokens.unwrap_or(most))?;
     if request.quality == Quality::Best {
         calibrate::refuse_short(&sample)?;
     }

@@ -32,7 +32,7 @@ impl Job {
         let (options, given) = input::noted(|| {
             let options = Options::read(request, card)?;
             options.apply(&mut model, &mut notes)?;
-            let sample = measure::sample(request, &model.tokenizer)?;
+            let sample = measure::sample(request, &model)?;
             Ok(Options { sample, ..options })
         });
         let mut options = options?;
