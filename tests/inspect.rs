@@ -35,7 +35,7 @@ fn the_card_comes_first() {
     ]) {
         assert!(line.trim_start().starts_with(expected), "{line:?}: {expected:?}");
     }
-    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 128), "{text}");
     assert!(!text.contains("blk.1.ffn_down.weight"), "{text}");
     assert!(inspect(&file, &["--tensors"]).contains("blk.1.ffn_down.weight"));
     let formats = text.split("\nformats\n").nth(1).expect("formats");

@@ -285,6 +285,22 @@ mod tests {
     }
 
     #[test]
+    fn arguments_of_a_chatglm3_are_pythons() {
+        let arguments =
+            json!({"o": {"a": true, "b": null, "c": "it's", "n": 2}, "l": [1, "x", false], "e": {}});
+        let call = json!({"type": "function", "function": {"name": "f", "arguments": arguments}});
+        let chat = json!([
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "r"},
+        ]);
+        let text = text(&ROLES, &chat, None).unwrap();
+        for part in ["o={'a': True, 'b': None, 'c': 'it\\'s', 'n': 2}", "l=[1, 'x', False]", "e={}"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
     fn a_template_is_one_line_without_what_verify_would_not_run() {
         for (name, format) in ChatFormat::NAMES {
             let template = format.template().unwrap();

@@ -22,7 +22,7 @@ fn chats() -> Vec<Value> {
     let call = |name: &str, arguments: Value| json!({"type": "function", "id": "1", "function": {"name": name, "arguments": arguments}});
     let called = |content: Value, calls: Vec<Value>| json!({"role": "assistant", "content": content, "tool_calls": calls});
     let result = |content: &str| json!({"role": "tool", "tool_call_id": "1", "content": content});
-    let odd = json!({"c": "it's \"q\" \\ 天\nnl", "n": 3, "t": true, "u": false, "z": null, "l": [1, "x"], "f": 1.5});
+    let odd = json!({"c": "it's \"q\" \\ 天\nnl", "n": 3, "t": true, "u": false, "z": null, "l": [1, "x'y", true, null], "o": {"a": true, "b": null, "c": "d", "n": 2}, "f": 1.5});
     vec![
         json!({"messages": [user("hi")]}),
         json!({"messages": [{"role": "system", "content": ""}, user(" \n a"), said("\n x \n"), user("b")]}),
