@@ -28,7 +28,7 @@ fn the_card_comes_first() {
         "architecture  llama, 1.64 million weights, 2 layers",
         "type          Q4_K_M",
         "context       8192 tokens",
-        "template      2",
+        "template      ",
         "ends of text  2 \"</s>\", ",
         "memory        about 6",
         "written by    glm2llama ",

@@ -83,7 +83,7 @@ pub struct Origin {
 }
 
 impl Checkpoint {
-    /// The files' bytes are elsewhere, and come front to back: see [`Checkpoint::stream`].
+    /// The files' bytes are elsewhere, and come front to back: see `Checkpoint::stream`.
     pub fn is_remote(&self) -> bool {
         self.remote.is_some()
     }

@@ -24,7 +24,7 @@ pub fn tiktoken(folder: &Path, ranks: usize) {
     fs::write(folder.join("tokenizer_config.json"), config.to_string()).expect("written");
     let _ = fs::remove_file(folder.join("generation_config.json"));
     let file = folder.join("config.json");
-    let text = fs::read_to_string(&file).expect("a config.json");
+    let Ok(text) = fs::read_to_string(&file) else { return };
     let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     if config.get("eos_token_id").is_some() {
         config["eos_token_id"] = serde_json::json!([ranks, ranks + 7, ranks + 9]);
