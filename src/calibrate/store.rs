@@ -1,7 +1,7 @@
 //! Finished tensors in a folder, so that an interrupted run goes on where it stopped.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -63,7 +63,9 @@ impl Store {
     /// When the disk cannot take them.
     pub fn put(&self, tensor: &str, blocks: &[u8]) -> Result<()> {
         let (file, unfinished) = (self.file(tensor), self.folder.join("unfinished"));
-        fs::write(&unfinished, blocks).map_err(Error::io(&unfinished, "write"))?;
+        let mut out = File::create(&unfinished).map_err(Error::io(&unfinished, "write"))?;
+        // A name must not outlive a power cut that its bytes do not.
+        out.write_all(blocks).and_then(|()| out.sync_all()).map_err(Error::io(&unfinished, "write"))?;
         fs::rename(&unfinished, &file).map_err(Error::io(&file, "write"))
     }
 

@@ -46,10 +46,13 @@ pub(super) fn run(args: &Convert) -> Result<()> {
         }
     }
     stop.check()?;
-    filled.publish()?;
     found.done()?;
+    filled.publish()?;
     report.summary(&Summary::new(&job, started.elapsed()));
-    job.clean_up()
+    if let Err(error) = job.clean_up() {
+        report.warning(&error.to_string()); // the file is whole, and has its name
+    }
+    Ok(())
 }
 
 /// `glm2llama plan`.

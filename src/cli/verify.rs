@@ -68,9 +68,7 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
         outcome.verdict = Verdict::new(weights, facts, function.as_ref(), args.max_kld);
     }
     if page.is_some() {
-        judged
-            .iter_mut()
-            .try_for_each(|outcome| converse(outcome, args.answer_tokens as usize, &progress))?;
+        judged.iter_mut().try_for_each(|outcome| converse(outcome, args.answer_tokens, &progress))?;
     }
     progress.finish();
     // The checkpoint is one, whatever files are held against it.
@@ -103,9 +101,6 @@ fn weigh(pair: Pair, file: &Path, folder: &Path, args: &Verify, watch: &dyn Watc
         unchanged = Some(check.same);
     }
     let weights = pair.weights(watch)?;
-    if let Some(zeros) = &weights.zeros {
-        note(&format!("{} {}", Tone::Doubtful.note("warning:"), one_line(zeros)));
-    }
     let verdict = Verdict::new(&weights, &facts, None, None);
     let (file, weights_took) = (file.to_owned(), started.elapsed());
     Ok(Outcome { file, pair, facts, unchanged, weights, function: None, verdict, weights_took })
@@ -131,9 +126,18 @@ fn run_models(judged: &mut [Outcome], text: &str, most: usize, watch: &dyn Watch
 /// Two questions of which everyone knows the answer.
 const QUESTIONS: [&str; 2] = ["What is the capital of France?", "用一句话介绍北京。"];
 
-/// Lets both models answer, where the checkpoint is one that could.
-fn converse(outcome: &mut Outcome, most: usize, watch: &dyn Watch) -> Result<()> {
-    let trained = outcome.verdict.quality.is_some_and(|quality| quality.grade().is_some());
+/// Tokens of an answer.
+const ANSWER: u32 = 30;
+
+/// Of more weights than this, each token of an answer takes seconds: only who asks for them gets them.
+const QUICK: u64 = 1_000_000_000;
+
+/// Lets both models answer, where the checkpoint is one that could. `most`: so many tokens each, if that was said.
+fn converse(outcome: &mut Outcome, most: Option<u32>, watch: &dyn Watch) -> Result<()> {
+    let most = most.unwrap_or(if outcome.weights.compared > QUICK { 0 } else { ANSWER }) as usize;
+    // A file that is not the same model may have any template.
+    let trained =
+        outcome.verdict.same && outcome.verdict.quality.is_some_and(|quality| quality.grade().is_some());
     let Some(function) = outcome.function.as_mut().filter(|_| trained && most > 0) else { return Ok(()) };
     match outcome.pair.answers(&QUESTIONS, most, watch) {
         Ok(answers) => function.answers = answers,
@@ -165,7 +169,7 @@ pub(super) fn check_written(
 }
 
 /// How a page begins.
-const PAGE: &[u8] = b"<!doctype html>";
+pub(super) const PAGE: &str = "<!doctype html>\n<!-- A page of glm2llama verify. -->\n";
 
 /// Only what an earlier run wrote is replaced, or an empty file.
 fn keep_others(report: &Path) -> Result<()> {
@@ -175,7 +179,7 @@ fn keep_others(report: &Path) -> Result<()> {
     let mut start = Vec::new();
     let head = input::open(report)?.take(PAGE.len() as u64);
     { head }.read_to_end(&mut start).map_err(Error::io(report, "read"))?;
-    if start.is_empty() || start == PAGE {
+    if start.is_empty() || start == PAGE.as_bytes() {
         return Ok(());
     }
     Err(Error::mismatch(

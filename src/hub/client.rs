@@ -152,7 +152,7 @@ impl Client {
                  or unset {token_name}"
             )));
         }
-        Ok(Client { hub, pace, agent: agent(pace), endpoint, token, watch })
+        Ok(Client { hub, pace, agent: agent(pace, endpoint.is_encrypted()), endpoint, token, watch })
     }
 
     /// An address on the endpoint; `path` begins with a slash.
@@ -229,7 +229,8 @@ fn token_name(hub: Hub) -> &'static str {
     }
 }
 
-fn agent(pace: Pace) -> Agent {
+/// Without encryption there is no proxy either: it would read the token of an endpoint on this machine.
+fn agent(pace: Pace, encrypted: bool) -> Agent {
     // The system's own, or those that SSL_CERT_FILE and SSL_CERT_DIR name; what of them cannot be read vouches for nobody.
     let system = rustls_native_certs::load_native_certs().certs;
     let roots: Vec<_> = system.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
@@ -246,9 +247,9 @@ fn agent(pace: Pace) -> Agent {
         .timeout_resolve(Some(pace.stall))
         .timeout_connect(Some(pace.stall))
         .timeout_per_read(Some(pace.stall)) // of each read: a whole file has as long as it takes
-        .timeout_per_write(Some(pace.stall))
-        .build();
-    Agent::new_with_config(config)
+        .timeout_per_write(Some(pace.stall));
+    let config = if encrypted { config } else { config.proxy(None) };
+    Agent::new_with_config(config.build())
 }
 
 /// ModelScope takes a token as the cookie of a session too, and its older services only so.

@@ -49,6 +49,11 @@ impl Place {
         (self.https, &self.host, self.port) == (other.https, &other.host, other.port)
     }
 
+    /// By https.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.https
+    }
+
     /// Nobody on the way can read what is sent there.
     pub(super) fn keeps_secrets(&self) -> bool {
         self.https || ["localhost", "127.0.0.1", "[::1]"].contains(&self.host.as_str())

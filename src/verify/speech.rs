@@ -59,6 +59,9 @@ pub fn ask(
     })
 }
 
+/// Attention takes memory by the square of a prompt, and a template may come from a stranger.
+const MOST_PROMPT: usize = 4096;
+
 /// The ids of a question in the file's template.
 pub(super) fn prompt(file: &GgufFile, spelling: &Spelling, question: &str) -> Result<Vec<u32>> {
     let at_fault = |problem: String| Error::input(file.path(), template::KEY, problem);
@@ -68,7 +71,14 @@ pub(super) fn prompt(file: &GgufFile, spelling: &Spelling, question: &str) -> Re
     let messages = [context! { role => "user", content => question }];
     let prompt = jinja::render(template, context! { messages => messages, add_generation_prompt => true })
         .map_err(|e| at_fault(format!("cannot be rendered: {e}")))?;
-    Ok(spelling.encode(&prompt))
+    let ids = spelling.encode(&prompt);
+    if ids.len() > MOST_PROMPT {
+        return Err(at_fault(format!(
+            "makes {} tokens of a question, expected at most {MOST_PROMPT}",
+            ids.len()
+        )));
+    }
+    Ok(ids)
 }
 
 /// Runs a model from one likeliest token to the next.
@@ -124,6 +134,11 @@ fn likeliest_after(model: &dyn Decoder, tokens: &[u32], past: &mut Past, watch: 
                 best = (logit, id);
             }
         }
+    }
+    if best.0 == f32::NEG_INFINITY {
+        return Err(Error::Usage(
+            "no prediction is a number: the file or the checkpoint is damaged".to_owned(),
+        ));
     }
     u32::try_from(best.1).map_err(|_| Error::Usage("a vocabulary of more than 2^32 tokens".to_owned()))
 }

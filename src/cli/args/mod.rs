@@ -112,7 +112,7 @@ pub(super) struct Verify {
     pub(super) tokens: u32,
 
     /// The highest mean KL divergence that passes, in nats; without it quality is told and decides nothing
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with = "weights_only")]
     pub(super) max_kld: Option<f64>,
 
     /// Write a page to look at, complete in itself; an earlier page is replaced. Both models answer two questions
@@ -120,9 +120,10 @@ pub(super) struct Verify {
     #[arg(long, value_name = "FILE.html", value_parser = values::written())]
     pub(super) report: Option<PathBuf>,
 
-    /// Tokens of each answer on the page; 0: ask nothing
-    #[arg(long, value_name = "N", default_value = "30", value_parser = clap::value_parser!(u32).range(0..=1000))]
-    pub(super) answer_tokens: u32,
+    /// Tokens of each answer on the page; 0: ask nothing [default: 30, and 0 for models of more than a billion weights,
+    /// where each token takes seconds]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(super) answer_tokens: Option<u32>,
 
     /// Also hash the checkpoint and the file again, and compare with the receipt that convert wrote
     #[arg(long, value_name = "FILE.json", value_parser = values::read())]

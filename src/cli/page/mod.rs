@@ -15,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use words::{escape, kl, perplexity};
 
 use super::print::{gigabytes, grouped};
+use super::verify::PAGE;
 use super::verify_report::{Outcome, Session};
 use crate::error::Result;
 use crate::gguf::Value;
@@ -46,7 +47,7 @@ pub(super) fn render(session: &Session, outcomes: &[Outcome]) -> Result<String> 
     identity(&mut body, session, outcomes)?;
     foot(&mut body, session, outcomes);
     Ok(format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+        "{PAGE}<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{}</title>\n<style>\n{}</style>\n<main>\n{body}</main>\n</html>\n",
         escape(&title),
