@@ -152,7 +152,9 @@ impl Client {
                  or unset {token_name}"
             )));
         }
-        Ok(Client { hub, pace, agent: agent(pace, endpoint.is_encrypted()), endpoint, token, watch })
+        // A proxy would read a token that goes without encryption to an endpoint on this machine.
+        let proxied = token.is_none() || endpoint.is_encrypted();
+        Ok(Client { hub, pace, agent: agent(pace, proxied), endpoint, token, watch })
     }
 
     /// An address on the endpoint; `path` begins with a slash.
@@ -229,8 +231,7 @@ fn token_name(hub: Hub) -> &'static str {
     }
 }
 
-/// Without encryption there is no proxy either: it would read the token of an endpoint on this machine.
-fn agent(pace: Pace, encrypted: bool) -> Agent {
+fn agent(pace: Pace, proxied: bool) -> Agent {
     // The system's own, or those that SSL_CERT_FILE and SSL_CERT_DIR name; what of them cannot be read vouches for nobody.
     let system = rustls_native_certs::load_native_certs().certs;
     let roots: Vec<_> = system.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
@@ -248,7 +249,7 @@ fn agent(pace: Pace, encrypted: bool) -> Agent {
         .timeout_connect(Some(pace.stall))
         .timeout_per_read(Some(pace.stall)) // of each read: a whole file has as long as it takes
         .timeout_per_write(Some(pace.stall));
-    let config = if encrypted { config } else { config.proxy(None) };
+    let config = if proxied { config } else { config.proxy(None) };
     Agent::new_with_config(config.build())
 }
 

@@ -295,6 +295,12 @@ fn a_proxy_is_asked_for_the_hub() {
         command("convert", "http://hub.invalid", hub.dir.path()).env("HTTP_PROXY", &proxy).arg("hf://a/b");
     run.args(&ARGUMENTS).succeed();
     assert!(hub.server.seen().iter().any(|seen| seen.host == "hub.invalid"), "{:?}", hub.server.seen());
+
+    // It would read a token that goes to this machine without encryption, so that goes directly.
+    let hub = Hub::new();
+    let secret = hub.command("plan").env("HTTP_PROXY", "http://127.0.0.1:9").env("HF_TOKEN", TOKEN);
+    secret.arg("hf://a/b").succeed();
+    assert!(hub.server.seen().iter().any(|seen| seen.token));
 }
 
 /// A pause that the hub asks for is told of, and taken.
