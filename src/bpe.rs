@@ -1,12 +1,44 @@
-//! Text into pieces, by the two ways in which the family's vocabularies join neighbours: the highest score first, or
-//! the lowest rank.
+//! Text into pieces: special tokens apart, and the rest by the two ways in which the family's vocabularies join
+//! neighbours, the highest score first or the lowest rank.
 
 use std::borrow::Borrow;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::hash::Hash;
 
 /// Longer runs of letters are cut: merging takes time with the square of it.
 const LONGEST_WORD: usize = 64;
+
+/// A part of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part<'t> {
+    /// The id of a token that is written out.
+    Special(u32),
+    /// What stands between two of them, never empty.
+    Text(&'t str),
+}
+
+/// A text taken apart at the special tokens in it: the first from the left, the longest of those at the same place.
+pub(crate) fn parts<'t, S: Borrow<str> + Ord>(text: &'t str, specials: &BTreeMap<S, u32>) -> Vec<Part<'t>> {
+    let lengths: BTreeSet<usize> = specials.keys().map(|special| special.borrow().len()).collect();
+    let at = |text: &str| {
+        let longest_first = lengths.iter().rev().filter(|&&length| length > 0);
+        longest_first.filter_map(|&length| Some((length, *specials.get(text.get(..length)?)?))).next()
+    };
+    let mut parts = Vec::new();
+    let (mut rest, mut plain) = (text, 0); // bytes of `rest` that are no special token's
+    while plain < rest.len() {
+        match at(&rest[plain..]) {
+            Some((length, id)) => {
+                parts.extend((plain > 0).then(|| Part::Text(&rest[..plain])));
+                parts.push(Part::Special(id));
+                (rest, plain) = (&rest[plain + length..], 0);
+            }
+            None => plain += rest[plain..].chars().next().map_or(1, char::len_utf8),
+        }
+    }
+    parts.extend((!rest.is_empty()).then_some(Part::Text(rest)));
+    parts
+}
 
 /// Two neighbours that make a piece: the highest score goes first, then the leftmost.
 struct Pair {
@@ -110,6 +142,7 @@ pub(crate) fn by_rank(word: &[u8], ranks: &HashMap<impl Borrow<[u8]> + Eq + Hash
 
 #[cfg(test)]
 mod tests {
+    use super::Part::{Special, Text};
     use super::*;
 
     #[test]
@@ -118,6 +151,16 @@ mod tests {
         assert_eq!(by_score("abcd", |text| scores.get(text).copied()), ["abc", "d"]);
         assert_eq!(by_score("abab", |text| scores.get(text).copied()), ["ab", "ab"]);
         assert_eq!(by_score("", |_| None), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn the_longest_special_token_is_taken_from_the_left() {
+        let specials = BTreeMap::from([("<|", 1), ("<|user|>", 2), ("天", 3), ("", 9)]);
+        let found = parts("a<|user|>b<||天天c", &specials);
+        let expected =
+            [Text("a"), Special(2), Text("b"), Special(1), Text("|"), Special(3), Special(3), Text("c")];
+        assert_eq!(found, expected);
+        assert_eq!(parts("", &specials), []);
     }
 
     #[test]

@@ -7,9 +7,6 @@ mod cli;
 
 use std::process::ExitCode;
 
-// The command line calls the library's modules by the paths by which they call each other.
-use glm2llama::*;
-
 fn main() -> ExitCode {
     cli::main()
 }

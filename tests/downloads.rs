@@ -201,31 +201,22 @@ fn a_hash_that_a_cache_knows_is_compared_when_all_is_read() {
     let model = tiny();
     let notes = model.join(".cache/huggingface/download");
     fs::create_dir_all(&notes).unwrap();
-    let note_of = |hash: &str, noted: u64| {
-        fs::write(notes.join(format!("{WEIGHTS}.metadata")), format!("main\n{hash}\n{noted}.5\n")).unwrap();
+    // Older than the file, as in a copy that took no times along: the client would ignore it.
+    let note = |hash: &str| {
+        fs::write(notes.join(format!("{WEIGHTS}.metadata")), format!("main\n{hash}\n1.5\n")).unwrap();
     };
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
-    let note = |hash: &str| note_of(hash, now);
     let wrong = "ab".repeat(32);
     note(&wrong);
     for way in [&["--verify"][..], &["--receipt", "receipt.json"]] {
         refused(model.path(), way, &[WEIGHTS, "found SHA-256 ", &wrong, "download it again"]);
     }
     converted(model.path(), &[]); // reads no more than it needs
-    // The file is another one by now: the client ignores its note then.
-    note_of(&wrong, now - 3600);
-    for way in [&["--verify"][..], &["--receipt", "receipt.json"]] {
-        let said = converted(model.path(), way);
-        assert!(said.contains("was written to after its download: its SHA-256 in"), "{said}");
-    }
-    assert!(!converted(model.path(), &[]).contains("after its download"));
     note("0123456789abcdef"); // a small file's
     converted(model.path(), &["--verify", "--receipt", "receipt.json"]);
 
     // Small files are held against what is known of them, too.
     let vocabulary = notes.join("tokenizer.model.metadata");
-    fs::write(&vocabulary, format!("main\n{wrong}\n{now}.5\n")).unwrap();
+    fs::write(&vocabulary, format!("main\n{wrong}\n1.5\n")).unwrap();
     refused(model.path(), &["--verify"], &["tokenizer.model: found SHA-256 ", &wrong]);
     fs::remove_file(vocabulary).unwrap();
 

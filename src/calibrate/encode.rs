@@ -2,16 +2,16 @@
 //!
 //! A sample of text is all that is needed, so words are cut a little more simply than by the authors' pattern.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use crate::bpe;
-use crate::tokenizer::{TokenType, Vocabulary};
+use crate::bpe::{self, Part};
+use crate::tokenizer::{TokenType, Vocabulary, letters};
 
 /// Encodes texts with one vocabulary.
 pub(super) struct Encoder<'a> {
     vocabulary: &'a Vocabulary,
-    /// The tokens that stand for themselves, longest first.
-    specials: Vec<(&'a str, u32)>,
+    /// The tokens that stand for themselves.
+    specials: BTreeMap<&'a str, u32>,
     pieces: Pieces<'a>,
 }
 
@@ -28,17 +28,10 @@ impl<'a> Encoder<'a> {
         let of = |wanted: TokenType| {
             entries().filter(move |(_, kind)| **kind == wanted).map(|((id, text), _)| (text.as_str(), id))
         };
-        let mut specials: Vec<(&str, u32)> = of(TokenType::Control)
-            .chain(of(TokenType::UserDefined))
-            .filter(|(text, _)| !text.is_empty())
-            .collect();
-        specials.sort_by_key(|(text, id)| (std::cmp::Reverse(text.len()), *id));
+        let specials = of(TokenType::Control).chain(of(TokenType::UserDefined)).collect();
         let pieces = if vocabulary.scores.is_empty() {
-            let bytes = letters();
-            let bytes_of =
-                |text: &str| text.chars().map(|c| bytes.get(&c).copied()).collect::<Option<Vec<u8>>>();
             Pieces::Ranked(
-                of(TokenType::Normal).filter_map(|(text, id)| Some((bytes_of(text)?, id))).collect(),
+                of(TokenType::Normal).filter_map(|(text, id)| Some((letters::unspell(text)?, id))).collect(),
             )
         } else {
             let score = |id: u32| vocabulary.scores.get(id as usize).copied().unwrap_or_default();
@@ -54,25 +47,16 @@ impl<'a> Encoder<'a> {
     /// The ids of a text in which special tokens are spelt out.
     pub(super) fn encode(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::new();
-        let (mut rest, mut plain) = (text, 0); // bytes of `rest` that are no special token's
-        while plain < rest.len() {
-            match self.specials.iter().find(|(special, _)| rest[plain..].starts_with(special)) {
-                Some((special, id)) => {
-                    self.encode_plain(&rest[..plain], &mut ids);
-                    ids.push(*id);
-                    (rest, plain) = (&rest[plain + special.len()..], 0);
-                }
-                None => plain += rest[plain..].chars().next().map_or(1, char::len_utf8),
+        for part in bpe::parts(text, &self.specials) {
+            match part {
+                Part::Special(id) => ids.push(id),
+                Part::Text(text) => self.encode_plain(text, &mut ids),
             }
         }
-        self.encode_plain(rest, &mut ids);
         ids
     }
 
     fn encode_plain(&self, text: &str, ids: &mut Vec<u32>) {
-        if text.is_empty() {
-            return;
-        }
         match &self.pieces {
             Pieces::Ranked(ranks) => {
                 let words = bpe::words(text).into_iter();
@@ -90,15 +74,6 @@ impl<'a> Encoder<'a> {
             }
         }
     }
-}
-
-/// The letter that byte-level BPE writes for each byte, and back.
-fn letters() -> HashMap<char, u8> {
-    let shown = |byte: u8| matches!(byte, 33..=126 | 161..=172 | 174..=255);
-    let mut others = (256..).filter_map(char::from_u32);
-    let letter = |byte| if shown(byte) { Some(char::from(byte)) } else { others.next() };
-    let letters: Vec<Option<char>> = (0..=255).map(letter).collect();
-    letters.into_iter().zip(0..=255).filter_map(|(letter, byte)| Some((letter?, byte))).collect()
 }
 
 #[cfg(test)]

@@ -65,21 +65,19 @@ impl Moments {
     /// say of columns together is not taken for the truth. None where they have no factor in f32.
     pub(super) fn damped(self, means: &Means, damping: f32) -> Result<Curvature, Moments> {
         let Moments { width, mut packed, tokens } = self;
-        for i in 0..width {
-            let square = means.squares[i];
-            packed[i * width + i] =
-                if square > 0.0 { square + damping * means.typical } else { means.typical };
-        }
+        let damp = |packed: &mut [f32]| {
+            for (i, &square) in means.squares.iter().enumerate() {
+                packed[i * width + i] =
+                    if square > 0.0 { square + damping * means.typical } else { means.typical };
+            }
+        };
+        damp(&mut packed);
         mirror(&mut packed, width);
         if !factor(&mut packed, width) {
             return Err(Moments { width, packed, tokens });
         }
         let weight = |square: &f32| if *square > 0.0 { square + damping * means.typical } else { 0.0 };
-        for i in 0..width {
-            let square = means.squares[i];
-            packed[i * width + i] =
-                if square > 0.0 { square + damping * means.typical } else { means.typical };
-        }
+        damp(&mut packed); // its place held the factor's pivots
         let weights = means.squares.iter().map(weight).collect();
         Ok(Curvature::new(packed, weights).expect("width * width values"))
     }

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
 
@@ -14,57 +13,47 @@ use crate::watch::Watch;
 
 /// Three short lines.
 const MAX_METADATA: u64 = 4096;
-/// Seconds that a file may be younger than the note of it, as in huggingface_hub, which ignores older notes too.
-const SLACK: f64 = 1.0;
-
-/// What is known of a file's hash.
-enum Known {
-    /// The hash, and the file that it is known from.
-    Hash(String, PathBuf),
-    /// The file was written to after the client's note: an own one may have its name.
-    Stale(PathBuf),
+/// What is known of a file.
+struct Known {
+    /// Its SHA-256, in hexadecimal.
+    hash: String,
+    /// The file that it is known from.
+    source: PathBuf,
+    /// What to do where the hash is another.
+    remedy: String,
 }
 
 /// Holds a file against what the Hugging Face cache that it lies in knows, if it lies in one. `watch` may stop it.
+///
+/// The client itself believes no note that is older than its file. Here a copy that was damaged and written anew must
+/// not pass, and who changed the file on purpose is told how to say so.
 pub(super) fn check(path: &Path, watch: &dyn Watch) -> Result<()> {
-    let Some(Known::Hash(expected, source)) = known(path) else { return Ok(()) };
+    let Some(Known { hash, source, remedy }) = known(path) else { return Ok(()) };
     let found = sha256(path, watch)?;
-    if found.eq_ignore_ascii_case(&expected) {
+    if found.eq_ignore_ascii_case(&hash) {
         return Ok(());
     }
-    let expected = format!(
-        "{expected} by {}: the download is damaged, delete the file and download it again",
-        source.display()
-    );
+    let expected = format!("{hash} by {}: {remedy}", source.display());
     Err(Error::mismatch(path, "", format!("SHA-256 {found}"), expected))
 }
 
-/// Says that what is known of a file is of an earlier version, so that [`check`] has nothing to compare.
-pub(super) fn stale(path: &Path) -> Option<String> {
-    let Some(Known::Stale(note)) = known(path) else { return None };
-    let (path, note) = (path.display(), note.display());
-    Some(format!("{path} was written to after its download: its SHA-256 in {note} is not compared"))
-}
-
 fn known(path: &Path) -> Option<Known> {
+    const DAMAGED: &str = "the download is damaged, delete the file and download it again";
     let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     // In the cache itself, a large file's name is its hash, and the model's folder has a link to it.
     let real = path.canonicalize().ok()?;
     if real.parent().is_some_and(|folder| folder.ends_with("blobs"))
         && let Some(name) = real.file_name().and_then(|name| name.to_str()).filter(|name| is_hash(name))
     {
-        return Some(Known::Hash(name.to_owned(), real.clone()));
+        return Some(Known { hash: name.to_owned(), source: real.clone(), remedy: DAMAGED.to_owned() });
     }
-    // In a folder of the user's own, the client notes it in the second of three lines; in the third, when.
+    // In a folder of the user's own, the client notes it in the second of three lines.
     let name = path.file_name()?.to_str()?;
-    let metadata = path.with_file_name(".cache/huggingface/download").join(format!("{name}.metadata"));
-    let text = input::read_capped(&metadata, MAX_METADATA).ok()??;
-    let mut lines = std::str::from_utf8(&text).ok()?.lines().skip(1).map(str::trim);
-    let hash = lines.next().filter(|hash| is_hash(hash))?.to_owned();
-    let noted: f64 = lines.next()?.parse().ok()?;
-    let written = path.metadata().ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-    let stale = written.as_secs_f64() - SLACK > noted;
-    Some(if stale { Known::Stale(metadata) } else { Known::Hash(hash, metadata) })
+    let source = path.with_file_name(".cache/huggingface/download").join(format!("{name}.metadata"));
+    let text = input::read_capped(&source, MAX_METADATA).ok()??;
+    let second = std::str::from_utf8(&text).ok()?.lines().nth(1)?.trim();
+    let remedy = format!("{DAMAGED}; if you changed it yourself, delete that note");
+    is_hash(second).then(|| Known { hash: second.to_owned(), source, remedy })
 }
 
 fn sha256(path: &Path, watch: &dyn Watch) -> Result<String> {
@@ -120,32 +109,11 @@ mod tests {
         assert_eq!(outcome(&file), "right");
         let right = crate::hash::sha256(WEIGHTS);
         for (second, good) in [(right.as_str(), true), ("short", true), (&"0".repeat(64), false)] {
-            let note = format!("e46a\n{second}\n{}\n", now());
+            let note = format!("e46a\n{second}\n1.5\n"); // older than the file
+
             write(notes.join("model.safetensors.metadata"), note).unwrap();
             assert_eq!(outcome(&file) == "right", good, "{}", outcome(&file));
         }
-        assert!(outcome(&file).contains(&right));
-    }
-
-    fn now() -> f64 {
-        std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
-    }
-
-    #[test]
-    fn a_note_of_an_earlier_version_is_not_trusted() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("model.safetensors");
-        let notes = folder.path().join(".cache/huggingface/download");
-        create_dir_all(&notes).unwrap();
-        write(&file, WEIGHTS).unwrap();
-        for (noted, old) in [(now() + 5.0, false), (now() - 60.0, true), (1.5, true)] {
-            let note = format!("e46a\n{}\n{noted}\n", "0".repeat(64));
-            write(notes.join("model.safetensors.metadata"), note).unwrap();
-            assert_eq!(stale(&file).is_some(), old, "{noted}");
-            assert_eq!(outcome(&file).contains("found SHA-256"), !old, "{noted}");
-        }
-        // What huggingface_hub cannot read it takes for none.
-        write(notes.join("model.safetensors.metadata"), format!("e46a\n{}\n", "0".repeat(64))).unwrap();
-        assert_eq!((outcome(&file), stale(&file)), ("right".to_owned(), None));
+        assert!(outcome(&file).contains(&right) && outcome(&file).contains("delete that note"));
     }
 }

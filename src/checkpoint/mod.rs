@@ -364,11 +364,6 @@ impl Checkpoint {
         self.downloaded().try_for_each(|file| known::check(file, watch))
     }
 
-    /// What [`Checkpoint::check_known_hashes`] leaves out: files that were written to after their download.
-    pub fn stale_hashes(&self) -> impl Iterator<Item = String> {
-        self.downloaded().filter_map(known::stale)
-    }
-
     fn downloaded(&self) -> impl Iterator<Item = &Path> {
         self.files().chain(self.small.iter().map(PathBuf::as_path))
     }

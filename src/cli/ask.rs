@@ -3,9 +3,9 @@
 use super::args::Ask;
 use super::print::{note, write};
 use super::progress::Stop;
-use crate::error::Result;
-use crate::gguf::GgufFile;
-use crate::verify::ask;
+use glm2llama::error::Result;
+use glm2llama::gguf::GgufFile;
+use glm2llama::verify::ask;
 
 pub(super) fn run(args: &Ask) -> Result<()> {
     let file = GgufFile::open_model(&args.file)?;

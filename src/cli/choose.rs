@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use super::memory::{machine_memory_bytes, run_bytes};
 use super::print::{gigabytes, json, out};
-use crate::config::GlmConfig;
-use crate::convert::{Job, Output};
-use crate::error::{Error, Result};
-use crate::recipe::FileType;
-use crate::verify::Grade;
+use glm2llama::config::GlmConfig;
+use glm2llama::convert::{Job, Output};
+use glm2llama::error::{Error, Result};
+use glm2llama::recipe::FileType;
+use glm2llama::verify::Grade;
 
 /// The contexts that the table tells the memory of, in tokens.
 const CONTEXTS: [usize; 3] = [4096, 8192, 32768];
@@ -193,6 +193,29 @@ const CHECKPOINT_PERPLEXITY: f64 = 14.77;
 mod tests {
 
     use super::*;
+
+    /// docs/verify.md has the same figures and grades.
+    #[test]
+    fn the_documents_have_what_was_measured() {
+        let rows: Vec<Vec<&str>> = include_str!("../../docs/verify.md")
+            .lines()
+            .map(|line| line.split('|').map(str::trim).collect())
+            .filter(|cells: &Vec<&str>| cells.len() == 8 && cells[1].parse::<FileType>().is_ok())
+            .collect();
+        assert_eq!(rows.len(), 18); // F32 is the checkpoint
+        for row in rows {
+            let number = |cell: &str| cell.trim_end_matches(" %").parse::<f64>().unwrap();
+            let (kl, agreement, perplexity) = measured(row[1].parse().unwrap());
+            assert!((number(row[3]) - kl).abs() < 6e-4, "{row:?}");
+            assert!((number(row[4]) - 100.0 * agreement).abs() < 0.06, "{row:?}");
+            assert!((number(row[5]) - perplexity).abs() < 0.006, "{row:?}");
+            assert_eq!(
+                Grade::of(kl, agreement, perplexity / CHECKPOINT_PERPLEXITY).name(),
+                row[6],
+                "{row:?}"
+            );
+        }
+    }
 
     #[test]
     fn a_context_is_named_briefly() {

@@ -5,7 +5,7 @@ use std::io::{stderr, stdout};
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
-use crate::verify::{Grade, Quality};
+use glm2llama::verify::{Grade, Quality};
 
 /// What a text is about.
 #[derive(Clone, Copy)]

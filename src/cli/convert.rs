@@ -8,13 +8,13 @@ use super::progress::{Progress, Stop};
 use super::report::{Report, Start, Summary};
 use super::source::{self, Found};
 use super::{choose, options, plan, size, verify};
-use crate::convert::{Job, Output};
-use crate::error::{Error, Result};
-use crate::locate::Located;
-use crate::output;
-use crate::pipeline::Options;
-use crate::recipe::FileType;
-use crate::request::{Quality, Request};
+use glm2llama::convert::{Job, Output};
+use glm2llama::error::{Error, Result};
+use glm2llama::locate::Located;
+use glm2llama::output;
+use glm2llama::pipeline::Options;
+use glm2llama::recipe::FileType;
+use glm2llama::request::{Quality, Request};
 
 pub(super) fn run(args: &Convert) -> Result<()> {
     if args.dry_run {
@@ -144,9 +144,6 @@ fn announce(args: &Convert, located: &Located, job: &Job) -> Report {
     report.start(&Start::new(&job.model, job.work().source_bytes(), files).from(located));
     for warning in located.unfinished.iter().chain(&job.warnings()) {
         report.warning(&located.called(warning));
-    }
-    if args.verify || args.receipt.is_some() {
-        job.model.checkpoint.stale_hashes().for_each(|stale| report.warning(&stale));
     }
     report
 }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use super::args::Diff;
 use super::inspect::describe;
 use super::print::{gigabytes, out};
-use crate::error::{Result, one_line};
-use crate::gguf::{GgufFile, StoredTensor, Value};
+use glm2llama::error::{Result, one_line};
+use glm2llama::gguf::{GgufFile, StoredTensor, Value};
 
 /// Bytes of a tensor that are compared at a time.
 const BUFFER: usize = 1 << 20;

@@ -7,10 +7,10 @@ use super::options;
 use super::progress::{Progress, Stop};
 use super::report::{Exported, Report, Start};
 use super::size;
-use crate::checkpoint::Dtype;
-use crate::error::{Error, Result};
-use crate::hf::{Export, Request};
-use crate::pipeline::{DEFAULT_MEMORY_BYTES, Options};
+use glm2llama::checkpoint::Dtype;
+use glm2llama::error::{Error, Result};
+use glm2llama::hf::{Export, Request};
+use glm2llama::pipeline::{DEFAULT_MEMORY_BYTES, Options};
 
 pub(super) fn run(args: &ExportHf) -> Result<()> {
     let started = Instant::now();
@@ -23,14 +23,14 @@ pub(super) fn run(args: &ExportHf) -> Result<()> {
         force: args.force,
     };
     let options = Options {
-        threads: options::threads(args.threads)?,
+        threads: options::threads(args.running.threads)?,
         memory_bytes: DEFAULT_MEMORY_BYTES,
         backend: quant::Backend::detect(),
     };
     let export = Export::prepare(&request).map_err(|error| located.explain(error))?;
     let stop = Stop::on_signals()?;
     let outputs = export.create_outputs()?;
-    let report = Report::new(args.json, args.quiet);
+    let report = Report::new(args.running.json, args.running.quiet);
     let total = export.work().source_bytes();
     report.start(&Start::new(&export.model, total, vec![export.output.clone()]).from(&located));
     for warning in located.unfinished.iter().chain(&export.model.warnings()) {

@@ -10,10 +10,10 @@ use super::args::ModelArgs;
 use super::print::note;
 use super::progress::Stop;
 use super::source::Found;
-use crate::error::{Error, Result, one_line};
-use crate::gguf::GgufFile;
-use crate::hub::{self, Address, Client, Fetched, Hub, Keep, Pace, Repository, Watch};
-use crate::locate::{Caches, Located};
+use glm2llama::error::{Error, Result, one_line};
+use glm2llama::gguf::GgufFile;
+use glm2llama::hub::{self, Address, Client, Fetched, Hub, Keep, Pace, Repository, Watch};
+use glm2llama::locate::{Caches, Located};
 
 /// What a run from a hub holds until its end.
 #[derive(Default)]

@@ -6,20 +6,20 @@ use super::args::Imatrix;
 use super::options;
 use super::progress::{Progress, Stop};
 use super::report::{Measured, Report, Start};
-use crate::calibrate::{self, Sample, WINDOW};
-use crate::error::Result;
-use crate::model::Model;
-use crate::output;
+use glm2llama::calibrate::{self, Sample, WINDOW};
+use glm2llama::error::Result;
+use glm2llama::model::Model;
+use glm2llama::output;
 
 pub(super) fn run(args: &Imatrix) -> Result<()> {
     let started = Instant::now();
     let located = args.model.locate()?;
-    let threads = options::threads(args.threads)?;
+    let threads = options::threads(args.running.threads)?;
     let model = Model::open(&args.model.request(&located)?).map_err(|error| located.explain(error))?;
     let sample = Sample::new(&model.tokenizer, &args.calibration, args.tokens as usize)?;
     output::check(&args.output, args.force)?;
     let stop = Stop::on_signals()?;
-    let report = Report::new(args.json, args.quiet);
+    let report = Report::new(args.running.json, args.running.quiet);
     let total =
         model.checkpoint.tensors().values().map(|tensor| (tensor.rows() * tensor.row_bytes()) as u64).sum();
     report.start(&Start::new(&model, total, vec![args.output.clone()]).from(&located));

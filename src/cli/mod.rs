@@ -33,7 +33,7 @@ use std::process::ExitCode;
 
 use args::{Args, Command};
 
-use crate::error::{Error, Result};
+use glm2llama::error::{Error, Result};
 
 /// Parses the command line, runs the command, and prints what it refuses. The code is not 0 either when the command ran
 /// and its answer is no.

@@ -2,7 +2,7 @@
 
 use std::num::NonZero;
 
-use crate::error::{Error, Result};
+use glm2llama::error::{Error, Result};
 
 /// `--threads`, or one for each core.
 pub(super) fn threads(given: Option<NonZero<usize>>) -> Result<NonZero<usize>> {

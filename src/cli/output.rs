@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::convert::{Job, Output};
+use glm2llama::convert::{Job, Output};
 
 /// Widths of the feed-forward network, where they differ.
 #[derive(Serialize)]

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use glm2llama::error::{Error, Result};
 
 /// Bytes for people.
 pub(super) fn gigabytes(bytes: u64) -> String {

@@ -12,8 +12,8 @@ use signal_hook::flag;
 
 use super::print::{gigabytes, note};
 use super::report::Report;
-use crate::error::{Error, Result};
-use crate::watch::{Step, Watch};
+use glm2llama::error::{Error, Result};
+use glm2llama::watch::{Step, Watch};
 
 /// Time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);

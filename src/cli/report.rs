@@ -10,13 +10,13 @@ use super::memory::peak_memory_bytes;
 use super::next;
 use super::output::{Padding, parts, title};
 use super::print::{gigabytes, json, note, out, weights};
-use crate::calibrate::Sample;
-use crate::convert::{Job, Output};
-use crate::error::one_line;
-use crate::hf::Export;
-use crate::locate::Located;
-use crate::model::Model;
-use crate::watch::Step;
+use glm2llama::calibrate::Sample;
+use glm2llama::convert::{Job, Output};
+use glm2llama::error::one_line;
+use glm2llama::hf::Export;
+use glm2llama::locate::Located;
+use glm2llama::model::Model;
+use glm2llama::watch::Step;
 
 /// Where and how to print.
 #[derive(Clone, Copy, Debug)]

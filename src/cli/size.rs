@@ -1,6 +1,6 @@
 //! Sizes as users of other tools write them: `5GB`, `300M`.
 
-use crate::error::{Error, Result};
+use glm2llama::error::{Error, Result};
 
 /// What transformers' `max_shard_size` and llama.cpp's `--split-max-size` take; the longer names first.
 const UNITS: [(&str, u64); 10] = [

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::args::ModelArgs;
-use crate::error::Result;
-use crate::locate::Located;
-use crate::model::Request;
+use glm2llama::error::Result;
+use glm2llama::locate::Located;
+use glm2llama::model::Request;
 
 /// A model that was found, and what has to live as long as it is used.
 pub(super) struct Found {

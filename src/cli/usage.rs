@@ -4,8 +4,8 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::args::Args;
-use crate::error::{Error, Result, shortened};
-use crate::recipe::FileType;
+use glm2llama::error::{Error, Result, shortened};
+use glm2llama::recipe::FileType;
 
 /// Reads the command line. Help and versions are printed, and end the program.
 ///

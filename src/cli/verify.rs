@@ -11,15 +11,15 @@ use super::print::note;
 use super::progress::{Progress, Stop};
 use super::verify_report::{self, Outcome, Session};
 use super::{page, verify_json};
-use crate::error::{Error, Result, one_line};
-use crate::gguf::GgufFile;
-use crate::input::{self, read_capped};
-use crate::locate::{self, Caches};
-use crate::output::Pending;
-use crate::receipt::Receipt;
-use crate::remap::RopeRatio;
-use crate::verify::{DEFAULT_TEXT, Facts, Finding, Pair, RopeScale, Verdict};
-use crate::watch::Watch;
+use glm2llama::error::{Error, Result, one_line};
+use glm2llama::gguf::GgufFile;
+use glm2llama::input::{self, read_capped};
+use glm2llama::locate::{self, Caches};
+use glm2llama::output::Pending;
+use glm2llama::receipt::Receipt;
+use glm2llama::remap::RopeRatio;
+use glm2llama::verify::{DEFAULT_TEXT, Facts, Finding, Pair, RopeScale, Verdict};
+use glm2llama::watch::Watch;
 
 /// A page has 3 kB; only its first tokens are used.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
@@ -51,9 +51,8 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     if let Some(how) = &located.how {
         note(&format!("folder: {}", one_line(how)));
     }
-    let stale = pairs.first().into_iter().flat_map(|pair| pair.checkpoint.stale_hashes());
-    for warning in located.unfinished.iter().cloned().chain(stale) {
-        note(&format!("{} {}", Tone::Doubtful.note("warning:"), one_line(&warning)));
+    if let Some(unfinished) = &located.unfinished {
+        note(&format!("{} {}", Tone::Doubtful.note("warning:"), one_line(unfinished)));
     }
     let progress = Progress::of_parts(!args.json, &stop);
     let mut judged = Vec::new();

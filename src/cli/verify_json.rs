@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::memory::peak_memory_bytes;
 use super::print::json;
 use super::verify_report::{Outcome, Session};
-use crate::verify::{Finding, Function, Quality, TensorError};
+use glm2llama::verify::{Finding, Function, Quality, TensorError};
 
 /// One JSON line: `{"type": ..., "data": ...}`.
 #[derive(Serialize)]

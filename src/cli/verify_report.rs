@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::colour::Tone;
 use super::memory::peak_memory_bytes;
 use super::print::{gigabytes, grouped, out};
-use crate::error::one_line;
-use crate::verify::{Facts, Finding, Function, Pair, Quality, TensorError, Verdict, Weights};
+use glm2llama::error::one_line;
+use glm2llama::verify::{Facts, Finding, Function, Pair, Quality, TensorError, Verdict, Weights};
 
 /// What was run.
 pub(super) struct Session<'a> {

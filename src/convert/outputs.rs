@@ -59,7 +59,9 @@ impl Job {
     /// When an output cannot be written, a weight is damaged, or the user stops the run.
     pub fn fill(&self, outputs: Outputs, options: pipeline::Options, watch: &dyn Watch) -> Result<Outputs> {
         let Outputs { writers, modelfiles, mut receipt, .. } = outputs;
-        let (writers, zero_rows) = match self.model.checkpoint.is_remote() {
+        // A vocabulary needs no weights; their hashes stand in a receipt nevertheless.
+        let needs_weights = !self.request.vocab_only || receipt.is_some();
+        let (writers, zero_rows) = match self.model.checkpoint.is_remote() && needs_weights {
             true => pipeline::run_streamed(&self.work(), writers, options, watch)?,
             false => pipeline::run(&self.work(), writers, options, watch)?,
         };

@@ -76,8 +76,9 @@ impl Template<'_> {
         for (role, content) in messages.iter().filter(|(_, content)| !content.trim_matches(SPACES).is_empty())
         {
             let word = content.trim_matches(SPACES);
-            let (before, after) =
-                rest.split_once(word).ok_or(format!("it leaves out a message of role {role}"))?;
+            let (before, after) = rest
+                .split_once(word)
+                .ok_or(format!("it leaves out a message of role {role}, or changes it"))?;
             if after.contains(word) {
                 return Err(format!("it repeats a message of role {role}"));
             }

@@ -89,7 +89,10 @@ PARAMETER num_ctx 8192
 fn a_template_that_ollama_cannot_follow_is_left_out_with_a_reason() {
     let modelfile = written("{% for m in messages %}{{ m.content | upper }}{% endfor %}");
     let warning = modelfile.warning.unwrap();
-    assert!(warning.contains("no TEMPLATE: it leaves out a message of role user; write one"), "{warning}");
+    assert!(
+        warning.contains("no TEMPLATE: it leaves out a message of role user, or changes it; write one"),
+        "{warning}"
+    );
     assert!(
         modelfile.text.starts_with("FROM ./m.gguf\n# No TEMPLATE could be worked out"),
         "{}",

@@ -108,10 +108,7 @@ pub fn run<S: Sink>(
     let chunks = Chunks::new(work, options.memory_bytes / buffers / (1 + encoder.growth()));
     let pool = workers(options)?;
 
-    let (free_sender, free) = channel();
-    for _ in 0..buffers {
-        let _ = free_sender.send(Buffer::default());
-    }
+    let (free_sender, free) = empty_buffers(buffers);
     let (done_sender, done) = channel();
     let failed = AtomicBool::new(false);
     let zero_rows = std::thread::scope(|scope| {
@@ -140,6 +137,15 @@ pub fn run<S: Sink>(
         written
     })?;
     Ok((outputs, zero_rows))
+}
+
+/// So many buffers on their way, and where they come back to.
+fn empty_buffers(count: usize) -> (Sender<Buffer>, Receiver<Buffer>) {
+    let (sender, free) = channel();
+    for _ in 0..count {
+        let _ = sender.send(Buffer::default()); // the other end is here
+    }
+    (sender, free)
 }
 
 fn workers(options: Options) -> Result<ThreadPool> {

@@ -15,7 +15,7 @@ use rayon::Scope;
 use super::chunk::{Chunk, Chunks};
 use super::encode::Encoder;
 use super::order::{Piece, pieces};
-use super::{Buffer, Options, Rows, Work, ZeroRows, check, workers};
+use super::{Buffer, Options, Rows, Work, ZeroRows, check, empty_buffers, workers};
 use crate::error::{Error, Result};
 use crate::remap::Source;
 use crate::sink::{Place, Shape, Sink};
@@ -47,10 +47,7 @@ pub fn run_streamed<S: Place>(
     let pieces = pieces(work, chunk_bytes)?;
     let pool = workers(options)?;
 
-    let (free_sender, free) = channel();
-    for _ in 0..buffers {
-        let _ = free_sender.send(Buffer::default());
-    }
+    let (free_sender, free) = empty_buffers(buffers);
     let (done_sender, done) = channel();
     let feed = Feed {
         work,

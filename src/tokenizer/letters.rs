@@ -8,7 +8,7 @@ pub(super) fn spell(bytes: &[u8]) -> String {
 }
 
 /// The bytes that such letters stand for; nothing where one is no such letter.
-pub(super) fn unspell(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn unspell(text: &str) -> Option<Vec<u8>> {
     let byte = |letter| u8::try_from(LETTERS.iter().position(|&other| other == letter)?).ok();
     text.chars().map(byte).collect()
 }

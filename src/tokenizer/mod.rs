@@ -5,7 +5,7 @@ mod bounded;
 mod ends;
 mod files;
 mod glm4;
-mod letters;
+pub(crate) mod letters;
 mod sentencepiece;
 mod special;
 pub mod template;

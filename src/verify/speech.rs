@@ -69,9 +69,18 @@ pub(super) fn prompt(file: &GgufFile, spelling: &Spelling, question: &str) -> Re
         return Err(at_fault("is absent, and without it nothing can be asked".to_owned()));
     };
     let messages = [context! { role => "user", content => question }];
-    let prompt = jinja::render(template, context! { messages => messages, add_generation_prompt => true })
-        .map_err(|e| at_fault(format!("cannot be rendered: {e}")))?;
-    let ids = spelling.encode(&prompt);
+    let id = |name: &str| u32::try_from(file.unsigned(&format!("tokenizer.ggml.{name}_token_id"))?).ok();
+    let text = |name: &str| id(name).map_or_else(String::new, |id| spelling.name(id));
+    let values = context! {
+        messages => messages, add_generation_prompt => true, bos_token => text("bos"), eos_token => text("eos"),
+    };
+    let prompt = jinja::render(template, values).map_err(|e| at_fault(format!("cannot be rendered: {e}")))?;
+    let mut ids = spelling.encode(&prompt);
+    // llama.cpp puts it there unless the template did.
+    let begins = matches!(file.metadata.get("tokenizer.ggml.add_bos_token"), Some(Value::Bool(true)));
+    if let Some(bos) = id("bos").filter(|bos| begins && ids.first() != Some(bos)) {
+        ids.insert(0, bos);
+    }
     if ids.len() > MOST_PROMPT {
         return Err(at_fault(format!(
             "makes {} tokens of a question, expected at most {MOST_PROMPT}",

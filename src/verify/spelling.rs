@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::encode;
 use super::pieces::{Piece, Pieces};
 use super::ranks::Ranks;
+use crate::bpe::{self, Part};
 use crate::error::{Error, Result};
 use crate::gguf::{GgufFile, Value};
 
@@ -75,30 +76,17 @@ impl Spelling {
     /// The ids of a prompt, in which special tokens stand by their names.
     pub(super) fn encode(&self, prompt: &str) -> Vec<u32> {
         let mut ids = Vec::new();
-        let mut rest = prompt;
-        while !rest.is_empty() {
-            // The first special token from here on, the longest of those at the same place.
-            let next = self
-                .specials
-                .iter()
-                .filter_map(|(text, &id)| {
-                    Some((rest.find(text.as_str())?, std::cmp::Reverse(text.len()), id))
-                })
-                .min();
-            let (start, len, special) = match next {
-                Some((start, len, id)) => (start, len.0, Some(id)),
-                None => (rest.len(), 0, None),
-            };
-            self.encode_text(&rest[..start], &mut ids);
-            ids.extend(special);
-            rest = &rest[start + len..];
+        for part in bpe::parts(prompt, &self.specials) {
+            match part {
+                Part::Special(id) => ids.push(id),
+                Part::Text(text) => self.encode_text(text, &mut ids),
+            }
         }
         ids
     }
 
     fn encode_text(&self, text: &str, ids: &mut Vec<u32>) {
         match &self.kind {
-            _ if text.is_empty() => {}
             Kind::Pieces(pieces) => {
                 let before = if self.space_before { " " } else { "" };
                 ids.extend(encode::spell(pieces, &format!("{before}{text}")));

@@ -51,12 +51,13 @@ impl Verdict {
             None => SIZES.len() + usize::from(finding.subject.starts_with("blk.")),
         };
         blame.sort_by_key(rank);
-        let (same, line) = (blame.is_empty(), line(weights, &blame));
+        let (same, line) = (blame.is_empty(), line(weights, facts.tokens.is_some(), &blame));
         Verdict { same, blame, quality: function.map(Quality::of), max_kl, line }
     }
 }
 
-fn line(weights: &Weights, blame: &[Finding]) -> String {
+/// The verdict in a sentence; `tokens`: the vocabulary was compared too.
+fn line(weights: &Weights, tokens: bool, blame: &[Finding]) -> String {
     let another = blame.iter().find(|finding| SIZES.contains(&finding.subject.as_str()));
     if blame.is_empty() {
         let formats: BTreeSet<Format> = weights.tensors.iter().map(|tensor| tensor.format).collect();
@@ -65,7 +66,8 @@ fn line(weights: &Weights, blame: &[Finding]) -> String {
         format!("faithful: the same model, within what {} {allow}", join(&names, usize::MAX))
     } else if blame.iter().all(|finding| finding.subject == template::KEY) {
         let problem = blame.first().map_or("", |finding| finding.problem.as_str());
-        format!("another chat template: weights and vocabulary are the same, but the template {problem}")
+        let same = if tokens { "weights and vocabulary are" } else { "the weights are" };
+        format!("another chat template: {same} the same, but the template {problem}")
     } else if let Some(Finding { subject, problem }) = another {
         format!("not the same model: this is another one, or its sizes are wrong: {subject} {problem}")
     } else {

@@ -126,6 +126,11 @@ fn plan_reads_headers_only_and_names_the_hubs_files() {
     assert!(tensors(&local.stdout).len() > 8);
     assert_eq!(tensors(&from_hub.stdout), tensors(&local.stdout));
     assert!(from_hub.stderr.contains(&format!("from: zai-org/chatglm3-6b on Hugging Face, commit {COMMIT}")));
+    // Nor does a vocabulary need any weights.
+    hub.command("convert").arg("hf://a/b").args(&["--vocab-only", "--output", "v.gguf"]).succeed();
+    hub.command("convert").arg(hub.model()).args(&["--vocab-only", "--output", "l.gguf"]).succeed();
+    let vocabulary = |name: &str| Gguf::read(&hub.dir.join(name)).meta["tokenizer.ggml.tokens"].clone();
+    assert_eq!(vocabulary("v.gguf"), vocabulary("l.gguf"));
     let sent = hub.server.seen().into_iter().filter(|seen| seen.path.contains("safetensors?"));
     let whole = |range: Option<String>| range.is_none_or(|range| !range.starts_with("bytes=0-16383"));
     assert!(sent.filter(|seen| whole(seen.range.clone())).count() == 0, "{:?}", hub.server.seen());

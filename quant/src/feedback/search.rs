@@ -2,6 +2,7 @@
 
 use super::grid::{Grid, MOST_SUBS, Scales};
 use super::wide::{WIDE, Wide, clamp, each, round};
+use crate::kernel::iq4::MIDDLES;
 use crate::reference::iq4::VALUES;
 use crate::round::{from_half, to_half};
 
@@ -13,17 +14,6 @@ const STEPS: i32 = 5;
 
 /// Sub-blocks whose range is below this are zeros.
 const NEGLIGIBLE: f32 = 1e-15;
-
-/// Between two values of IQ4's table, the middle.
-const MIDDLES: [f32; 15] = {
-    let mut middles = [0.0; 15];
-    let mut i = 0;
-    while i < 15 {
-        middles[i] = (VALUES[i] as f32 + VALUES[i + 1] as f32) / 2.0;
-        i += 1;
-    }
-    middles
-};
 
 /// The number of the level nearest to x; `inverse`: one over the scale, 0 where that is 0.
 #[inline(always)]

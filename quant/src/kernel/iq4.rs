@@ -165,7 +165,7 @@ fn sums<L: Lanes>(lanes: L, inverse: L::V, x: &[L::V; BLOCK], weights: &[L::V; B
 
 /// Where a value's range ends and the next one's begins. The middles are multiples of a half and the
 /// differences to them exact, so comparing with them is comparing the distances to both values.
-const MIDDLES: [f32; 15] = {
+pub(crate) const MIDDLES: [f32; 15] = {
     let mut middles = [0.0; 15];
     let mut i = 0;
     while i < 15 {

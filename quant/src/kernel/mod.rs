@@ -7,7 +7,7 @@
 mod affine;
 mod batch;
 mod blocks;
-mod iq4;
+pub(crate) mod iq4;
 mod legacy;
 mod level;
 mod positive;

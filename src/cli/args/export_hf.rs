@@ -1,12 +1,11 @@
 //! What `export-hf` takes.
 
-use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::ModelArgs;
 use super::values::{self, Names};
+use super::{ModelArgs, Running};
 
 pub(in crate::cli) const EXAMPLES: &str = "Example:
   glm2llama export-hf chatglm3-6b chatglm3-6b-llama
@@ -40,15 +39,6 @@ pub(in crate::cli) struct ExportHf {
     #[arg(long)]
     pub(in crate::cli) strict: bool,
 
-    /// Workers that convert [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = super::at_least_one, allow_negative_numbers = true)]
-    pub(in crate::cli) threads: Option<NonZero<usize>>,
-
-    /// Print one JSON object a line on stdout instead of text (docs/json.md)
-    #[arg(long)]
-    pub(in crate::cli) json: bool,
-
-    /// Print errors only
-    #[arg(short, long)]
-    pub(in crate::cli) quiet: bool,
+    #[command(flatten)]
+    pub(in crate::cli) running: Running,
 }

@@ -1,12 +1,11 @@
 //! What `imatrix` takes, and what `convert` takes of it.
 
-use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::ModelArgs;
 use super::values;
+use super::{ModelArgs, Running};
 
 pub(in crate::cli) const EXAMPLES: &str = "Examples:
   glm2llama imatrix chatglm3-6b --output chatglm3-6b.imatrix.gguf
@@ -37,15 +36,6 @@ pub(in crate::cli) struct Imatrix {
     #[arg(short, long)]
     pub(in crate::cli) force: bool,
 
-    /// Workers [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = super::at_least_one, allow_negative_numbers = true)]
-    pub(in crate::cli) threads: Option<NonZero<usize>>,
-
-    /// Print one JSON object a line on stdout instead of text (docs/json.md)
-    #[arg(long)]
-    pub(in crate::cli) json: bool,
-
-    /// Print errors only
-    #[arg(short, long)]
-    pub(in crate::cli) quiet: bool,
+    #[command(flatten)]
+    pub(in crate::cli) running: Running,
 }

@@ -6,9 +6,9 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
 use super::values;
-use crate::error::Result;
-use crate::recipe::{Overrides, parse_format, parse_tensor_type};
-use crate::request::Given;
+use glm2llama::error::Result;
+use glm2llama::recipe::{Overrides, parse_format, parse_tensor_type};
+use glm2llama::request::Given;
 
 /// Which matrix takes which type.
 #[derive(Clone, Debug, Args)]

@@ -11,11 +11,11 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-use crate::error::Result;
-use crate::recipe::{FfnPad, FileType};
-use crate::remap::RopeRatio;
-use crate::request::Quality;
 pub(super) use export_hf::ExportHf;
+use glm2llama::error::Result;
+use glm2llama::recipe::{FfnPad, FileType};
+use glm2llama::remap::RopeRatio;
+use glm2llama::request::Quality;
 pub(super) use imatrix::Imatrix;
 use llama_cpp::{Contents, TensorTypes};
 pub(super) use model::ModelArgs;
@@ -291,6 +291,7 @@ pub(super) struct Convert {
     /// next run finds it (HF_HUB_CACHE or MODELSCOPE_CACHE may name it)
     #[cfg(feature = "hub")]
     #[arg(long, help_heading = RUNNING, value_name = "DIR", value_parser = values::written())]
+    #[arg(conflicts_with = "vocab_only")] // which fetches no weights
     pub(super) keep: Option<PathBuf>,
 
     /// Workers that quantize [default: one for each core]
@@ -338,7 +339,23 @@ impl Convert {
     }
 }
 
-/// Threads.
+/// How a command runs that has no other options about it, and what it prints.
+#[derive(Clone, Debug, ClapArgs)]
+pub(super) struct Running {
+    /// Workers [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    pub(super) threads: Option<NonZero<usize>>,
+
+    /// Print one JSON object a line on stdout instead of text (docs/json.md)
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Print errors only
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+/// How many workers there are, as typed.
 fn at_least_one(text: &str) -> std::result::Result<NonZero<usize>, &'static str> {
     text.parse().map_err(|_| "expected a whole number from 1 on")
 }

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::values::{self, at_home};
-use crate::error::Result;
-use crate::locate::{self, Caches, Located};
-use crate::lora;
-use crate::model::Request;
-use crate::remap::RopeRatio;
+use glm2llama::error::Result;
+use glm2llama::locate::{self, Caches, Located};
+use glm2llama::lora;
+use glm2llama::model::Request;
+use glm2llama::remap::RopeRatio;
 
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct ModelArgs {

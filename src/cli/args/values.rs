@@ -8,10 +8,10 @@ use clap::builder::{
 };
 use clap::{Arg, Command, Error};
 
-use crate::locate::Caches;
-use crate::recipe::{FfnPad, meant};
-use crate::remap::RopeRatio;
-use crate::request::Quality;
+use glm2llama::locate::Caches;
+use glm2llama::recipe::{FfnPad, meant};
+use glm2llama::remap::RopeRatio;
+use glm2llama::request::Quality;
 
 /// One of some names; what other programs call them is refused with the name here.
 #[derive(Clone, Debug)]

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use crate::cli::memory::run_bytes;
 use crate::cli::print::{gigabytes, weights};
-use crate::error::one_line;
-use crate::gguf::{GgufFile, Value};
-use crate::recipe::FileType;
+use glm2llama::error::one_line;
+use glm2llama::gguf::{GgufFile, Value};
+use glm2llama::recipe::FileType;
 
 pub(super) const TEMPLATE: &str = "tokenizer.chat_template";
 

@@ -13,8 +13,8 @@ use self::card::Card;
 pub(super) use self::values::describe;
 use super::args::Inspect;
 use super::print::{gigabytes, json, out};
-use crate::error::{Error, Result, one_line};
-use crate::gguf::{GgufFile, StoredTensor, Value};
+use glm2llama::error::{Error, Result, one_line};
+use glm2llama::gguf::{GgufFile, StoredTensor, Value};
 
 /// Values of an array, and characters of a text, that are shown without `--all`.
 const FIRST_VALUES: usize = 6;

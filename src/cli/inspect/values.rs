@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use crate::gguf::Value;
+use glm2llama::gguf::Value;
 
 /// A value's kind, length and JSON, with at most so many values of an array.
 pub(in crate::cli) fn describe(value: &Value, most: usize) -> (&'static str, Option<usize>, Json) {

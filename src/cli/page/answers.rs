@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::words::escape;
-use crate::verify::Answer;
+use glm2llama::verify::Answer;
 
 pub(super) fn section(answers: &[Answer]) -> String {
     if answers.is_empty() {

@@ -6,7 +6,7 @@ use super::words::{count, escape, kl, perplexity};
 use super::{answers, heat, sizes, tensors, tokens};
 use crate::cli::print::gigabytes;
 use crate::cli::verify_report::{MOST_FINDINGS, Outcome};
-use crate::verify::{Finding, Grade};
+use glm2llama::verify::{Finding, Grade};
 
 pub(super) fn sections(body: &mut String, outcome: &Outcome) {
     verdict(body, outcome);

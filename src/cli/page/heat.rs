@@ -6,7 +6,7 @@ use std::fmt::Write;
 use quant::Format;
 
 use super::words::{decibels, escape, relative};
-use crate::verify::TensorError;
+use glm2llama::verify::TensorError;
 
 const ROW: f64 = 20.0;
 const LABELS: f64 = 132.0;

@@ -17,8 +17,8 @@ use words::{escape, kl, perplexity};
 use super::print::{gigabytes, grouped};
 use super::verify::PAGE;
 use super::verify_report::{Outcome, Session};
-use crate::error::Result;
-use crate::gguf::Value;
+use glm2llama::error::Result;
+use glm2llama::gguf::Value;
 
 /// The whole page. Hashes the files, for a page is of no use that does not say of what it is.
 ///

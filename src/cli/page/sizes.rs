@@ -6,7 +6,7 @@ use std::fmt::Write;
 use quant::Format;
 
 use crate::cli::print::gigabytes;
-use crate::verify::TensorError;
+use glm2llama::verify::TensorError;
 
 const WIDTH: f64 = 940.0;
 const COLOURS: usize = 6;

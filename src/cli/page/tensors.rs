@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::words::{decibels, escape, relative, small, used};
 use crate::cli::print::gigabytes;
-use crate::verify::TensorError;
+use glm2llama::verify::TensorError;
 
 const WORST: usize = 10;
 

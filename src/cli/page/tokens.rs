@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::words::{escape, kl};
-use crate::verify::Function;
+use glm2llama::verify::Function;
 
 const WIDTH: f64 = 940.0;
 const HEIGHT: f64 = 230.0;
