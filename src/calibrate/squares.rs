@@ -23,7 +23,7 @@ pub(super) fn layer_done(model: &Model, layer: usize, watch: &dyn Watch) -> Resu
     let bytes = |target: &Target| (target.rows * target.columns * target.dtype().bytes()) as u64;
     let total: u64 = model.plan.tensors.iter().map(bytes).sum();
     let layers = model.config.num_layers.max(1) as u64;
-    watch.step(&format!("measuring, layer {}", layer + 1), total * (layer as u64 + 1) / layers, total)
+    watch.step(&format!("layer {} of {layers}", layer + 1), total * (layer as u64 + 1) / layers, total)
 }
 
 /// Measures the importance of every column that a matrix multiplies on the sample's tokens. Threads change no bit of it.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::args::{Convert, Plan};
-use super::progress::{Progress, Stop};
+use super::progress::{Counts, Progress, Stop};
 use super::report::{Report, Start, Summary};
 use super::source::{self, Found};
 use super::{choose, options, plan, size, verify};
@@ -27,9 +27,15 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
     let outputs = job.create_outputs()?;
-    let report = announce(args, located, &job);
-    job.measure(options, &Progress::of_bytes(&report, &stop)).map_err(|error| located.explain(error))?;
-    let progress = Progress::of_bytes(&report, &stop);
+    let report = Report::new(args.json, args.quiet);
+    let checks = if args.verify { job.outputs.len() } else { 0 };
+    let progress = Progress::new(report, usize::from(job.measures()) + 1 + checks, &stop);
+    announce(report, located, &job);
+    if job.measures() {
+        progress.phase("measuring", Counts::Layers);
+        job.measure(options, &progress).map_err(|error| located.explain(error))?;
+    }
+    progress.phase("quantizing", Counts::Bytes);
     let filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
     progress.finish();
     if let Some(doubt) = filled.doubt() {
@@ -40,8 +46,10 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     }
     if args.verify {
         for (output, files) in job.outputs.iter().zip(filled.files()) {
+            progress.phase("verifying", Counts::Other);
             let (facts, ratio) = (!args.contents.changes_metadata(), args.model.rope_ratio_applies_to);
-            let line = verify::check_written(&located.folder, ratio, &files, facts, &stop)?;
+            let line = verify::check_written(&located.folder, ratio, &files, facts, &progress)?;
+            progress.finish();
             report.verified(&output.path, &line);
         }
     }
@@ -86,7 +94,8 @@ fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
 fn show(args: &Convert) -> Result<()> {
     let options = pipeline_options(args)?;
     let (found, job) = prepare(args, args.types()?, None)?;
-    let report = announce(args, &found.located, &job);
+    let report = Report::new(args.json, args.quiet);
+    announce(report, &found.located, &job);
     for target in job.targets() {
         if let Err(error) = output::check(&target, args.force) {
             report.warning(&format!("convert would refuse this: {error}"));
@@ -138,14 +147,12 @@ fn prepare(args: &Convert, types: Vec<FileType>, keep: Option<&PathBuf>) -> Resu
 }
 
 /// Says what was found and decided, and what to beware of.
-fn announce(args: &Convert, located: &Located, job: &Job) -> Report {
-    let report = Report::new(args.json, args.quiet);
+fn announce(report: Report, located: &Located, job: &Job) {
     let files = job.outputs.iter().flat_map(Output::paths).collect();
     report.start(&Start::new(&job.model, job.work().source_bytes(), files).from(located));
     for warning in located.unfinished.iter().chain(&job.warnings()) {
         report.warning(&located.called(warning));
     }
-    report
 }
 
 fn pipeline_options(args: &Convert) -> Result<Options> {

@@ -89,7 +89,7 @@ pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
         .collect();
     let chunks = chunks(pair, &usable, &mut weights.findings);
     let total: u64 = chunks.iter().map(Chunk::weights).sum();
-    watch.step("weights", 0, total)?;
+    watch.step("", 0, total)?;
     pair.checkpoint.check_known_hashes(watch)?;
     let done = AtomicU64::new(0);
     let compared = chunks
@@ -97,7 +97,7 @@ pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
         .map(|chunk| {
             let compared = chunk.compare(pair)?;
             let done = done.fetch_add(chunk.weights(), Ordering::Relaxed) + chunk.weights();
-            watch.step("weights", done, total)?;
+            watch.step(&pair.file.tensors[chunk.target].name, done, total)?;
             Ok(compared)
         })
         .collect::<Result<Vec<Compared>>>()?;
