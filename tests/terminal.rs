@@ -145,3 +145,34 @@ fn help_errors_and_warnings_follow_color() {
     let refused = Cmd::new("inspect").args(&["x.gguf", "--color", "sometimes"]).exit_with(2);
     assert!(refused.stderr.contains("[possible values: auto, always, never]"), "{}", refused.stderr);
 }
+
+/// What can be longer without being a table: a path that the user gave, and a sentence.
+#[test]
+fn tables_fit_80_columns() {
+    let (model, folder) = (deeper_model(12), Dir::new());
+    let names = ["ChatGLM3-6B-finetuned-Q4_K_M.gguf", "ChatGLM3-6B-finetuned-Q8_0.gguf"];
+    convert(model.path(), "Q4_K_M", &folder.join(names[0]), &[]);
+    convert(model.path(), "Q8_0", &folder.join(names[1]), &["--model-name", "Another name, and a long one"]);
+    let model = model.path().to_str().expect("UTF-8");
+    let run = |arguments: &[&str]| {
+        let output = program(arguments, folder.path()).output().expect("it runs");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    for (arguments, expected) in [
+        (&["plan", model][..], "nearly lossless"),
+        (&["plan", model, "--type", "Q4_K_M", "--output", "m.gguf"], "6 Q4_K, 6 Q6_K"),
+        (&["plan", model, "--type", "Q2_K", "--ffn-pad", "off", "--all"], "Q4_0 instead of Q3_K"),
+        (&["inspect", names[0], "--tensors"], "blk.11.attn_output.weight"),
+        (&["diff", names[0], names[1]], "-> string \"Another name"),
+        (&["verify", model, names[0], names[1], "--tokens", "32"], "...ned-Q4_K_M.gguf"),
+    ] {
+        let text = run(arguments);
+        assert!(text.contains(expected), "{arguments:?}: no {expected}: {text}");
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{arguments:?}: {line}");
+        }
+    }
+    let inspected = run(&["inspect", names[1], "--tensors"]);
+    let bytes = std::fs::metadata(folder.join(names[1])).expect("it is there").len();
+    assert!(bytes > 1_000_000 && !inspected.contains(&bytes.to_string()), "{inspected}");
+}

@@ -23,6 +23,7 @@ mod report;
 mod shell;
 mod size;
 mod source;
+mod table;
 mod usage;
 mod verify;
 mod verify_json;

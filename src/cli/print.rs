@@ -26,19 +26,6 @@ pub(super) fn weights(count: u64) -> String {
     }
 }
 
-/// A whole number with its thousands apart.
-pub(super) fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// One JSON line on stdout.
 pub(super) fn json(event: &impl Serialize) {
     if let Ok(line) = serde_json::to_string(event) {
