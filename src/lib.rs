@@ -60,6 +60,7 @@ pub mod remap;
 pub mod request;
 pub mod sink;
 pub mod tokenizer;
+pub mod units;
 pub mod verify;
 pub mod watch;
 

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::units::gigabytes;
 pub use publish::publish;
 pub(crate) use publish::sync_folder;
 pub use target::check;
-use target::{check_kind, exists};
-pub(crate) use target::{check_mount, folder_of, identity};
+use target::check_kind;
+pub(crate) use target::{check_mount, exists, folder_of, identity};
 pub(crate) use temporary::{Kind, Temporary};
 
 /// An unfinished file. Dropping it deletes what was written; [`publish`] gives it its name.
@@ -50,13 +51,8 @@ impl Pending {
         let free = free_bytes(target).unwrap_or(0); // asked first: a failed reservation may have taken a part
         match fallocate(self.temporary.file(), FallocateFlags::empty(), 0, bytes) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()), // the file system cannot reserve
-            Err(Errno::NOSPC) => Err(Error::mismatch(
-                target,
-                "",
-                format!("{free} bytes free on its disk"),
-                format!("{bytes} bytes"),
-            )),
-            Err(e) => Err(self.no_room(io::Error::from(e), &format!("{bytes} bytes"))),
+            Err(Errno::NOSPC) => Err(no_space(target, bytes, free)),
+            Err(e) => Err(self.no_room(io::Error::from(e), &gigabytes(bytes))),
         }
     }
 
@@ -95,7 +91,7 @@ impl Pending {
     /// # Errors
     /// When the system cannot.
     pub(crate) fn set_length(&self, bytes: u64) -> Result<()> {
-        self.temporary.file().set_len(bytes).map_err(|e| self.no_room(e, &format!("{bytes} bytes")))
+        self.temporary.file().set_len(bytes).map_err(|e| self.no_room(e, &gigabytes(bytes)))
     }
 
     /// Hashes what is written from now on, after `written`.
@@ -150,6 +146,16 @@ impl Pending {
         };
         Error::mismatch(&self.target, "", found, format!("room for {room}{remedy}"))
     }
+}
+
+/// The disk has less room than a file takes.
+pub fn no_space(target: &Path, bytes: u64, free: u64) -> Error {
+    let (needed, free) = (gigabytes(bytes), gigabytes(free));
+    Error::input(
+        target,
+        "",
+        format!("needs {needed} of disk, {free} are free there: free some, or write elsewhere"),
+    )
 }
 
 /// What is free on the disk of a file to be, where the system tells.

@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::fs::{Access, access};
+
 use crate::error::{Error, Result};
 
 /// Bytes of a name, in every file system there is.
@@ -32,12 +34,23 @@ pub fn check(target: &Path, replace: bool) -> Result<()> {
     check_mount(target)?;
     match target.symlink_metadata() {
         Ok(_) if !replace => Err(exists(target)),
-        Ok(_) => Ok(()),
+        Ok(_) => check_folder(target),
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(target, "write")(e)),
         Err(_) => match fs::metadata(folder_of(target)) {
             Err(e) if e.kind() == ErrorKind::NotFound => Err(no_folder(target)),
-            _ => Ok(()),
+            _ => check_folder(target),
         },
+    }
+}
+
+/// A file is made beside its target before it takes the name.
+fn check_folder(target: &Path) -> Result<()> {
+    let refused = access(folder_of(target), Access::WRITE_OK | Access::EXEC_OK).err();
+    match refused.map(std::io::Error::from) {
+        Some(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            Err(Error::io(target, "write")(e))
+        }
+        _ => Ok(()), // whatever else there is shows when it is made
     }
 }
 
@@ -68,12 +81,16 @@ pub(crate) fn identity(file: &Path) -> Option<(u64, u64)> {
     file.metadata().ok().map(|found| (found.dev(), found.ino()))
 }
 
-pub(super) fn exists(target: &Path) -> Error {
-    Error::input(target, "", "exists already: give --force to replace it")
+pub(crate) fn exists(target: &Path) -> Error {
+    Error::input(target, "", "exists already: choose another name, or give --force to replace it")
 }
 
 pub(super) fn no_folder(target: &Path) -> Error {
-    Error::mismatch(folder_of(target), "", "no such folder", "the output's")
+    let folder = folder_of(target);
+    match folder.is_dir() {
+        true => Error::input(target, "", "cannot be made: its folder takes no new files"), // /proc is one
+        false => Error::input(folder, "", "does not exist: make this folder, or write elsewhere"),
+    }
 }
 
 /// The folder that a file of this name lies in.
@@ -108,7 +125,7 @@ mod tests {
         assert_eq!(refusal(&long), "found a name of 256 bytes, expected at most 255");
         assert!(check(&folder.path().join("x".repeat(255)), false).is_ok());
         let error = check(Path::new("no/such/m.gguf"), false).unwrap_err().to_string();
-        assert_eq!(error, "no/such: found no such folder, expected the output's");
+        assert_eq!(error, "no/such: does not exist: make this folder, or write elsewhere");
     }
 
     #[test]
