@@ -187,7 +187,7 @@ fn function_lines(function: &Function) -> [String; 3] {
             100.0 * function.top_agreement
         ),
         format!(
-            "  KL divergence: mean {:.5}, median {:.5}, 99 % below {:.5}, largest {:.4}",
+            "  KL divergence: mean {:.5}, median {:.4}, 99 % below {:.4}, largest {:.4}",
             function.mean_kl, function.median_kl, function.p99_kl, function.largest_kl
         ),
         format!(
