@@ -2,6 +2,7 @@
 //! What they hold instead of what they should is said here, where any of them may hold it.
 
 mod guests;
+mod source;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -13,9 +14,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Problem, Result};
+use crate::error::{Error, InFile, Problem, Result};
 use crate::hash::hex;
 pub(crate) use guests::{GuestBook, State, noted};
+pub use source::Source;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -37,7 +39,7 @@ pub fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
         return Err(Error::mismatch(path, "", format!("over {max} bytes"), "no more of such a file"));
     }
     if bytes.starts_with(b"version https://git-lfs") {
-        return Err(lfs_pointer(path));
+        return Err(lfs_pointer()).in_file(path);
     }
     if bytes.starts_with(BYTE_ORDER_MARK) {
         bytes.drain(..BYTE_ORDER_MARK.len());
@@ -112,8 +114,8 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 }
 
 /// What a clone without Git LFS leaves in the place of a large file.
-pub(crate) fn lfs_pointer(path: &Path) -> Error {
-    Error::mismatch(path, "", "a Git LFS pointer", "the file itself (fetch it with `git lfs pull`)")
+pub(crate) fn lfs_pointer() -> Problem {
+    Problem::mismatch("", "a Git LFS pointer", "the file itself (fetch it with `git lfs pull`)")
 }
 
 /// The error on a link to nothing, which a download cache without its blobs is full of.
