@@ -6,12 +6,12 @@
 
 use std::fmt::Display;
 
+use crate::config::RopeRatio;
 use crate::error::Result;
 use crate::gguf::{Metadata, Value};
 use crate::input::GuestBook;
 use crate::model;
 use crate::recipe::{FfnPad, FileType, Overrides};
-use crate::remap::RopeRatio;
 use crate::request::{Quality, Request};
 
 /// This program's version, as in `Cargo.toml`.

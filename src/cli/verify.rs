@@ -11,14 +11,14 @@ use super::print::note;
 use super::progress::{Progress, Stop};
 use super::verify_report::{self, Outcome, Session};
 use super::{page, verify_json};
+use glm2llama::config::RopeRatio;
 use glm2llama::error::{Error, Result, one_line};
 use glm2llama::gguf::GgufFile;
 use glm2llama::input::{self, read_capped};
 use glm2llama::locate::{self, Caches};
 use glm2llama::output::Pending;
 use glm2llama::receipt::Receipt;
-use glm2llama::remap::RopeRatio;
-use glm2llama::verify::{DEFAULT_TEXT, Facts, Finding, Pair, RopeScale, Verdict};
+use glm2llama::verify::{DEFAULT_TEXT, Facts, Finding, Pair, Verdict};
 use glm2llama::watch::Watch;
 
 /// A page has 3 kB; only its first tokens are used.
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     let located = locate::find(&args.folder, &Caches::of_user())?;
     let pairs = files
         .into_iter()
-        .map(|file| Pair::of(&located.folder, file, scale(args.rope_ratio_applies_to)))
+        .map(|file| Pair::of(&located.folder, file, args.rope_ratio_applies_to))
         .collect::<Result<Vec<_>>>()
         .map_err(|error| located.explain(error))?;
     let stop = Stop::on_signals()?;
@@ -156,7 +156,7 @@ pub(super) fn check_written(
     stop: &Stop,
 ) -> Result<String> {
     let temporaries: Vec<PathBuf> = files.iter().map(|(_, temporary)| temporary.to_path_buf()).collect();
-    let pair = Pair::of(model, GgufFile::open_parts(&temporaries)?, scale(ratio))?;
+    let pair = Pair::of(model, GgufFile::open_parts(&temporaries)?, ratio)?;
     let facts = if facts { pair.facts()? } else { Facts::default() };
     let weights = pair.weights(stop)?;
     let verdict = Verdict::new(&weights, &facts, None, None);
@@ -187,13 +187,6 @@ fn keep_others(report: &Path) -> Result<()> {
         "another file",
         "a page of verify, or nothing there: choose another name",
     ))
-}
-
-fn scale(flag: Option<RopeRatio>) -> Option<RopeScale> {
-    flag.map(|flag| match flag {
-        RopeRatio::Base => RopeScale::Base,
-        RopeRatio::Positions => RopeScale::Positions,
-    })
 }
 
 fn read_text(file: &Path) -> Result<String> {

@@ -30,14 +30,13 @@ mod zeros;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::Checkpoint;
-use crate::config::GlmConfig;
+use crate::config::{GlmConfig, RopeRatio};
 use crate::error::{Error, Result};
 use crate::forward::Decoder;
 use crate::gguf::{GgufFile, Value};
 use crate::watch::Watch;
 pub use divergence::Position;
 use evidence::Evidence;
-pub use evidence::RopeScale;
 pub use function::{Function, file_logits, source_logits};
 use glm::Glm;
 pub use grade::{Grade, Quality};
@@ -107,7 +106,7 @@ impl Pair {
     ///
     /// # Errors
     /// When one cannot be read, or the file is of another architecture: then there is nothing to compare.
-    pub fn open(folder: &Path, file: &Path, scale: Option<RopeScale>) -> Result<Pair> {
+    pub fn open(folder: &Path, file: &Path, scale: Option<RopeRatio>) -> Result<Pair> {
         Pair::of(folder, GgufFile::open_model(file)?, scale)
     }
 
@@ -115,7 +114,7 @@ impl Pair {
     ///
     /// # Errors
     /// As for [`Pair::open`].
-    pub fn of(folder: &Path, file: GgufFile, scale: Option<RopeScale>) -> Result<Pair> {
+    pub fn of(folder: &Path, file: GgufFile, scale: Option<RopeRatio>) -> Result<Pair> {
         let config = GlmConfig::load(folder)?;
         let checkpoint = Checkpoint::open(folder)?;
         let most = config.padded_vocab_size;

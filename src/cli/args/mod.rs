@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 pub(super) use export_hf::ExportHf;
+use glm2llama::config::RopeRatio;
 use glm2llama::error::Result;
 use glm2llama::recipe::{FfnPad, FileType};
-use glm2llama::remap::RopeRatio;
 use glm2llama::request::Quality;
 pub(super) use imatrix::Imatrix;
 use llama_cpp::{Contents, TensorTypes};
