@@ -3,7 +3,6 @@
 use std::fmt::Debug;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Checkpoint;
 use crate::error::{Error, Result};
+use crate::system;
 
 /// Bytes that can be read from any place on.
 pub trait Source: Debug + Send + Sync {
@@ -44,7 +44,7 @@ impl Source for File {
     }
 
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
-        FileExt::read_exact_at(self, out, offset)
+        system::read_exact_at(self, out, offset)
     }
 }
 

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use byteorder::{LittleEndian, ReadBytesExt};
@@ -17,6 +16,7 @@ use quant::Format;
 use super::{StoredTensor, Value};
 use crate::error::{Error, Result};
 use crate::input;
+use crate::system;
 
 /// ggml's most dimensions of a tensor.
 const MAX_DIMENSIONS: u32 = 4;
@@ -147,7 +147,7 @@ impl GgufFile {
         let Some(file) = file else {
             return Err(Error::Internal(format!("{}: only its head was fetched", path.display())));
         };
-        file.read_exact_at(out, tensor.offset + start).map_err(Error::io(path, "read"))
+        system::read_exact_at(file, out, tensor.offset + start).map_err(Error::io(path, "read"))
     }
 }
 

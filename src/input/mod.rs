@@ -3,18 +3,17 @@
 
 mod guests;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Problem, Result};
 use crate::hash::hex;
+use crate::system;
 pub(crate) use guests::{GuestBook, State, noted};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -124,9 +123,7 @@ pub(crate) fn dangling(path: &Path) -> Option<Error> {
 }
 
 fn open_if_there(path: &Path) -> Result<Option<File>> {
-    // A pipe that nobody writes to would be waited for without end; regular files know no waiting.
-    let nonblocking = OFlags::NONBLOCK.bits() as i32;
-    let file = match OpenOptions::new().read(true).custom_flags(nonblocking).open(path) {
+    let file = match system::open(path) {
         Ok(file) => file,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             guests::note(path, None, false);

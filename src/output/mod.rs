@@ -4,18 +4,18 @@ mod publish;
 mod target;
 mod temporary;
 
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::system;
 pub use publish::publish;
 pub(crate) use publish::sync_folder;
 pub use target::check;
-use target::{check_kind, exists};
-pub(crate) use target::{check_mount, folder_of, identity};
+use target::{check_kind, exists, in_use_elsewhere};
+pub(crate) use target::{check_mount, check_name, folder_of};
 pub(crate) use temporary::{Kind, Temporary};
 
 /// An unfinished file. Dropping it deletes what was written; [`publish`] gives it its name.
@@ -24,6 +24,8 @@ pub struct Pending {
     target: PathBuf,
     temporary: Temporary,
     replace: bool,
+    /// Where the next bytes are appended.
+    end: u64,
     /// The hash of the bytes so far, if somebody asked for it.
     hash: Option<Sha256>,
 }
@@ -36,7 +38,7 @@ impl Pending {
     pub fn create(target: &Path, replace: bool) -> Result<Pending> {
         check(target, replace)?;
         let temporary = Temporary::create(target, Kind::File)?;
-        Ok(Pending { target: target.to_owned(), temporary, replace, hash: None })
+        Ok(Pending { target: target.to_owned(), temporary, replace, end: 0, hash: None })
     }
 
     /// Takes the disk space now, so that a full disk is found before the work and not after it.
@@ -44,20 +46,15 @@ impl Pending {
     /// # Errors
     /// When there is not enough of it.
     pub fn reserve(&self, bytes: u64) -> Result<()> {
-        use rustix::fs::{FallocateFlags, fallocate};
-        use rustix::io::Errno;
         let target = &self.target;
         let free = free_bytes(target).unwrap_or(0); // asked first: a failed reservation may have taken a part
-        match fallocate(self.temporary.file(), FallocateFlags::empty(), 0, bytes) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()), // the file system cannot reserve
-            Err(Errno::NOSPC) => Err(Error::mismatch(
-                target,
-                "",
-                format!("{free} bytes free on its disk"),
-                format!("{bytes} bytes"),
-            )),
-            Err(e) => Err(self.no_room(io::Error::from(e), &format!("{bytes} bytes"))),
-        }
+        system::reserve(self.temporary.file(), bytes).map_err(|e| match e.kind() {
+            io::ErrorKind::StorageFull => {
+                let found = format!("{free} bytes free on its disk");
+                Error::mismatch(target, "", found, format!("{bytes} bytes"))
+            }
+            _ => self.no_room(e, &format!("{bytes} bytes")),
+        })
     }
 
     /// The name it will have.
@@ -75,7 +72,8 @@ impl Pending {
     /// # Errors
     /// When the system cannot write.
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
-        self.temporary.file().write_all(bytes).map_err(|e| self.no_room(e, "more bytes"))?;
+        self.write_all_at(bytes, self.end)?;
+        self.end += bytes.len() as u64;
         if let Some(hash) = &mut self.hash {
             hash.update(bytes);
         }
@@ -87,7 +85,8 @@ impl Pending {
     /// # Errors
     /// When the system cannot write.
     pub(crate) fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.temporary.file().write_all_at(bytes, offset).map_err(|e| self.no_room(e, "more bytes"))
+        let written = system::write_all_at(self.temporary.file(), bytes, offset);
+        written.map_err(|e| self.no_room(e, "more bytes"))
     }
 
     /// Makes it that long; what nobody has written is zero.
@@ -129,6 +128,7 @@ impl Pending {
         check_kind(&self.target)?; // it may have changed since
         self.temporary.rename(&self.target, self.replace).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => exists(&self.target),
+            io::ErrorKind::ResourceBusy => in_use_elsewhere(&self.target),
             _ => Error::io(&self.target, "give the file its name")(e),
         })
     }
@@ -154,8 +154,7 @@ impl Pending {
 
 /// What is free on the disk of a file to be, where the system tells.
 pub fn free_bytes(target: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(folder_of(target)).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    system::free_bytes(folder_of(target))
 }
 
 #[cfg(test)]
