@@ -4,7 +4,7 @@ mod publish;
 mod target;
 mod temporary;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -24,8 +24,6 @@ pub struct Pending {
     target: PathBuf,
     temporary: Temporary,
     replace: bool,
-    /// Where the next bytes are appended.
-    end: u64,
     /// The hash of the bytes so far, if somebody asked for it.
     hash: Option<Sha256>,
 }
@@ -38,7 +36,7 @@ impl Pending {
     pub fn create(target: &Path, replace: bool) -> Result<Pending> {
         check(target, replace)?;
         let temporary = Temporary::create(target, Kind::File)?;
-        Ok(Pending { target: target.to_owned(), temporary, replace, end: 0, hash: None })
+        Ok(Pending { target: target.to_owned(), temporary, replace, hash: None })
     }
 
     /// Takes the disk space now, so that a full disk is found before the work and not after it.
@@ -72,15 +70,14 @@ impl Pending {
     /// # Errors
     /// When the system cannot write.
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
-        self.write_all_at(bytes, self.end)?;
-        self.end += bytes.len() as u64;
+        self.temporary.file().write_all(bytes).map_err(|e| self.no_room(e, "more bytes"))?;
         if let Some(hash) = &mut self.hash {
             hash.update(bytes);
         }
         Ok(())
     }
 
-    /// Writes bytes to a place. What is written so is in no recorded hash.
+    /// Writes bytes to a place; nothing can be appended any more. What is written so is in no recorded hash.
     ///
     /// # Errors
     /// When the system cannot write.

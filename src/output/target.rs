@@ -120,6 +120,7 @@ mod tests {
         assert_eq!(error, "no/such: found no such folder, expected the output's");
     }
 
+    #[cfg(unix)] // Windows has neither, nor links for everyone
     #[test]
     fn devices_and_pipes_are_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
