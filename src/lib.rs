@@ -59,6 +59,7 @@ pub mod recipe;
 pub mod remap;
 pub mod request;
 pub mod sink;
+pub mod system;
 pub mod tokenizer;
 pub mod verify;
 pub mod watch;

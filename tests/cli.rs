@@ -144,6 +144,7 @@ fn a_vocabularys_tensor_types_are_held_against_the_whole_model() {
     assert!(run("ffn_sideways=Q8_0").contains("--tensor-type ffn_sideways: matches the name of no matrix"));
 }
 
+#[cfg(unix)] // by /dev/full
 #[test]
 fn a_full_disk_behind_stdout_or_stderr() {
     let (model, out) = (model(), Dir::new());

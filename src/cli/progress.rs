@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::flag;
 
 use super::print::{gigabytes, note};
 use super::report::Report;
 use glm2llama::error::{Error, Result};
+use glm2llama::system::stop_on_signals;
 use glm2llama::watch::{Step, Watch};
 
 /// Time between two plain lines.
@@ -22,14 +21,10 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Catches Ctrl-C, SIGTERM and SIGHUP from now on: to be called before the first file is made. SIGXFSZ too, for
-    /// the write that is over the limit to fail with an error that can be told.
+    /// Catches Ctrl-C, SIGTERM and SIGHUP from now on: to be called before the first file is made.
     pub(super) fn on_signals() -> Result<Stop> {
         let stopped = Arc::new(AtomicBool::new(false));
-        let flags = [SIGINT, SIGTERM, SIGHUP].map(|signal| (signal, Arc::clone(&stopped)));
-        for (signal, flag) in flags.into_iter().chain([(SIGXFSZ, Arc::default())]) {
-            flag::register(signal, flag).map_err(|e| Error::Usage(format!("cannot catch signals: {e}")))?;
-        }
+        stop_on_signals(&stopped).map_err(|e| Error::Usage(format!("cannot catch signals: {e}")))?;
         Ok(Stop(stopped))
     }
 

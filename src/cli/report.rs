@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::memory::peak_memory_bytes;
 use super::next;
 use super::output::{Padding, parts, title};
 use super::print::{gigabytes, json, note, out, weights};
@@ -16,6 +15,7 @@ use glm2llama::error::one_line;
 use glm2llama::hf::Export;
 use glm2llama::locate::Located;
 use glm2llama::model::Model;
+use glm2llama::system::peak_memory_bytes;
 use glm2llama::watch::Step;
 
 /// Where and how to print.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::colour::Tone;
-use super::memory::peak_memory_bytes;
 use super::print::{gigabytes, grouped, out};
 use glm2llama::error::one_line;
+use glm2llama::system::peak_memory_bytes;
 use glm2llama::verify::{Facts, Finding, Function, Pair, Quality, TensorError, Verdict, Weights};
 
 /// What was run.

@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::FileExt;
+
+use crate::system;
 
 /// Bytes that can be read from any place on.
 pub trait Source: Debug + Send + Sync {
@@ -36,7 +37,7 @@ impl Source for File {
     }
 
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
-        FileExt::read_exact_at(self, out, offset)
+        system::read_exact_at(self, out, offset)
     }
 }
 
