@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used))]
 
+mod allocate;
 mod bpe;
 pub mod calibrate;
 pub mod checkpoint;

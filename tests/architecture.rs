@@ -8,6 +8,7 @@ const MOST_LINES: usize = 400;
 
 /// What each module may use of the others. `error`, `hash`, `input`, `system` and `watch` are open to all.
 const EDGES: &[(&str, &[&str])] = &[
+    ("allocate", &[]),
     ("bpe", &[]),
     (
         "calibrate",
@@ -18,6 +19,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "convert",
         &[
+            "allocate",
             "calibrate",
             "config",
             "gguf",

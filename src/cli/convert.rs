@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::args::{Convert, Plan};
+use super::chosen::Chosen;
 use super::progress::{Progress, Stop};
 use super::report::{Report, Start, Summary};
 use super::source::{self, Found};
@@ -26,8 +27,15 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     let located = &found.located;
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
-    let outputs = job.create_outputs()?;
-    let report = announce(args, located, &job);
+    let (outputs, report) = match job.chooses() {
+        false => (job.create_outputs()?, announce(args, located, &job)),
+        true => {
+            job.targets().iter().try_for_each(|target| output::check(target, args.force))?;
+            let report = announce(args, located, &job);
+            choose_formats(&mut job, options, &report, &stop).map_err(|error| located.explain(error))?;
+            (job.create_outputs()?, report)
+        }
+    };
     job.measure(options, &Progress::of_bytes(&report, &stop)).map_err(|error| located.explain(error))?;
     let progress = Progress::of_bytes(&report, &stop);
     let filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
@@ -59,7 +67,7 @@ pub(super) fn run(args: &Convert) -> Result<()> {
 pub(super) fn plan(args: &Plan) -> Result<()> {
     let convert = &args.convert;
     let of_one = convert.all || convert.strict || convert.output.is_some() || convert.contents.vocab_only;
-    match convert.types.is_empty() && !of_one {
+    match convert.types.is_empty() && !convert.target.is_given() && !of_one {
         true => choose(convert, args.fit.as_deref()),
         false => show(convert),
     }
@@ -85,8 +93,13 @@ fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
 /// What a conversion to the chosen types would do.
 fn show(args: &Convert) -> Result<()> {
     let options = pipeline_options(args)?;
-    let (found, job) = prepare(args, args.types()?, None)?;
+    let (found, mut job) = prepare(args, args.types()?, None)?;
     let report = announce(args, &found.located, &job);
+    if job.chooses() {
+        let stop = Stop::on_signals()?;
+        let chosen = choose_formats(&mut job, options, &report, &stop);
+        chosen.map_err(|error| found.located.explain(error))?;
+    }
     for target in job.targets() {
         if let Err(error) = output::check(&target, args.force) {
             report.warning(&format!("convert would refuse this: {error}"));
@@ -104,7 +117,12 @@ fn prepare(args: &Convert, types: Vec<FileType>, keep: Option<&PathBuf>) -> Resu
     let split = args.contents.split_max_size.as_deref();
     #[cfg(feature = "hub")]
     if super::hub::is_address(&args.model.folder) {
-        let twice = [(args.verify, "--verify"), (args.quality != Quality::Fast, "--quality")];
+        let target = args.target.budget()?.map(|budget| format!("--{}", budget.option().0));
+        let twice = [
+            (args.verify, "--verify"),
+            (args.quality != Quality::Fast, "--quality"),
+            (target.is_some(), target.as_deref().unwrap_or_default()),
+        ];
         if let Some((_, option)) = twice.into_iter().find(|(given, _)| *given) {
             return Err(Error::Usage(format!(
                 "{option}: reads the weights a second time, which a hub does not send twice: give --keep DIR without \
@@ -116,6 +134,7 @@ fn prepare(args: &Convert, types: Vec<FileType>, keep: Option<&PathBuf>) -> Resu
     let request = Request {
         model: found.request.clone(),
         types,
+        target: args.target.budget()?,
         output: args.output.clone(),
         force: args.force,
         pad: args.ffn_pad,
@@ -135,6 +154,15 @@ fn prepare(args: &Convert, types: Vec<FileType>, keep: Option<&PathBuf>) -> Resu
         job.refuse_fallbacks()?;
     }
     Ok((found, job))
+}
+
+/// Chooses the formats for a size, and says what it came to.
+fn choose_formats(job: &mut Job, options: Options, report: &Report, stop: &Stop) -> Result<()> {
+    let progress = Progress::of_bytes(report, stop);
+    job.choose(options, &progress)?;
+    progress.finish();
+    Chosen::of(job).iter().for_each(|chosen| report.chosen(chosen));
+    Ok(())
 }
 
 /// Says what was found and decided, and what to beware of.

@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod choose;
+mod chosen;
 mod colour;
 mod convert;
 mod diff;

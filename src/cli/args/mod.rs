@@ -4,6 +4,7 @@ mod export_hf;
 mod imatrix;
 mod llama_cpp;
 mod model;
+mod target;
 mod values;
 
 use std::num::NonZero;
@@ -19,6 +20,7 @@ use glm2llama::request::Quality;
 pub(super) use imatrix::Imatrix;
 use llama_cpp::{Contents, TensorTypes};
 pub(super) use model::ModelArgs;
+use target::Target;
 use values::Names;
 
 /// Converts ChatGLM checkpoints into GGUF files that every llama.cpp program loads as a Llama model.
@@ -211,7 +213,8 @@ pub(super) struct Plan {
     pub(super) convert: Convert,
 
     /// Name the best type that runs in so much memory, 6GB or 5500MB for instance
-    #[arg(long, value_name = "SIZE", conflicts_with_all = ["types", "all", "strict", "output", "vocab_only"])]
+    #[arg(long, value_name = "SIZE")]
+    #[arg(conflicts_with_all = ["types", "target_size", "target_bpw", "all", "strict", "output", "vocab_only"])]
     pub(super) fit: Option<String>,
 }
 
@@ -228,6 +231,9 @@ pub(super) struct Convert {
     #[arg(short, long = "type", alias = "outtype", value_name = "NAME")]
     #[arg(ignore_case = true, value_delimiter = ',', value_parser = Names(FileType::names().collect()))]
     pub(super) types: Vec<String>,
+
+    #[command(flatten)]
+    pub(super) target: Target,
 
     /// The file to write; {type} in it stands for the type's name [default: NAME-TYPE.gguf in the current folder]
     #[arg(short, long, alias = "outfile", value_name = "FILE", value_parser = values::output())]
@@ -330,9 +336,10 @@ impl Convert {
         None
     }
 
-    /// What `--type` names.
+    /// What `--type` names; without it the most usual one, or none where formats are chosen for a size.
     pub(super) fn types(&self) -> Result<Vec<FileType>> {
         match self.types.as_slice() {
+            [] if self.target.is_given() => Ok(Vec::new()),
             [] => Ok(vec![FileType::Q4_K_M]),
             names => names.iter().map(|name| name.parse()).collect(),
         }
