@@ -4,6 +4,7 @@ mod args;
 mod ask;
 mod choose;
 mod colour;
+mod compare;
 mod convert;
 mod diff;
 mod export;
@@ -16,6 +17,7 @@ mod next;
 mod options;
 mod output;
 mod page;
+mod pairs;
 mod plan;
 mod print;
 mod progress;
@@ -41,7 +43,11 @@ pub fn main() -> ExitCode {
     let (error, undone) = match usage::parse() {
         Err(error) => (error, ""),
         Ok(Args { command }) => {
-            let undone = if matches!(command, Command::Verify(_)) { "judged" } else { "written" };
+            let undone = if matches!(command, Command::Verify(_) | Command::Compare(_)) {
+                "judged"
+            } else {
+                "written"
+            };
             match run(command) {
                 Ok(code) => return code,
                 Err(error) => (error, undone),
@@ -67,6 +73,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::ExportHf(args) => export::run(&args)?,
         Command::Imatrix(args) => imatrix::run(&args)?,
         Command::Verify(args) => code = verify::run(&args)?,
+        Command::Compare(args) => compare::run(&args)?,
         Command::Ask(args) => ask::run(&args)?,
         Command::Completions { shell } => shell::completions(shell),
         Command::Man => shell::man(),
