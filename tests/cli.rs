@@ -203,7 +203,9 @@ fn completions_and_manual_name_every_command() {
 /// Whoever asks a command for help sees how it is used.
 #[test]
 fn every_commands_help_ends_with_an_example() {
-    for command in ["convert", "export-hf", "imatrix", "plan", "inspect", "verify", "compare", "completions", "man"] {
+    for command in
+        ["convert", "export-hf", "imatrix", "plan", "inspect", "verify", "compare", "completions", "man"]
+    {
         let help = Cmd::new(command).arg("--help").succeed().stdout;
         assert!(
             help.contains("Example") && help.contains(&format!("  glm2llama {command}")),

@@ -27,15 +27,10 @@ enum Event {
     },
     Window {
         window: usize,
-        a_kl: f64,
-        b_kl: f64,
+        kl: Vec<f64>,
     },
+    Comparison(Comparison),
     Summary {
-        closer: Option<String>,
-        verdict: String,
-        ratio: Option<f64>,
-        ratio_low: Option<f64>,
-        ratio_high: Option<f64>,
         text: String,
         windows: usize,
         window_tokens: usize,
@@ -44,6 +39,28 @@ enum Event {
         seconds: f64,
         peak_memory_bytes: Option<u64>,
     },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Comparison {
+    a: String,
+    b: String,
+    closer: Option<String>,
+    verdict: String,
+    ratio: Option<f64>,
+    ratio_low: Option<f64>,
+    ratio_high: Option<f64>,
+}
+
+fn comparison(events: &[Event]) -> &Comparison {
+    let mut found = events.iter().filter_map(|event| match event {
+        Event::Comparison(comparison) => Some(comparison),
+        _ => None,
+    });
+    let comparison = found.next().expect("a comparison");
+    assert!(found.next().is_none(), "of two files one");
+    comparison
 }
 
 fn tiny() -> PathBuf {
@@ -72,13 +89,15 @@ fn a_file_cannot_be_told_from_itself() {
         convert(model.path(), name, &file, &[]);
         let run = compare(model.path(), &file, &file).succeed();
         let last = run.stdout.lines().last().unwrap();
-        let expected = "cannot be told apart: A has 1.000 times the divergence of B (95 %: 1.000 to 1.000)";
+        let file_name = file.display();
+        let expected = format!(
+            "cannot be told apart: {file_name} has 1.000 times the divergence of {file_name} (95 %: 1.000 to 1.000)"
+        );
         assert_eq!(last, expected);
         let events = events(model.path(), &file, &file, &[]);
-        let Some(Event::Summary { closer: None, ratio, ratio_low, ratio_high, .. }) = events.last() else {
-            panic!("{events:?}");
-        };
-        assert_eq!([ratio, ratio_low, ratio_high], [&Some(1.0); 3]);
+        let found = comparison(&events);
+        assert_eq!([found.ratio, found.ratio_low, found.ratio_high], [Some(1.0); 3]);
+        assert_eq!(found.closer, None);
     }
 }
 
@@ -102,34 +121,28 @@ fn more_bits_are_closer_whichever_comes_first() {
     for (a, b) in [(&fine, &coarse), (&coarse, &fine)] {
         let found = events(&tiny(), a, b, &[]);
         let mut sums = [0.0; 2];
-        let (mut files, mut windows) = (Vec::new(), 0);
+        let (mut files, mut count) = (Vec::new(), 0);
         for event in &found {
             match event {
                 Event::File { mean_kl, .. } => files.push(*mean_kl),
-                Event::Window { a_kl, b_kl, .. } => {
-                    sums = [sums[0] + a_kl, sums[1] + b_kl];
-                    windows += 1;
+                Event::Window { kl, .. } => {
+                    sums = [sums[0] + kl[0], sums[1] + kl[1]];
+                    count += 1;
                 }
-                Event::Summary {
-                    closer,
-                    ratio,
-                    ratio_low,
-                    ratio_high,
-                    windows: count,
-                    predictions,
-                    window_tokens,
-                    ..
-                } => {
-                    assert_eq!(closer.as_deref(), fine.to_str());
-                    assert_eq!((windows, *predictions), (*count, count * (window_tokens - 1)));
-                    let ratio = ratio.unwrap();
-                    assert!((ratio / (sums[0] / sums[1]) - 1.0).abs() < 1e-9, "{ratio}, {sums:?}");
-                    assert!(ratio_low.unwrap() <= ratio && ratio <= ratio_high.unwrap());
-                    ratios.push(ratio);
+                Event::Comparison(_) => {}
+                Event::Summary { windows, predictions, window_tokens, .. } => {
+                    assert_eq!((*windows, *predictions), (count, count * (window_tokens - 1)));
                 }
             }
         }
-        assert!((files[0] / (sums[0] / windows as f64) - 1.0).abs() < 1e-9, "{files:?} {sums:?}");
+        let found = comparison(&found);
+        assert_eq!((found.a.as_str(), found.b.as_str()), (a.to_str().unwrap(), b.to_str().unwrap()));
+        assert_eq!(found.closer.as_deref(), fine.to_str());
+        let ratio = found.ratio.unwrap();
+        assert!((ratio / (sums[0] / sums[1]) - 1.0).abs() < 1e-9, "{ratio}, {sums:?}");
+        assert!(found.ratio_low.unwrap() <= ratio && ratio <= found.ratio_high.unwrap());
+        ratios.push(ratio);
+        assert!((files[0] / (sums[0] / count as f64) - 1.0).abs() < 1e-9, "{files:?} {sums:?}");
         let run = compare(&tiny(), a, b).succeed();
         let last = run.stdout.lines().last().unwrap();
         assert!(last.starts_with(&format!("closer: {}, with 0.", fine.display())), "{last}");
@@ -150,18 +163,18 @@ fn windows_are_texts_of_their_own() {
     convert(&tiny(), "Q4_0", &a, &[]);
     convert(&tiny(), "Q5_0", &b, &[]);
     // Of one letter, every window is the same, and so is what is predicted in it: whatever is seen beyond its end or
-    // counted twice would show. 16 windows of 512 are more than are run at a time.
+    // counted twice would show. Nine windows of 512 are more than are run at a time.
     let text = folder.join("t.txt");
-    fs::write(&text, "x ".repeat(17 * 512)).unwrap();
-    let found = events(&tiny(), &a, &b, &["--text", text.to_str().unwrap(), "--tokens", "8192"]);
-    let windows: Vec<[f64; 2]> = found
+    fs::write(&text, "x ".repeat(10 * 512)).unwrap();
+    let found = events(&tiny(), &a, &b, &["--text", text.to_str().unwrap(), "--tokens", "4608"]);
+    let windows: Vec<&Vec<f64>> = found
         .iter()
         .filter_map(|event| match event {
-            Event::Window { a_kl, b_kl, .. } => Some([*a_kl, *b_kl]),
+            Event::Window { kl, .. } => Some(kl),
             _ => None,
         })
         .collect();
-    assert!(windows.len() == 16, "{}", windows.len());
+    assert!(windows.len() == 9, "{}", windows.len());
     let second = windows[1]; // the first begins with the space before a text
     assert!(windows[2..].iter().all(|window| *window == second), "{windows:?}");
     assert!(second[0] > second[1] && second[1] > 0.0);
@@ -221,8 +234,26 @@ fn files_of_llama_quantize_are_compared() {
     convert(&tiny(), "Q4_0", &ours, &["--ffn-pad", "off"]);
     // The same bytes, so the same predictions.
     let found = events(&tiny(), &ours, &theirs, &[]);
-    assert!(matches!(found.last(), Some(Event::Summary { closer: None, ratio: Some(1.0), .. })), "{found:?}");
+    let found = comparison(&found);
+    assert_eq!((found.closer.as_ref(), found.ratio), (None, Some(1.0)), "{}", found.verdict);
     let found = events(&tiny(), &theirs, &f16, &[]);
-    let Some(Event::Summary { closer, .. }) = found.last() else { panic!("{found:?}") };
-    assert_eq!(closer.as_deref(), f16.to_str());
+    assert_eq!(comparison(&found).closer.as_deref(), f16.to_str());
+}
+
+/// The first of several is held against each, and each has the figures that it has alone.
+#[test]
+fn several_files_are_held_against_the_first() {
+    let folder = Dir::new();
+    let types = ["Q4_0", "Q5_0", "Q2_K"];
+    let files = types.map(|name| {
+        let file = folder.join(name);
+        convert(&tiny(), name, &file, &[]);
+        file
+    });
+    let run = compare(&tiny(), &files[0], &files[1]).arg(&files[2]).succeed();
+    let last: Vec<&str> = run.stdout.lines().rev().take(2).collect();
+    assert!(last[1].starts_with(&format!("closer: {}, ", files[1].display())), "{}", run.stdout);
+    assert!(last[0].starts_with(&format!("closer: {}, ", files[0].display())), "{}", run.stdout);
+    let alone = compare(&tiny(), &files[0], &files[2]).succeed();
+    assert_eq!(alone.stdout.lines().last(), Some(last[0]));
 }

@@ -1,5 +1,5 @@
-//! Which of two files is closer to their checkpoint: the divergence of each, on the same windows of a text, and how sure
-//! the ratio of the two is.
+//! Which of some files is closer to their checkpoint: the divergence of each, on the same windows of a text, and how sure
+//! the ratio of two is.
 
 use super::function;
 use super::{Finding, Function, Pair, Position, Spelling, Vocabulary, weights};
@@ -19,17 +19,17 @@ const DRAWS: usize = 10_000;
 /// The part of the draws that the interval leaves out on each side.
 const TAIL: f64 = 0.025;
 
-/// Two files on the same text.
+/// A file and others on the same text.
 #[derive(Clone, Debug)]
 pub struct Paired {
     /// Tokens of a window, prefix included.
     pub window: usize,
-    /// The mean divergence of both in each window, in nats.
-    pub windows: Vec<[f64; 2]>,
-    /// All predictions of each file.
-    pub functions: [Function; 2],
-    /// The first file's divergence as a part of the second's.
-    pub ratio: Ratio,
+    /// The mean divergence of each file in each window, in nats: a list for each window.
+    pub windows: Vec<Vec<f64>>,
+    /// All predictions of each file, the first one's first.
+    pub functions: Vec<Function>,
+    /// The first file's divergence as a part of each other's.
+    pub ratios: Vec<Ratio>,
 }
 
 /// A ratio of two means, and the interval that holds it with 95 %.
@@ -55,17 +55,14 @@ pub enum Closer {
 }
 
 impl Pair {
-    /// Runs the checkpoint, this file and another one on the windows of a text, of which at most `most` tokens are
-    /// taken.
+    /// Runs the checkpoint, this file and the others on the windows of a text, of which at most `most` tokens are taken.
     ///
     /// # Errors
     /// When one of them cannot be run, is of another model than the checkpoint or predicts what is no number; when the
     /// text is too short.
-    pub fn paired(&self, other: &Pair, text: &str, most: usize, watch: &dyn Watch) -> Result<Paired> {
-        let pairs = [self, other];
-        for pair in pairs {
-            pair.refuse_another_model()?;
-        }
+    pub fn paired(&self, others: &[&Pair], text: &str, most: usize, watch: &dyn Watch) -> Result<Paired> {
+        let pairs = [&[self], others].concat();
+        pairs.iter().try_for_each(|pair| pair.refuse_another_model())?;
         if matches!(self.vocabulary, Vocabulary::None) {
             Spelling::of(&self.file)?; // without one the tokens would be of no text
         }
@@ -83,13 +80,13 @@ impl Pair {
         let window = prefix.len() + length;
         let windows: Vec<u32> =
             text.chunks_exact(length).flat_map(|text| prefix.iter().chain(text).copied()).collect();
-        let mut positions = [Vec::new(), Vec::new()];
+        let mut positions = vec![Vec::new(); pairs.len()];
         let parts = windows.chunks((AT_A_TIME / window).max(1) * window);
         let count = parts.len() as u64;
         for (part, tokens) in (0..).zip(parts) {
             let watch = Part { watch, part, count };
             let run = function::run(self.source(), &pairs, tokens, window, &watch)?;
-            for ((all, found), pair) in positions.iter_mut().zip(run).zip(pairs) {
+            for ((all, found), pair) in positions.iter_mut().zip(run).zip(&pairs) {
                 for text in found?.chunks(window) {
                     // The text's own tokens are predicted from the last token of the prefix on.
                     all.extend(text.iter().skip(prefix.len().saturating_sub(1)).copied());
@@ -99,11 +96,19 @@ impl Pair {
         }
         let scored = window - prefix.len().saturating_sub(1);
         let mean = |window: &[Position]| window.iter().map(|at| at.kl).sum::<f64>() / window.len() as f64;
-        let [first, second] = positions.each_ref().map(|all| all.chunks(scored).map(mean));
-        let windows: Vec<[f64; 2]> = first.zip(second).map(|(a, b)| [a, b]).collect();
+        let of_file = |all: &Vec<Position>| all.chunks(scored).map(mean).collect::<Vec<f64>>();
+        let kls: Vec<Vec<f64>> = positions.iter().map(of_file).collect();
+        let (first, rest) = kls.split_at(1);
+        let pair = |(other, this): (&f64, &f64)| [*this, *other];
+        let pairs_with =
+            |other: &Vec<f64>| other.iter().zip(first.iter().flatten()).map(pair).collect::<Vec<_>>();
+        let ratios = rest.iter().map(|other| Ratio::of(&pairs_with(other))).collect();
+        let count = kls.first().map_or(0, Vec::len);
+        let windows =
+            (0..count).map(|i| kls.iter().filter_map(|kls| kls.get(i).copied()).collect()).collect();
         let vocabulary = self.config.padded_vocab_size;
-        let functions = positions.map(|all| Function::new(all, 0, vocabulary));
-        Ok(Paired { window, ratio: Ratio::of(&windows), windows, functions })
+        let functions = positions.into_iter().map(|all| Function::new(all, 0, vocabulary)).collect();
+        Ok(Paired { window, windows, functions, ratios })
     }
 
     /// Norms and biases are exact in every file of a model: others are of another model, or of another training.

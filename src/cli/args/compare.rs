@@ -19,15 +19,11 @@ pub(in crate::cli) struct Compare {
     #[arg(value_name = "MODEL_DIR")]
     pub(in crate::cli) folder: PathBuf,
 
-    /// One GGUF file of it; of a split model any part
-    #[arg(value_name = "A", value_parser = values::read())]
-    pub(in crate::cli) a: PathBuf,
+    /// Two GGUF files of it, or more: the first is held against each of the others; of a split model any part
+    #[arg(value_name = "FILE", num_args = 2.., required = true, value_parser = values::read())]
+    pub(in crate::cli) files: Vec<PathBuf>,
 
-    /// The other
-    #[arg(value_name = "B", value_parser = values::read())]
-    pub(in crate::cli) b: PathBuf,
-
-    /// The text to run all three on, UTF-8: none that one of the files was calibrated on [default: a page of English,
+    /// The text to run all of them on, UTF-8: none that one of the files was calibrated on [default: a page of English,
     /// Chinese and code, too short for small differences]
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(in crate::cli) text: Option<PathBuf>,

@@ -59,7 +59,7 @@ pub(super) enum Command {
     /// Shows whether GGUF files are the same model as a checkpoint, and how good they are
     #[command(after_help = VERIFY_CODES)]
     Verify(Verify),
-    /// Shows which of two GGUF files of a checkpoint predicts more like it, and how sure that is
+    /// Shows which GGUF file of a checkpoint predicts more like it, and how sure that is
     #[command(after_help = compare::EXAMPLES)]
     Compare(Compare),
     /// Asks a GGUF file a question: shows that it talks, before anything is installed; slowly
