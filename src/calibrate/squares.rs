@@ -20,8 +20,8 @@ use crate::watch::Watch;
 
 /// Tells how far a run is: so many of the layers.
 pub(super) fn layer_done(model: &Model, layer: usize, watch: &dyn Watch) -> Result<()> {
-    let at = format!("measuring, layer {}", layer + 1);
-    parts_done(model, (layer + 1, model.config.num_layers), &at, watch)
+    let layers = model.config.num_layers;
+    parts_done(model, (layer + 1, layers), &format!("layer {} of {layers}", layer + 1), watch)
 }
 
 /// Tells how far a run is: so many of all parts, as if they were so many of the checkpoint's bytes.

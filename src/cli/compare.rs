@@ -6,12 +6,12 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::args::Compare;
-use super::colour::Tone;
-use super::memory::peak_memory_bytes;
 use super::pairs;
-use super::print::{gigabytes, grouped, json, note, out};
-use super::progress::{Progress, Stop};
-use glm2llama::error::{Result, one_line};
+use super::print::{gigabytes, json, out, warn};
+use super::progress::{Counts, Progress, Stop};
+use super::report::Report;
+use glm2llama::error::{Result, grouped, one_line};
+use glm2llama::system::peak_memory_bytes;
 use glm2llama::verify::{Closer, Function, Pair, Quality, Ratio};
 
 /// One JSON line: `{"type": ..., "data": ...}`.
@@ -69,7 +69,9 @@ pub(super) fn run(args: &Compare) -> Result<()> {
     };
     let stop = Stop::on_signals()?;
     pairs::tell(&located);
-    let progress = Progress::of_parts(!args.json, &stop);
+    let report = if args.json { Report::Quiet } else { Report::Text };
+    let progress = Progress::new(report, 1, &stop);
+    progress.phase("comparing", Counts::Other);
     let others: Vec<&Pair> = rest.iter().collect();
     let paired = first.paired(&others, &text, args.tokens as usize, &progress)?;
     progress.finish();
@@ -77,7 +79,7 @@ pub(super) fn run(args: &Compare) -> Result<()> {
     if Quality::of(function) == Quality::Chance {
         let warning = "the checkpoint itself predicts this text no better than chance: which file is closer to it says \
                        nothing of a trained model's";
-        note(&format!("{} {warning}", Tone::Doubtful.note("warning:")));
+        warn(warning);
     }
     let comparisons =
         names.iter().zip(&paired.ratios).map(|(other, ratio)| Comparison::new(name, other, ratio));

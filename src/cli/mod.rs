@@ -26,6 +26,7 @@ mod report;
 mod shell;
 mod size;
 mod source;
+mod table;
 mod usage;
 mod verify;
 mod verify_json;
@@ -43,7 +44,8 @@ use glm2llama::error::{Error, Result};
 pub fn main() -> ExitCode {
     let (error, undone) = match usage::parse() {
         Err(error) => (error, ""),
-        Ok(Args { command }) => {
+        Ok(Args { color, command }) => {
+            colour::choose(color);
             let undone = if matches!(command, Command::Verify(_) | Command::Compare(_)) {
                 "judged"
             } else {
@@ -60,7 +62,8 @@ pub fn main() -> ExitCode {
         Error::Refuted { .. } => (1, error.to_string()),
         _ => (2, error.to_string()),
     };
-    let _ = writeln!(std::io::stderr(), "glm2llama: {what}"); // the code tells it too
+    let name = colour::Tone::Bad.note("glm2llama:");
+    let _ = writeln!(std::io::stderr(), "{name} {what}"); // the code tells it too
     ExitCode::from(code)
 }
 

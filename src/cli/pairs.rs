@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::colour::Tone;
-use super::print::note;
+use super::print::{note, warn};
 use glm2llama::config::RopeRatio;
 use glm2llama::error::{Error, Result, one_line};
 use glm2llama::gguf::GgufFile;
@@ -37,7 +36,7 @@ pub(super) fn tell(located: &Located) {
         note(&format!("folder: {}", one_line(how)));
     }
     if let Some(unfinished) = &located.unfinished {
-        note(&format!("{} {}", Tone::Doubtful.note("warning:"), one_line(unfinished)));
+        warn(unfinished);
     }
 }
 

@@ -61,10 +61,11 @@ pub(super) fn run(
     for layer in 0..source.layers() {
         a = source.layer(layer, a)?;
         let done = layer as u64 * sides + 1;
-        watch.step(PART, done, total)?;
+        let at = format!("layer {} of {layers}", layer + 1);
+        watch.step(&at, done, total)?;
         for (i, run) in (1..).zip(&mut runs) {
             advance(run, |run| run.layer(layer));
-            watch.step(PART, done + i, total)?;
+            watch.step(&at, done + i, total)?;
         }
     }
     let a = source.last_norm(&a)?;
@@ -83,13 +84,11 @@ pub(super) fn run(
                 Ok(())
             });
         }
-        watch.step(PART, layers * sides + sides * start as u64 / vocabulary.max(1) as u64, total)?;
+        let done = layers * sides + sides * start as u64 / vocabulary.max(1) as u64;
+        watch.step("output layer", done, total)?;
     }
     Ok(runs.into_iter().map(|run| run.map(|run| run.divergence.positions())).collect())
 }
-
-/// What the watch is told.
-const PART: &str = "predictions";
 
 /// One file on its way through the layers.
 struct Run<'a> {
@@ -147,7 +146,8 @@ fn all_logits(decoder: &dyn Decoder, tokens: &[u32], watch: &dyn Watch) -> Resul
     let mut x = decoder.embed(tokens)?;
     for layer in 0..decoder.layers() {
         x = decoder.layer(layer, x)?;
-        watch.step("layers", layer as u64 + 1, decoder.layers() as u64)?;
+        let (number, layers) = (layer as u64 + 1, decoder.layers() as u64);
+        watch.step(&format!("layer {number} of {layers}"), number, layers)?;
     }
     let x = decoder.last_norm(&x)?;
     let vocabulary = decoder.vocabulary();

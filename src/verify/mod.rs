@@ -255,7 +255,7 @@ impl Pair {
             let mut tokens = Vec::new();
             speech::speak(model, prompt, &spelling.ends, most, watch, &mut |token| {
                 tokens.push(token);
-                watch.step("answers", done + tokens.len() as u64, total)
+                watch.step("", done + tokens.len() as u64, total)
             })?;
             done += most as u64;
             Ok::<String, Error>(spelling.texts(&tokens).concat())

@@ -13,7 +13,7 @@ use super::zeros::{Zeros, zero_rows};
 use super::{Finding, Pair};
 use crate::checkpoint::Tensor;
 use crate::config::GlmConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, grouped};
 use crate::gguf::StoredTensor;
 use crate::watch::Watch;
 
@@ -81,7 +81,7 @@ pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
     check_tensors(pair, &shapes, &mut weights.findings);
     let chunks = chunks(pair, &usable(pair, &shapes), &mut weights.findings);
     let total: u64 = chunks.iter().map(Chunk::weights).sum();
-    watch.step("weights", 0, total)?;
+    watch.step("", 0, total)?;
     pair.checkpoint.check_known_hashes(watch)?;
     let done = AtomicU64::new(0);
     let compared = chunks
@@ -89,7 +89,7 @@ pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
         .map(|chunk| {
             let compared = chunk.compare(pair)?;
             let done = done.fetch_add(chunk.weights(), Ordering::Relaxed) + chunk.weights();
-            watch.step("weights", done, total)?;
+            watch.step(&pair.file.tensors[chunk.target].name, done, total)?;
             Ok(compared)
         })
         .collect::<Result<Vec<Compared>>>()?;
@@ -314,12 +314,15 @@ fn padding_with_effect(pair: &Pair, tallies: &[Tally]) -> Vec<Finding> {
         for (name, tally) in parts {
             let wild = tally.padding_wild;
             if wild > 0 {
-                let problem = format!("has {wild} weights of padding that are no numbers or over {WILD}");
+                let problem =
+                    format!("has {} weights of padding that are no numbers or over {WILD}", grouped(wild));
                 findings.push(Finding::new(name, problem));
             } else if acts {
                 let nonzero = tally.padding_nonzero;
-                findings
-                    .push(Finding::new(name, format!("has {nonzero} weights of padding that are not zero")));
+                findings.push(Finding::new(
+                    name,
+                    format!("has {} weights of padding that are not zero", grouped(nonzero)),
+                ));
             }
         }
     }
@@ -356,7 +359,9 @@ impl TensorError {
         let (row, column) = self.worst;
         let problem = format!(
             "{} of {} weights are further from their source than {} allows, the worst at row {row}, column {column}",
-            self.outside, self.weights, self.format
+            grouped(self.outside),
+            grouped(self.weights),
+            self.format
         );
         Some(Finding::new(&self.name, problem))
     }

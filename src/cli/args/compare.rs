@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::values;
-use glm2llama::remap::RopeRatio;
+use glm2llama::config::RopeRatio;
 
 pub(in crate::cli) const EXAMPLES: &str = "Examples:
   glm2llama compare chatglm3-6b ChatGLM3-6B-Q4_K_M.gguf ChatGLM3-6B-Q4_K_M-imatrix.gguf

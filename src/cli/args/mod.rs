@@ -11,7 +11,7 @@ mod values;
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, ColorChoice, Parser, Subcommand};
 
 pub(super) use compare::Compare;
 pub(super) use export_hf::ExportHf;
@@ -32,6 +32,10 @@ pub struct Args {
     /// The command.
     #[command(subcommand)]
     pub(super) command: Command,
+
+    /// When to colour what is printed; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub(super) color: ColorChoice,
 }
 
 #[derive(Debug, Subcommand)]
