@@ -101,6 +101,27 @@ impl Problem {
     }
 }
 
+/// Why a reader that fetches bytes as it goes has none of what it reads: the bytes are wrong, or there are none.
+#[derive(Debug)]
+pub enum Fault {
+    /// The bytes are not what they should be.
+    Problem(Problem),
+    /// The system gave no bytes.
+    Read(io::Error),
+}
+
+impl From<Problem> for Fault {
+    fn from(problem: Problem) -> Fault {
+        Fault::Problem(problem)
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Fault {
+        Fault::Read(error)
+    }
+}
+
 /// Says once, where a file was opened, in which file a problem is.
 pub trait InFile<T> {
     /// The problem as an error of this file.
@@ -108,6 +129,15 @@ pub trait InFile<T> {
     /// # Errors
     /// When there is a problem.
     fn in_file(self, file: &Path) -> Result<T>;
+}
+
+impl<T> InFile<T> for Result<T, Fault> {
+    fn in_file(self, file: &Path) -> Result<T> {
+        self.map_err(|fault| match fault {
+            Fault::Problem(Problem { item, problem }) => Error::input(file, item, problem),
+            Fault::Read(error) => Error::io(file, "read")(error),
+        })
+    }
 }
 
 impl<T> InFile<T> for Result<T, Problem> {

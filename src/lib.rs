@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used))]
 
+mod allocate;
 mod bpe;
 pub mod calibrate;
 pub mod checkpoint;
@@ -59,6 +60,7 @@ pub mod recipe;
 pub mod remap;
 pub mod request;
 pub mod sink;
+pub mod system;
 pub mod tokenizer;
 pub mod units;
 pub mod verify;

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::checkpoint::{Checkpoint, Origin, Remote};
-use crate::config::GlmConfig;
+use crate::config::{GlmConfig, RopeRatio};
 use crate::error::Result;
 use crate::lora::{self, Lora};
 use crate::modelling::Modelling;
 use crate::naming::Name;
-use crate::remap::{self, Plan, Rope, RopeRatio};
+use crate::remap::{self, Plan, Rope};
 use crate::tokenizer::{self, ChatFormat, Tokenizer};
 
 /// Which model, and what the user decides about it.

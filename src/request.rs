@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::metadata::Override;
 use crate::model;
-use crate::recipe::{FfnPad, FileType, Overrides};
+use crate::recipe::{Budget, FfnPad, FileType, Overrides};
 
 /// How much work goes into the weights' levels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,9 @@ pub struct Request {
     pub model: model::Request,
     /// One output file each.
     pub types: Vec<FileType>,
-    /// The output's name; `{type}` in it stands for the type's name.
+    /// In the place of types: one file of at most this size, each tensor in a format chosen for it.
+    pub target: Option<Budget>,
+    /// The output's name; `{type}` in it stands for the type's name, or for the size.
     pub output: Option<PathBuf>,
     /// Existing files may be replaced.
     pub force: bool,

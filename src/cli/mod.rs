@@ -3,7 +3,9 @@
 mod args;
 mod ask;
 mod choose;
+mod chosen;
 mod colour;
+mod compare;
 mod convert;
 mod diff;
 mod export;
@@ -16,6 +18,7 @@ mod next;
 mod options;
 mod output;
 mod page;
+mod pairs;
 mod plan;
 mod print;
 mod progress;
@@ -43,7 +46,11 @@ pub fn main() -> ExitCode {
         Err(error) => (error, ""),
         Ok(Args { color, command }) => {
             colour::choose(color);
-            let undone = if matches!(command, Command::Verify(_)) { "judged" } else { "written" };
+            let undone = if matches!(command, Command::Verify(_) | Command::Compare(_)) {
+                "judged"
+            } else {
+                "written"
+            };
             match run(command) {
                 Ok(code) => return code,
                 Err(error) => (error, undone),
@@ -70,6 +77,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::ExportHf(args) => export::run(&args)?,
         Command::Imatrix(args) => imatrix::run(&args)?,
         Command::Verify(args) => code = verify::run(&args)?,
+        Command::Compare(args) => compare::run(&args)?,
         Command::Ask(args) => ask::run(&args)?,
         Command::Completions { shell } => shell::completions(shell),
         Command::Man => shell::man(),

@@ -243,7 +243,9 @@ impl Needs {
         Needs {
             source_bytes,
             // The head is held twice, in the layout and in its writer; no more is buffered than there is.
-            memory_bytes: BASE_MEMORY_BYTES + 2 * heads + buffer_bytes.min(2 * source_bytes),
+            memory_bytes: BASE_MEMORY_BYTES
+                + 2 * heads
+                + buffer_bytes.min(2 * source_bytes).max(job.measuring_bytes()),
             disk_bytes: job.outputs.iter().map(|output| output.split.total_bytes()).sum(),
             free_disk_bytes: job.outputs.first().and_then(|output| free_bytes(&output.path)),
         }

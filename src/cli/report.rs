@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::memory::peak_memory_bytes;
+use super::chosen::Chosen;
 use super::next;
 use super::output::{Padding, parts, title};
 use super::print::{gigabytes, json, note, out, warn, weights};
@@ -16,6 +16,7 @@ use glm2llama::error::one_line;
 use glm2llama::hf::Export;
 use glm2llama::locate::Located;
 use glm2llama::model::Model;
+use glm2llama::system::peak_memory_bytes;
 use glm2llama::watch::Step;
 
 /// Where and how to print.
@@ -47,6 +48,7 @@ enum Event<'a> {
         verdict: &'a str,
     },
     Summary(&'a Summary),
+    Chosen(&'a Chosen),
     #[serde(rename = "summary")]
     Exported(&'a Exported),
     #[serde(rename = "summary")]
@@ -150,6 +152,15 @@ impl Report {
         match self {
             Report::Text => warn(message),
             Report::Json => json(&Event::Warning { message }),
+            Report::Quiet => {}
+        }
+    }
+
+    /// Formats were chosen for a size.
+    pub(super) fn chosen(self, chosen: &Chosen) {
+        match self {
+            Report::Text => note(&chosen.text()),
+            Report::Json => json(&Event::Chosen(chosen)),
             Report::Quiet => {}
         }
     }

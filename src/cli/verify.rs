@@ -10,50 +10,31 @@ use super::print::{note, warn};
 use super::progress::{Counts, Progress, Stop};
 use super::report::Report;
 use super::verify_report::{self, Outcome, Session};
-use super::{page, verify_json};
-use glm2llama::error::{Error, Result, one_line};
+use super::{page, pairs, verify_json};
+use glm2llama::config::RopeRatio;
+use glm2llama::error::{Error, Result};
 use glm2llama::gguf::GgufFile;
-use glm2llama::input::{self, read_capped};
-use glm2llama::locate::{self, Caches};
+use glm2llama::input;
 use glm2llama::output::Pending;
 use glm2llama::receipt::Receipt;
-use glm2llama::remap::RopeRatio;
-use glm2llama::verify::{DEFAULT_TEXT, Facts, Finding, Pair, RopeScale, Verdict};
+use glm2llama::verify::{Facts, Finding, Pair, Verdict};
 use glm2llama::watch::Watch;
-
-/// A page has 3 kB; only its first tokens are used.
-const MAX_TEXT_BYTES: u64 = 64 << 20;
 
 pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     let started = Instant::now();
-    let (text, text_name) = match &args.text {
-        Some(file) => (read_text(file)?, file.display().to_string()),
-        None => (DEFAULT_TEXT.to_owned(), "the built-in page of English, Chinese and code".to_owned()),
-    };
+    let (text, text_name) = pairs::text(args.text.as_deref())?;
     if args.max_kld.is_some_and(|bar| bar.is_nan() || bar < 0.0) {
         return Err(Error::Usage("--max-kld: expected a number from 0 on".to_owned()));
     }
     if args.receipt.is_some() && args.files.len() > 1 {
         return Err(Error::Usage("--receipt: goes with one FILE, for a receipt is of one run".to_owned()));
     }
-    // The files first: one that cannot be read is at fault, whatever it is held against.
-    let files = args.files.iter().map(|file| GgufFile::open_model(file)).collect::<Result<Vec<_>>>()?;
-    let located = locate::find(&args.folder, &Caches::of_user())?;
-    let pairs = files
-        .into_iter()
-        .map(|file| Pair::of(&located.folder, file, scale(args.rope_ratio_applies_to)))
-        .collect::<Result<Vec<_>>>()
-        .map_err(|error| located.explain(error))?;
+    let (located, pairs) = pairs::open(&args.folder, &args.files, args.rope_ratio_applies_to)?;
     let stop = Stop::on_signals()?;
     // Before the work: what is to be done with its result must be possible.
     let page = args.report.as_ref().map(|file| Pending::create(file, true)).transpose()?;
     args.report.as_deref().map_or(Ok(()), keep_others)?;
-    if let Some(how) = &located.how {
-        note(&format!("folder: {}", one_line(how)));
-    }
-    if let Some(unfinished) = &located.unfinished {
-        warn(unfinished);
-    }
+    pairs::tell(&located);
     let report = if args.json { Report::Quiet } else { Report::Text };
     let of_files = usize::from(args.receipt.is_some()) + 1;
     let phases = of_files * pairs.len() + usize::from(!args.weights_only) + usize::from(page.is_some());
@@ -163,7 +144,7 @@ pub(super) fn check_written(
     watch: &dyn Watch,
 ) -> Result<String> {
     let temporaries: Vec<PathBuf> = files.iter().map(|(_, temporary)| temporary.to_path_buf()).collect();
-    let pair = Pair::of(model, GgufFile::open_parts(&temporaries)?, scale(ratio))?;
+    let pair = Pair::of(model, GgufFile::open_parts(&temporaries)?, ratio)?;
     let facts = if facts { pair.facts()? } else { Facts::default() };
     let weights = pair.weights(watch)?;
     let verdict = Verdict::new(&weights, &facts, None, None);
@@ -194,17 +175,4 @@ fn keep_others(report: &Path) -> Result<()> {
         "another file",
         "a page of verify, or nothing there: choose another name",
     ))
-}
-
-fn scale(flag: Option<RopeRatio>) -> Option<RopeScale> {
-    flag.map(|flag| match flag {
-        RopeRatio::Base => RopeScale::Base,
-        RopeRatio::Positions => RopeScale::Positions,
-    })
-}
-
-fn read_text(file: &Path) -> Result<String> {
-    let bytes = read_capped(file, MAX_TEXT_BYTES)?
-        .ok_or_else(|| Error::input(file, "", "no such file, expected a text"))?;
-    String::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not UTF-8 text"))
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::colour::Tone;
-use super::memory::peak_memory_bytes;
 use super::print::{gigabytes, out};
 use super::table;
 use glm2llama::error::one_line;
+use glm2llama::system::peak_memory_bytes;
 use glm2llama::units::grouped;
 use glm2llama::verify::{Facts, Finding, Function, Pair, Quality, TensorError, Verdict, Weights};
 

@@ -6,6 +6,7 @@
 mod chatglm;
 mod fields;
 mod glm;
+mod rope_ratio;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -16,6 +17,7 @@ use serde_json::Value;
 use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
 pub(crate) use fields::Fields;
+pub use rope_ratio::RopeRatio;
 
 /// Which names a checkpoint gives its tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

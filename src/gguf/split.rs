@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use quant::Format;
-use rustix::io::Errno;
-
 use super::{Layout, Metadata, TensorInfo, Value, Writer};
 use crate::error::{Error, Result};
 use crate::output::Pending;
 use crate::sink::{Place, Shape, Sink};
+use crate::system::too_many_open;
+use quant::Format;
 
 /// All files of a split are open at the same time, and a system allows a process about a thousand.
 const MOST_FILES: usize = 500;
@@ -172,11 +171,6 @@ impl SplitWriter {
 }
 
 /// Whether the error says that this process, or the whole system, has as many files open as it may.
-fn too_many_open(error: &std::io::Error) -> bool {
-    let code = error.raw_os_error();
-    [Errno::MFILE, Errno::NFILE].iter().any(|errno| code == Some(errno.raw_os_error()))
-}
-
 impl Sink for SplitWriter {
     fn shapes(&self) -> Vec<Shape> {
         self.writers.iter().flat_map(Sink::shapes).collect()

@@ -13,13 +13,13 @@ mod settings;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::fmt::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::{Error, InFile, Result};
 use crate::remap::{Plan, Source};
+use crate::system::split_at_last;
 use config::AdapterConfig;
 pub use config::check as check_config;
 use factors::{Factors, Pair};
@@ -49,15 +49,13 @@ impl Request {
     fn as_written(text: &OsStr) -> Result<Request> {
         let shown = Path::new(text).display();
         let whole = Request { folder: PathBuf::from(text), scale: 1.0 };
-        let equals = text.as_bytes().iter().rposition(|&byte| byte == b'=');
-        let Some(equals) = equals.filter(|_| !whole.folder.is_dir()) else { return Ok(whole) };
-        let (folder, scale) = text.as_bytes().split_at(equals);
+        let split = split_at_last(text, '=').filter(|_| !whole.folder.is_dir());
+        let Some((folder, scale)) = split else { return Ok(whole) };
         if folder.is_empty() {
             let expected = "expected ADAPTER_DIR or ADAPTER_DIR=SCALE";
             return Err(Error::Usage(format!("--lora: found `{shown}`, {expected}")));
         }
-        let folder = PathBuf::from(OsStr::from_bytes(folder));
-        let scale = String::from_utf8_lossy(&scale[1..]);
+        let folder = PathBuf::from(folder);
         match scale.parse().ok().filter(|scale: &f64| scale.is_finite()) {
             Some(scale) => Ok(Request { folder, scale }),
             None if folder.is_dir() => Err(Error::Usage(format!(

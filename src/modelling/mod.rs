@@ -6,10 +6,9 @@ mod code;
 
 use std::path::Path;
 
-use crate::config::{GlmConfig, Layout};
+use crate::config::{GlmConfig, Layout, RopeRatio};
 use crate::error::{Result, shortened};
 use crate::input::read_capped;
-use crate::remap::RopeRatio;
 use crate::tokenizer::ChatFormat;
 use code::{RATIO, Rotation};
 

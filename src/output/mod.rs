@@ -5,18 +5,18 @@ mod target;
 mod temporary;
 
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::system;
 use crate::units::gigabytes;
 pub use publish::publish;
 pub(crate) use publish::sync_folder;
 pub use target::check;
-use target::check_kind;
-pub(crate) use target::{check_mount, exists, folder_of, identity};
+use target::{check_kind, in_use_elsewhere};
+pub(crate) use target::{check_mount, check_name, exists, folder_of};
 pub(crate) use temporary::{Kind, Temporary};
 
 /// An unfinished file. Dropping it deletes what was written; [`publish`] gives it its name.
@@ -45,15 +45,12 @@ impl Pending {
     /// # Errors
     /// When there is not enough of it.
     pub fn reserve(&self, bytes: u64) -> Result<()> {
-        use rustix::fs::{FallocateFlags, fallocate};
-        use rustix::io::Errno;
         let target = &self.target;
         let free = free_bytes(target).unwrap_or(0); // asked first: a failed reservation may have taken a part
-        match fallocate(self.temporary.file(), FallocateFlags::empty(), 0, bytes) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()), // the file system cannot reserve
-            Err(Errno::NOSPC) => Err(no_space(target, bytes, free)),
-            Err(e) => Err(self.no_room(io::Error::from(e), &gigabytes(bytes))),
-        }
+        system::reserve(self.temporary.file(), bytes).map_err(|e| match e.kind() {
+            io::ErrorKind::StorageFull => no_space(target, bytes, free),
+            _ => self.no_room(e, &gigabytes(bytes)),
+        })
     }
 
     /// The name it will have.
@@ -78,12 +75,13 @@ impl Pending {
         Ok(())
     }
 
-    /// Writes bytes to a place. What is written so is in no recorded hash.
+    /// Writes bytes to a place; nothing can be appended any more. What is written so is in no recorded hash.
     ///
     /// # Errors
     /// When the system cannot write.
     pub(crate) fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.temporary.file().write_all_at(bytes, offset).map_err(|e| self.no_room(e, "more bytes"))
+        let written = system::write_all_at(self.temporary.file(), bytes, offset);
+        written.map_err(|e| self.no_room(e, "more bytes"))
     }
 
     /// Makes it that long; what nobody has written is zero.
@@ -125,6 +123,7 @@ impl Pending {
         check_kind(&self.target)?; // it may have changed since
         self.temporary.rename(&self.target, self.replace).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => exists(&self.target),
+            io::ErrorKind::ResourceBusy => in_use_elsewhere(&self.target),
             _ => Error::io(&self.target, "give the file its name")(e),
         })
     }
@@ -160,8 +159,7 @@ pub fn no_space(target: &Path, bytes: u64, free: u64) -> Error {
 
 /// What is free on the disk of a file to be, where the system tells.
 pub fn free_bytes(target: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(folder_of(target)).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    system::free_bytes(folder_of(target))
 }
 
 #[cfg(test)]

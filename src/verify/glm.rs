@@ -24,6 +24,8 @@ pub(super) struct Glm<'a> {
     prefix: &'static str,
     /// How fast the pairs of a head turn, as far as they do.
     speeds: Vec<f64>,
+    /// Every so many tokens are a text of their own.
+    pub window: usize,
 }
 
 impl<'a> Glm<'a> {
@@ -31,7 +33,8 @@ impl<'a> Glm<'a> {
         let prefixed = checkpoint.tensors().keys().any(|name| name.starts_with("transformer."));
         let d = config.head_dim;
         let speeds = (0..d / 2).map_while(|i| evidence.rotation_speed(i)).collect();
-        Glm { config, checkpoint, prefix: if prefixed { "transformer." } else { "" }, speeds }
+        let prefix = if prefixed { "transformer." } else { "" };
+        Glm { config, checkpoint, prefix, speeds, window: usize::MAX }
     }
 
     /// The checkpoint's name of a tensor, by the authors' one.
@@ -90,12 +93,11 @@ impl<'a> Glm<'a> {
                 (projected("q_proj", n * d)?, projected("k_proj", g * d)?, projected("v_proj", g * d)?)
             }
         };
-        let window = usize::MAX; // all tokens are one text
         let first = past.tokens(number);
-        rotate_pairs(&mut q, d, &self.speeds, first, window);
-        rotate_pairs(&mut k, d, &self.speeds, first, window);
+        rotate_pairs(&mut q, d, &self.speeds, first, self.window);
+        rotate_pairs(&mut k, d, &self.speeds, first, self.window);
         let (k, v) = past.extend(number, k, v);
-        let mixed = attention(&q, k, v, (n, g), window);
+        let mixed = attention(&q, k, v, (n, g), self.window);
         linear(&self.tensor(&name("dense.weight"), h, n * d)?, &mixed)
     }
 

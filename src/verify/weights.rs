@@ -80,15 +80,7 @@ pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
     let mut weights = Weights::default();
     let shapes = mapping::file_shapes(&pair.config, pair.ffn());
     check_tensors(pair, &shapes, &mut weights.findings);
-    let usable: BTreeMap<&str, usize> = pair
-        .file
-        .tensors
-        .iter()
-        .enumerate()
-        .filter(|(_, tensor)| tensor.format().is_some() && shapes.get(&tensor.name) == Some(&tensor.shape))
-        .map(|(i, tensor)| (tensor.name.as_str(), i))
-        .collect();
-    let chunks = chunks(pair, &usable, &mut weights.findings);
+    let chunks = chunks(pair, &usable(pair, &shapes), &mut weights.findings);
     let total: u64 = chunks.iter().map(Chunk::weights).sum();
     watch.step("", 0, total)?;
     pair.checkpoint.check_known_hashes(watch)?;
@@ -120,6 +112,27 @@ pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
     }
     weights.findings.extend(padding_with_effect(pair, &by_tensor));
     Ok(weights)
+}
+
+/// A norm or a bias that is not the checkpoint's: such vectors are in no blocks, so that they are exact in every file.
+pub(super) fn other_vector(pair: &Pair) -> Result<Option<Finding>> {
+    let shapes = mapping::file_shapes(&pair.config, pair.ffn());
+    let vectors = usable(pair, &shapes).into_iter().filter(|&(_, i)| pair.file.tensors[i].shape.len() == 1);
+    let mut tallies: BTreeMap<usize, Tally> = BTreeMap::new();
+    for chunk in chunks(pair, &vectors.collect(), &mut Vec::new()) {
+        tallies.entry(chunk.target).or_default().add(&chunk.compare(pair)?.tally);
+    }
+    let mut tallies = tallies.into_iter();
+    Ok(tallies.find_map(|(i, tally)| TensorError::new(&pair.file.tensors[i], &tally).finding()))
+}
+
+/// The tensors of a file that can be compared, with their places in it.
+fn usable<'a>(pair: &'a Pair, shapes: &BTreeMap<String, Vec<u64>>) -> BTreeMap<&'a str, usize> {
+    let tensors = pair.file.tensors.iter().enumerate();
+    tensors
+        .filter(|(_, tensor)| tensor.format().is_some() && shapes.get(&tensor.name) == Some(&tensor.shape))
+        .map(|(i, tensor)| (tensor.name.as_str(), i))
+        .collect()
 }
 
 /// The file has exactly the tensors that this model has, each with its shape.

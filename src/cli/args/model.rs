@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::values::{self, at_home};
+use glm2llama::config::RopeRatio;
 use glm2llama::error::Result;
 use glm2llama::locate::{self, Caches, Located};
 use glm2llama::lora;
 use glm2llama::model::Request;
-use glm2llama::remap::RopeRatio;
 
 /// Of an option that hardly anybody needs.
 pub(super) const ROPE: &str = "Models of long contexts";

@@ -9,14 +9,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::flag;
 use terminal_size::{Width, terminal_size_of};
 
 use self::line::Line;
 use super::print::{gigabytes, note, show};
 use super::report::Report;
 use glm2llama::error::{Error, Result, one_line};
+use glm2llama::system::stop_on_signals;
 use glm2llama::watch::{Step, Watch};
 
 /// Time before the first plain line, and between two.
@@ -30,14 +29,10 @@ const COLUMNS: usize = 80;
 pub(super) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Catches Ctrl-C, SIGTERM and SIGHUP from now on: to be called before the first file is made. SIGXFSZ too, for
-    /// the write that is over the limit to fail with an error that can be told.
+    /// Catches Ctrl-C, SIGTERM and SIGHUP from now on: to be called before the first file is made.
     pub(super) fn on_signals() -> Result<Stop> {
         let stopped = Arc::new(AtomicBool::new(false));
-        let flags = [SIGINT, SIGTERM, SIGHUP].map(|signal| (signal, Arc::clone(&stopped)));
-        for (signal, flag) in flags.into_iter().chain([(SIGXFSZ, Arc::default())]) {
-            flag::register(signal, flag).map_err(|e| Error::Usage(format!("cannot catch signals: {e}")))?;
-        }
+        stop_on_signals(&stopped).map_err(|e| Error::Usage(format!("cannot catch signals: {e}")))?;
         Ok(Stop(stopped))
     }
 
