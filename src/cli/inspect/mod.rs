@@ -147,7 +147,7 @@ impl Key {
     fn text(&self) -> String {
         match (&self.value, self.length) {
             (Json::Array(values), Some(length)) => {
-                let shown = values.iter().map(|value| one_line(value)).collect::<Vec<_>>();
+                let shown = values.iter().map(one_line).collect::<Vec<_>>();
                 let more = if shown.len() < length { ", ..." } else { "" };
                 format!("{} x {}: {}{more}", grouped(length as u64), self.kind, shown.join(", "))
             }
