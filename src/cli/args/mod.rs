@@ -75,7 +75,7 @@ pub(super) enum Command {
     Ask(Ask),
     /// Prints completions for a shell
     #[command(
-        after_help = "Example:\n  glm2llama completions bash > ~/.local/share/bash-completion/completions/glm2llama"
+        after_help = "Example:\n  mkdir -p ~/.local/share/bash-completion/completions\n  glm2llama completions bash > ~/.local/share/bash-completion/completions/glm2llama"
     )]
     Completions {
         /// The shell

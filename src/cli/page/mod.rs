@@ -28,7 +28,7 @@ use glm2llama::units::grouped;
 pub(super) fn render(session: &Session, outcomes: &[Outcome]) -> Result<String> {
     let title = outcomes.first().map(model_name).unwrap_or_default();
     let mut body = format!(
-        "<h1>{}</h1>\n<p class=\"soft\">{} held against the checkpoint in <code>{}</code></p>\n",
+        "<h1>{}</h1>\n<p class=\"soft\">{} compared with the checkpoint in <code>{}</code></p>\n",
         escape(&title),
         match outcomes {
             [one] => format!("<code>{}</code>", file_name(&one.file)),
