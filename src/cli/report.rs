@@ -13,7 +13,7 @@ use super::print::{gigabytes, json, note, out, warn, weights};
 use glm2llama::calibrate::Sample;
 use glm2llama::convert::{Job, Output};
 use glm2llama::error::one_line;
-use glm2llama::hf::Export;
+use glm2llama::export::Export;
 use glm2llama::locate::Located;
 use glm2llama::model::Model;
 use glm2llama::system::peak_memory_bytes;
