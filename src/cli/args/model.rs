@@ -30,7 +30,7 @@ pub(in crate::cli) struct ModelArgs {
 
     /// Merge a LoRA adapter (PEFT's format) into the weights, times SCALE if given, `my-adapter=0.5` for instance;
     /// several are added in order; convert and plan take one on a hub too, hf://ORG/NAME=0.5
-    #[arg(long, value_name = "ADAPTER_DIR[=SCALE]", help_heading = None, display_order = 4)]
+    #[arg(long, value_name = "ADAPTER_DIR[=SCALE]", help_heading = None, display_order = 5)]
     pub(in crate::cli) lora: Vec<OsString>,
 }
 
