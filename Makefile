@@ -10,11 +10,11 @@ FUZZ_SECONDS ?= 20
 CONVERT := cargo run --quiet --release -- convert
 TINY := testdata/models/tiny-chatglm3
 
-.PHONY: help quantize test test-hf check msrv fuzz-smoke deny runtime bench bench-6b synthetic
+.PHONY: help quantize test test-hf check check-windows check-aarch64 check-systems msrv fuzz-smoke deny wheel dist runtime bench bench-6b synthetic
 
 # Show these targets.
 help:
-	@awk '/^# /{text=substr($$0,3)} /^[a-z0-9-]+:/{sub(/:.*/,""); printf "  make %-12s %s\n",$$0,text}' $(MAKEFILE_LIST)
+	@awk '/^# /{text=substr($$0,3)} /^[a-z0-9-]+:/{sub(/:.*/,""); printf "  make %-14s %s\n",$$0,text}' $(MAKEFILE_LIST)
 
 # Convert MODEL=dir [TYPE=Q4_K_M] [OUT=file] [FORCE=1]; without MODEL, a tiny one from testdata.
 quantize:
@@ -51,6 +51,18 @@ check:
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
+# The tests on Windows, by wine; CONTRIBUTING.md says which cannot run there.
+check-windows:
+	.ci/cross windows test --workspace --no-fail-fast
+
+# The tests on 64-bit ARM, by qemu: the NEON kernels against the reference, too.
+check-aarch64:
+	.ci/cross aarch64 test --workspace --no-fail-fast
+
+# The tiny models in every type on this system, Windows and 64-bit ARM: the same bytes.
+check-systems:
+	.ci/systems
+
 # Build with the oldest compiler that `Cargo.toml` names; CI has no newer one.
 msrv:
 	cargo +$$(sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml) check --workspace --all-targets --quiet
@@ -68,6 +80,16 @@ fuzz-smoke:
 # Licences, sources, doubles and known weaknesses of what is built in; needs cargo-deny.
 deny:
 	cargo deny check
+
+# Wheels for pip (Linux with glibc 2.17, x86-64 and ARM; Windows), each installed and tried, into target/wheels.
+wheel:
+	.ci/wheel x86_64-linux
+	.ci/wheel aarch64-linux
+	.ci/wheel x86_64-windows
+
+# Archives of what `make wheel` built, with licences, completions, man page, SBOM and SHA256SUMS, into target/dist.
+dist:
+	.ci/dist
 
 # Fetch what tests and benchmarks run against, pinned: a prebuilt llama.cpp, engines of chat templates.
 runtime:
