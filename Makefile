@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 20
 CONVERT := cargo run --quiet --release -- convert
 TINY := testdata/models/tiny-chatglm3
 
-.PHONY: help quantize test test-hf check msrv fuzz-smoke deny runtime bench bench-6b synthetic
+.PHONY: help quantize test test-hf quality check msrv fuzz-smoke deny runtime bench bench-6b synthetic
 
 # Show these targets.
 help:
@@ -44,6 +44,16 @@ target/hf-venv/installed: tests/hf/requirements.txt
 	python3 -m venv target/hf-venv
 	target/hf-venv/bin/pip install --quiet --requirement tests/hf/requirements.txt
 	touch target/hf-venv/installed
+
+# Divergence against bytes beside llama.cpp's own: MODEL=dir [TYPES="Q4_K_M Q2_K"] [TOKENS=10240] [LLAMA=dir of its programs].
+quality: $(if $(MODEL),,target/quality-model/config.json)
+	cargo build --quiet --release
+	python3 tests/quality/measure.py "$(or $(MODEL),target/quality-model)" --program "$(or $(CARGO_TARGET_DIR),target)/release/glm2llama" \
+		$(if $(TYPES),--types $(TYPES)) $(if $(TOKENS),--tokens $(TOKENS)) $(if $(LLAMA),--llama "$(LLAMA)")
+target/quality-model/config.json: tests/quality/trained.py tests/quality/requirements.txt
+	python3 -m venv target/quality-venv
+	target/quality-venv/bin/pip install --quiet --requirement tests/quality/requirements.txt
+	target/quality-venv/bin/python tests/quality/trained.py target/quality-model
 
 # Formatting, lints and documentation, warnings denied.
 check:
