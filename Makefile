@@ -14,11 +14,11 @@ TARGET = $$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_direc
 # The first build takes minutes, in which cargo would say nothing.
 TELL_BUILD = @[ -x "$(TARGET)/release/glm2llama" ] || echo "Building glm2llama: only this first time, a few minutes."
 
-.PHONY: help quantize test test-hf check msrv fuzz-smoke deny runtime bench bench-6b screenshot synthetic
+.PHONY: help quantize test test-hf quality check check-windows check-aarch64 check-systems msrv fuzz-smoke deny wheel dist runtime bench bench-6b screenshot synthetic
 
 # Show these targets.
 help:
-	@awk '/^# /{text=substr($$0,3)} /^[a-z0-9-]+:/{sub(/:.*/,""); printf "  make %-12s %s\n",$$0,text}' $(MAKEFILE_LIST)
+	@awk '/^# /{text=substr($$0,3)} /^[a-z0-9-]+:/{sub(/:.*/,""); printf "  make %-14s %s\n",$$0,text}' $(MAKEFILE_LIST)
 
 # Convert MODEL=dir [TYPE=Q4_K_M] [OUT=file] [FORCE=1]; without MODEL, a tiny one from testdata.
 quantize:
@@ -50,11 +50,33 @@ target/hf-venv/installed: tests/hf/requirements.txt
 	target/hf-venv/bin/pip install --quiet --requirement tests/hf/requirements.txt
 	touch target/hf-venv/installed
 
+# Divergence against bytes beside llama.cpp's own: MODEL=dir [TYPES="Q4_K_M Q2_K"] [TOKENS=10240] [LLAMA=dir of its programs].
+quality: $(if $(MODEL),,target/quality-model/config.json)
+	cargo build --quiet --release
+	python3 tests/quality/measure.py "$(or $(MODEL),target/quality-model)" --program "$(or $(CARGO_TARGET_DIR),target)/release/glm2llama" \
+		$(if $(TYPES),--types $(TYPES)) $(if $(TOKENS),--tokens $(TOKENS)) $(if $(LLAMA),--llama "$(LLAMA)")
+target/quality-model/config.json: tests/quality/trained.py tests/quality/requirements.txt
+	python3 -m venv target/quality-venv
+	target/quality-venv/bin/pip install --quiet --requirement tests/quality/requirements.txt
+	target/quality-venv/bin/python tests/quality/trained.py target/quality-model
+
 # Formatting, lints and documentation, warnings denied.
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+# The tests on Windows, by wine; CONTRIBUTING.md says which cannot run there.
+check-windows:
+	.ci/cross windows test --workspace --no-fail-fast
+
+# The tests on 64-bit ARM, by qemu: the NEON kernels against the reference, too.
+check-aarch64:
+	.ci/cross aarch64 test --workspace --no-fail-fast
+
+# The tiny models in every type on this system, Windows and 64-bit ARM: the same bytes.
+check-systems:
+	.ci/systems
 
 # Build with the oldest compiler that `Cargo.toml` names; CI has no newer one.
 msrv:
@@ -73,6 +95,16 @@ fuzz-smoke:
 # Licences, sources, doubles and known weaknesses of what is built in; needs cargo-deny.
 deny:
 	cargo deny check
+
+# Wheels for pip (Linux with glibc 2.17, x86-64 and ARM; Windows), each installed and tried, into target/wheels.
+wheel:
+	.ci/wheel x86_64-linux
+	.ci/wheel aarch64-linux
+	.ci/wheel x86_64-windows
+
+# Archives of what `make wheel` built, with licences, completions, man page, SBOM and SHA256SUMS, into target/dist.
+dist:
+	.ci/dist
 
 # Fetch what tests and benchmarks run against, pinned: a prebuilt llama.cpp, engines of chat templates.
 runtime:
