@@ -9,15 +9,20 @@ FUZZ_SECONDS ?= 20
 
 CONVERT := cargo run --quiet --release -- convert
 TINY := testdata/models/tiny-chatglm3
+# Where cargo puts what it builds.
+TARGET = $$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+# The first build takes minutes, in which cargo would say nothing.
+TELL_BUILD = @[ -x "$(TARGET)/release/glm2llama" ] || echo "Building glm2llama: only this first time, a few minutes."
 
-.PHONY: help quantize test test-hf quality check msrv fuzz-smoke deny runtime bench bench-6b synthetic
+.PHONY: help quantize test test-hf quality check check-windows check-aarch64 check-systems msrv fuzz-smoke deny wheel dist runtime bench bench-6b screenshot synthetic
 
 # Show these targets.
 help:
-	@awk '/^# /{text=substr($$0,3)} /^[a-z0-9-]+:/{sub(/:.*/,""); printf "  make %-12s %s\n",$$0,text}' $(MAKEFILE_LIST)
+	@awk '/^# /{text=substr($$0,3)} /^[a-z0-9-]+:/{sub(/:.*/,""); printf "  make %-14s %s\n",$$0,text}' $(MAKEFILE_LIST)
 
 # Convert MODEL=dir [TYPE=Q4_K_M] [OUT=file] [FORCE=1]; without MODEL, a tiny one from testdata.
 quantize:
+	$(TELL_BUILD)
 ifdef MODEL
 	$(CONVERT) "$(MODEL)" $(addprefix --type ,$(TYPE)) $(if $(OUT),--output "$(OUT)") $(if $(FORCE),--force)
 else
@@ -61,6 +66,18 @@ check:
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
+# The tests on Windows, by wine; CONTRIBUTING.md says which cannot run there.
+check-windows:
+	.ci/cross windows test --workspace --no-fail-fast
+
+# The tests on 64-bit ARM, by qemu: the NEON kernels against the reference, too.
+check-aarch64:
+	.ci/cross aarch64 test --workspace --no-fail-fast
+
+# The tiny models in every type on this system, Windows and 64-bit ARM: the same bytes.
+check-systems:
+	.ci/systems
+
 # Build with the oldest compiler that `Cargo.toml` names; CI has no newer one.
 msrv:
 	cargo +$$(sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml) check --workspace --all-targets --quiet
@@ -79,6 +96,16 @@ fuzz-smoke:
 deny:
 	cargo deny check
 
+# Wheels for pip (Linux with glibc 2.17, x86-64 and ARM; Windows), each installed and tried, into target/wheels.
+wheel:
+	.ci/wheel x86_64-linux
+	.ci/wheel aarch64-linux
+	.ci/wheel x86_64-windows
+
+# Archives of what `make wheel` built, with licences, completions, man page, SBOM and SHA256SUMS, into target/dist.
+dist:
+	.ci/dist
+
 # Fetch what tests and benchmarks run against, pinned: a prebuilt llama.cpp, engines of chat templates.
 runtime:
 	sh tests/llama/fetch.sh
@@ -91,8 +118,13 @@ bench: runtime
 # The whole job on a full-size checkpoint: time, peak memory and size, beside plain reading and writing.
 bench-6b: synthetic
 	cargo build --quiet --release
-	GLM2LLAMA="$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/glm2llama" \
+	GLM2LLAMA="$(TARGET)/release/glm2llama" \
 	sh tests/full-size.sh "$(SYNTHETIC)"
+
+# Draw docs/report.png anew with Chromium, from MODEL=dir, a small trained model; any other gets no grades.
+screenshot:
+	cargo build --quiet --release
+	GLM2LLAMA="$(TARGET)/release/glm2llama" sh docs/screenshot.sh "$(or $(MODEL),$(TINY))" docs/report.png
 
 # Write a checkpoint with ChatGLM3-6B's exact shapes and random weights.
 synthetic: $(SYNTHETIC)/config.json

@@ -34,12 +34,12 @@ pub mod checkpoint;
 pub mod config;
 pub mod convert;
 pub mod error;
+pub mod export;
 mod forward;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod gguf;
 mod hash;
-pub mod hf;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod imatrix;
@@ -62,6 +62,7 @@ pub mod request;
 pub mod sink;
 pub mod system;
 pub mod tokenizer;
+pub mod units;
 pub mod verify;
 pub mod watch;
 
@@ -69,8 +70,8 @@ pub use ::quant;
 pub use checkpoint::Checkpoint;
 pub use convert::{Job, Outputs};
 pub use error::{Error, Result};
+pub use export::Export;
 pub use gguf::GgufFile;
-pub use hf::Export;
 pub use model::Model;
 pub use pipeline::Options;
 pub use recipe::FileType;

@@ -14,13 +14,13 @@ use crate::tokenizer::{self, ChatFormat, Tokenizer};
 
 /// Which model, and what the user decides about it.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct ModelSource {
     /// The checkpoint's folder.
     pub folder: PathBuf,
     /// What `rope_ratio` multiplies, where the user knows better.
     pub rope_ratio: Option<RopeRatio>,
     /// Adapters to merge, in this order.
-    pub lora: Vec<lora::Request>,
+    pub lora: Vec<lora::AdapterSource>,
     /// The repository on a hub that the folder's files are from, where it is known.
     pub origin: Option<Origin>,
     /// What has the weights, when the folder holds only empty files of their names.
@@ -53,7 +53,7 @@ impl Model {
     ///
     /// # Errors
     /// When anything in the folder does not fit.
-    pub fn open(request: &Request) -> Result<Model> {
+    pub fn open(request: &ModelSource) -> Result<Model> {
         let folder = &request.folder;
         let config = GlmConfig::load(folder)?;
         let checkpoint = Checkpoint::open_from(folder, request.remote.clone())?;

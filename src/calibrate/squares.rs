@@ -96,12 +96,12 @@ mod tests {
 
     use super::*;
     use crate::forward::{Tensors, embed, rms_norm, vector};
-    use crate::model::Request;
+    use crate::model::ModelSource;
 
     #[test]
     fn the_first_layers_inputs_are_the_normed_embeddings() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/models/tiny-chatglm3");
-        let model = Model::open(&Request { folder, ..Request::default() }).unwrap();
+        let model = Model::open(&ModelSource { folder, ..ModelSource::default() }).unwrap();
         let sample = Sample { tokens: (5..25).collect(), name: String::new(), hash: String::new() };
         let matrix = importance(&model, &sample, NonZero::<usize>::MIN, &()).unwrap();
         let layers = model.config.num_layers;

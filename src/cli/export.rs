@@ -9,15 +9,15 @@ use super::report::{Exported, Report, Start};
 use super::size;
 use glm2llama::checkpoint::Dtype;
 use glm2llama::error::{Error, Result};
-use glm2llama::hf::{Export, Request};
+use glm2llama::export::{Export, ExportRequest};
 use glm2llama::pipeline::{DEFAULT_MEMORY_BYTES, Options};
 
 pub(super) fn run(args: &ExportHf) -> Result<()> {
     let started = Instant::now();
     let located = args.model.locate()?;
-    let request = Request {
+    let request = ExportRequest {
         model: args.model.request(&located)?,
-        output: args.output.clone(),
+        output: args.output(),
         dtype: args.dtype.as_deref().map(dtype).transpose()?,
         max_shard_bytes: size::parse("--max-shard-size", &args.max_shard_size)?,
         force: args.force,

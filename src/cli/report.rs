@@ -13,7 +13,7 @@ use super::print::{gigabytes, json, note, out, warn, weights};
 use glm2llama::calibrate::Sample;
 use glm2llama::convert::{Job, Output};
 use glm2llama::error::one_line;
-use glm2llama::hf::Export;
+use glm2llama::export::Export;
 use glm2llama::locate::Located;
 use glm2llama::model::Model;
 use glm2llama::system::peak_memory_bytes;
@@ -228,7 +228,7 @@ impl Report {
 }
 
 fn cost(seconds: f64, peak_memory_bytes: Option<u64>) -> String {
-    let memory = peak_memory_bytes.map(|bytes| format!(", {} MB of memory at most", bytes / 1_000_000));
+    let memory = peak_memory_bytes.map(|bytes| format!(", peak memory {}", gigabytes(bytes)));
     format!("{seconds:.1} s{}", memory.unwrap_or_default())
 }
 

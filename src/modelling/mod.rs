@@ -6,7 +6,7 @@ mod code;
 
 use std::path::Path;
 
-use crate::config::{GlmConfig, Layout, RopeRatio};
+use crate::config::{GlmConfig, RopeRatio, TensorNaming};
 use crate::error::{Result, shortened};
 use crate::input::read_capped;
 use crate::tokenizer::ChatFormat;
@@ -51,8 +51,8 @@ fn judge(source: &str, config: &GlmConfig, chat: ChatFormat, said: Option<RopeRa
     let log_scaled_from = (code.contains("math.log(2048)") || code.contains("np.log(2048)")).then_some(1984);
     // The library's own class has its base in the config, and no such file.
     let rotation = match config.layout {
-        Layout::ChatGlm => Rotation::of(&code),
-        Layout::Glm => Rotation::default(),
+        TensorNaming::ChatGlm => Rotation::of(&code),
+        TensorNaming::Glm => Rotation::default(),
     };
     let ratio = config.rope_ratio;
     let taken = config.rope_base * ratio;

@@ -36,7 +36,7 @@ impl Receipt {
         let mut check = Check::default();
         let listed: HashSet<&str> = self.model.iter().map(|entry| entry.file.as_str()).collect();
         // What fails is found by others; it has read what a conversion would have by then.
-        let model = model::Request { folder: folder.to_owned(), ..model::Request::default() };
+        let model = model::ModelSource { folder: folder.to_owned(), ..model::ModelSource::default() };
         let (_, read) = input::noted(|| (Card::load(folder), Model::open(&model)));
         for file in read.opened() {
             if !listed.contains(&*file.file_name().unwrap_or_default().to_string_lossy()) {
