@@ -55,7 +55,9 @@ fn ggml_decodes_awkward_rows_to_what_was_meant_and_rounding_costs_more() {
     let (columns, r) = (512, 0.7);
     let curvature = neighbours(columns, r);
     for seed in 1..=4 {
-        let rows = weights(&mut Random::new(seed), 17 * columns);
+        let mut rows = weights(17 * columns, &mut Random::new(seed));
+        // What half-precision scales cannot hold has no cost to compare.
+        rows.iter_mut().filter(|x| !(x.abs() < 1000.0)).for_each(|x| *x = 0.5);
         for format in FORMATS {
             let bytes = rows.len() / format.block_len() * format.block_bytes();
             let made = |backend, sweeps| {
