@@ -101,6 +101,27 @@ impl Problem {
     }
 }
 
+/// Why a reader that fetches bytes as it goes has none of what it reads: the bytes are wrong, or there are none.
+#[derive(Debug)]
+pub enum Fault {
+    /// The bytes are not what they should be.
+    Problem(Problem),
+    /// The system gave no bytes.
+    Read(io::Error),
+}
+
+impl From<Problem> for Fault {
+    fn from(problem: Problem) -> Fault {
+        Fault::Problem(problem)
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Fault {
+        Fault::Read(error)
+    }
+}
+
 /// Says once, where a file was opened, in which file a problem is.
 pub trait InFile<T> {
     /// The problem as an error of this file.
@@ -108,6 +129,15 @@ pub trait InFile<T> {
     /// # Errors
     /// When there is a problem.
     fn in_file(self, file: &Path) -> Result<T>;
+}
+
+impl<T> InFile<T> for Result<T, Fault> {
+    fn in_file(self, file: &Path) -> Result<T> {
+        self.map_err(|fault| match fault {
+            Fault::Problem(Problem { item, problem }) => Error::input(file, item, problem),
+            Fault::Read(error) => Error::io(file, "read")(error),
+        })
+    }
 }
 
 impl<T> InFile<T> for Result<T, Problem> {
@@ -137,6 +167,19 @@ pub fn shortened(text: &str, most: usize) -> String {
     }
 }
 
+/// A whole number with its thousands apart: `1,234,567`.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,5 +190,10 @@ mod tests {
         assert_eq!(error.to_string(), "m/config.json: num\\nlayers: found -1, expected a whole number");
         let error = Error::input(Path::new("m/a.safetensors"), "", "ends too early");
         assert_eq!(error.to_string(), "m/a.safetensors: ends too early");
+    }
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!([0, 999, 1000, 6_243_584_000].map(grouped), ["0", "999", "1,000", "6,243,584,000"]);
     }
 }

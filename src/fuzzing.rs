@@ -1,68 +1,45 @@
 //! Doors for the fuzz targets in `fuzz/`: bytes in, any outcome but a panic. No part of the public interface.
 //!
-//! Most readers take files, as their checks of lengths and offsets are against a file. Each thread has one of its
-//! own that is written again and again.
+//! All of them work in memory.
 
-use std::cell::RefCell;
 use std::path::Path;
 
 use quant::Format;
 
 use crate::checkpoint::Checkpoint;
-use crate::config::GlmConfig;
+use crate::config::{GlmConfig, RopeRatio};
 use crate::gguf::{GgufFile, Layout, Value};
 use crate::imatrix::ImportanceMatrix;
-use crate::remap::{Rope, RopeRatio};
+use crate::remap::Rope;
 use crate::tokenizer;
-
-thread_local! {
-    static FOLDER: RefCell<Option<tempfile::TempDir>> = const { RefCell::new(None) };
-}
-
-/// Writes the bytes under a name in the thread's folder, and does something with the folder and the file.
-fn with_file<T>(name: &str, bytes: &[u8], act: impl FnOnce(&Path, &Path) -> T) -> Option<T> {
-    FOLDER.with_borrow_mut(|folder| {
-        if folder.is_none() {
-            *folder = tempfile::tempdir().ok();
-        }
-        let folder = folder.as_ref()?.path();
-        let file = folder.join(name);
-        std::fs::write(&file, bytes).ok()?;
-        Some(act(folder, &file))
-    })
-}
 
 /// `model.safetensors`.
 pub fn safetensors(bytes: &[u8]) {
-    with_file("model.safetensors", bytes, |folder, _| {
-        if let Ok(checkpoint) = Checkpoint::open(folder) {
-            // Whatever the header promises can be read.
-            for tensor in checkpoint.tensors().values() {
-                let mut row = vec![0; tensor.row_bytes()];
-                assert!(checkpoint.read_rows(tensor, tensor.rows() - 1, &mut row).is_ok());
-            }
+    if let Ok(checkpoint) = Checkpoint::in_memory("model.safetensors", bytes) {
+        // Whatever the header promises can be read.
+        for tensor in checkpoint.tensors().values() {
+            let mut row = vec![0; tensor.row_bytes()];
+            assert!(checkpoint.read_rows(tensor, tensor.rows() - 1, &mut row).is_ok());
         }
-    });
+    }
 }
 
 /// `pytorch_model.bin`.
 pub fn pytorch(bytes: &[u8]) {
-    with_file("pytorch_model.bin", bytes, |folder, _| {
-        if let Ok(checkpoint) = Checkpoint::open(folder) {
-            for tensor in checkpoint.tensors().values() {
-                let mut row = vec![0; tensor.row_bytes()];
-                // Other bytes than a record's CRC is of are the one thing that only reading shows.
-                if let Err(error) = checkpoint.read_rows(tensor, tensor.rows() - 1, &mut row) {
-                    assert!(error.to_string().contains("found bytes of CRC-32"), "{error}");
-                }
+    if let Ok(checkpoint) = Checkpoint::in_memory("pytorch_model.bin", bytes) {
+        for tensor in checkpoint.tensors().values() {
+            let mut row = vec![0; tensor.row_bytes()];
+            // Other bytes than a record's CRC is of are the one thing that only reading shows.
+            if let Err(error) = checkpoint.read_rows(tensor, tensor.rows() - 1, &mut row) {
+                assert!(error.to_string().contains("found bytes of CRC-32"), "{error}");
             }
         }
-    });
+    }
 }
 
 /// `model.safetensors.index.json`.
 pub fn shard_index(bytes: &[u8]) {
-    with_file("model.safetensors.index.json", bytes, |folder, _| drop(Checkpoint::open(folder)));
+    let _ = crate::checkpoint::parse_index(bytes);
 }
 
 /// `config.json`.
@@ -79,7 +56,7 @@ pub fn tokenizer(bytes: &[u8]) {
         "num_attention_heads": 1, "multi_query_attention": true, "multi_query_group_num": 1, "kv_channels": 64,
         "padded_vocab_size": 4096, "seq_length": 8192}"#;
     let Ok(config) = GlmConfig::parse(CONFIG) else { panic!("a good config was refused") };
-    with_file("tokenizer.model", bytes, |folder, _| drop(tokenizer::load(folder, &config)));
+    let _ = tokenizer::of_bytes(bytes, &config);
 }
 
 /// tiktoken's lines: what every vocabulary starts with, and then the bytes.
@@ -96,19 +73,22 @@ pub fn tiktoken(bytes: &[u8]) {
 
 /// An importance matrix of either kind.
 pub fn imatrix(bytes: &[u8]) {
-    with_file("imatrix", bytes, |_, file| drop(ImportanceMatrix::load(file)));
+    let file = Path::new("imatrix");
+    if !bytes.starts_with(b"GGUF") {
+        let _ = ImportanceMatrix::of_dat(file, bytes);
+    } else if let Ok(gguf) = GgufFile::in_memory(file, bytes) {
+        let _ = ImportanceMatrix::of_gguf(&gguf);
+    }
 }
 
 /// A GGUF file.
 pub fn gguf(bytes: &[u8]) {
-    with_file("m.gguf", bytes, |_, file| {
-        if let Ok(gguf) = GgufFile::open(file) {
-            for tensor in &gguf.tensors {
-                // Whatever the head promises can be read.
-                assert!(gguf.read(tensor, tensor.bytes - 1, &mut [0]).is_ok());
-            }
+    if let Ok(gguf) = GgufFile::in_memory(Path::new("m.gguf"), bytes) {
+        for tensor in &gguf.tensors {
+            // Whatever the header promises can be read.
+            assert!(gguf.read(tensor, tensor.bytes - 1, &mut [0]).is_ok());
         }
-    });
+    }
 }
 
 /// Keys and tensors made from the bytes: laid out, written and read back, they are the same.
@@ -135,8 +115,8 @@ pub fn gguf_round_trip(bytes: &[u8]) {
     let Ok(layout) = Layout::new(keys.clone(), tensors) else { return };
     let mut file = layout.head.clone();
     file.resize(layout.total_bytes as usize, 0);
-    let read = with_file("m.gguf", &file, |_, file| GgufFile::open(file));
-    let Some(Ok(read)) = read else { panic!("refused: {read:?}") };
+    let read = GgufFile::in_memory(Path::new("m.gguf"), &file);
+    let Ok(read) = read else { panic!("refused: {read:?}") };
     assert!(keys.iter().all(|(key, value)| read.metadata.get(key) == Some(value)), "{keys:?}");
     assert_eq!(read.tensors.len(), layout.tensors.len());
     for (read, laid) in read.tensors.iter().zip(&layout.tensors) {

@@ -6,19 +6,19 @@
 
 use std::fmt::Display;
 
+use crate::config::RopeRatio;
 use crate::error::Result;
 use crate::gguf::{Metadata, Value};
 use crate::input::GuestBook;
 use crate::model;
 use crate::recipe::{FfnPad, FileType, Overrides};
-use crate::remap::RopeRatio;
 use crate::request::{Quality, Request};
 
 /// This program's version, as in `Cargo.toml`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The keys that are the same in every output of a model that was opened with these guests.
-pub(crate) fn keys(request: &model::Request, guests: &GuestBook) -> Result<Metadata> {
+pub(crate) fn keys(request: &model::ModelSource, guests: &GuestBook) -> Result<Metadata> {
     let folder = &request.folder;
     let mut keys = vec![key("version", VERSION)];
     keys.push(key("sha256.config", &guests.hash(&folder.join("config.json"))?.1));
@@ -58,7 +58,7 @@ fn key(name: &str, value: &str) -> (String, Value) {
 fn options(request: &Request, file_type: FileType) -> String {
     let Request {
         // For adapters see above; where the model is from is in keys of its own.
-        model: model::Request { folder: _, rope_ratio, lora: _, origin: _, remote: _ },
+        model: model::ModelSource { folder: _, rope_ratio, lora: _, origin: _, remote: _ },
         types: _,
         target,
         pad,

@@ -22,7 +22,7 @@ pub enum Quality {
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// What to convert.
-    pub model: model::Request,
+    pub model: model::ModelSource,
     /// One output file each.
     pub types: Vec<FileType>,
     /// In the place of types: one file of at most this size, each tensor in a format chosen for it.
@@ -58,7 +58,7 @@ pub struct Request {
 impl Request {
     /// A conversion of a folder to one file, named after the model.
     pub fn new(folder: impl Into<PathBuf>, file_type: FileType) -> Request {
-        let model = model::Request { folder: folder.into(), ..model::Request::default() };
+        let model = model::ModelSource { folder: folder.into(), ..model::ModelSource::default() };
         Request { model, types: vec![file_type], ..Request::default() }
     }
 }

@@ -144,6 +144,7 @@ fn a_vocabularys_tensor_types_are_held_against_the_whole_model() {
     assert!(run("ffn_sideways=Q8_0").contains("--tensor-type ffn_sideways: matches the name of no matrix"));
 }
 
+#[cfg(unix)] // by /dev/full
 #[test]
 fn a_full_disk_behind_stdout_or_stderr() {
     let (model, out) = (model(), Dir::new());
@@ -186,7 +187,7 @@ fn a_full_disk_behind_stdout_or_stderr() {
 /// The parser, the completions and the manual come from one description: all name every command.
 #[test]
 fn completions_and_manual_name_every_command() {
-    let commands = ["convert", "export-hf", "imatrix", "plan", "inspect", "verify"];
+    let commands = ["convert", "export-hf", "imatrix", "plan", "inspect", "verify", "compare"];
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let text = Cmd::new("completions").arg(shell).succeed().stdout;
         commands.iter().for_each(|command| assert!(text.contains(command), "{shell}: {command}"));
@@ -203,7 +204,9 @@ fn completions_and_manual_name_every_command() {
 /// Whoever asks a command for help sees how it is used.
 #[test]
 fn every_commands_help_ends_with_an_example() {
-    for command in ["convert", "export-hf", "imatrix", "plan", "inspect", "verify", "completions", "man"] {
+    for command in
+        ["convert", "export-hf", "imatrix", "plan", "inspect", "verify", "compare", "completions", "man"]
+    {
         let help = Cmd::new(command).arg("--help").succeed().stdout;
         assert!(
             help.contains("Example") && help.contains(&format!("  glm2llama {command}")),

@@ -228,6 +228,10 @@ fn a_hash_that_a_cache_knows_is_compared_when_all_is_read() {
     fs::remove_dir_all(model.join(".cache")).unwrap();
     copy_files(model.path(), &snapshot);
     fs::rename(snapshot.join(WEIGHTS), blobs.join(&wrong)).unwrap();
-    std::os::unix::fs::symlink(format!("../../blobs/{wrong}"), snapshot.join(WEIGHTS)).unwrap();
-    refused(&snapshot, &["--verify"], &["found SHA-256 ", &wrong]);
+    // On Windows a snapshot has real files, of whose names nothing can be known.
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(format!("../../blobs/{wrong}"), snapshot.join(WEIGHTS)).unwrap();
+        refused(&snapshot, &["--verify"], &["found SHA-256 ", &wrong]);
+    }
 }

@@ -1,5 +1,6 @@
 //! What each command takes in memory, beside a checkpoint of 237 MB: under a hard limit of its address space, which
 //! counts all that is mapped, and by its own peak of what it has touched.
+#![cfg(unix)] // limits of a shell on a process's addresses
 
 mod support;
 

@@ -274,6 +274,7 @@ fn names_that_no_file_can_have() {
     refused_beside(&["-o", &format!("{stem}.gguf"), "--split-max-size", "300K"], &long(&first));
 }
 
+#[cfg(unix)] // Windows has neither
 #[test]
 fn devices_and_pipes_are_not_replaced() {
     refused_beside(
@@ -307,6 +308,7 @@ fn two_files_of_one_name() {
     refused_beside(&["-t", "F16", "-t", "f16", "-o", "a.{type}.gguf"], "--type F16: given twice");
 }
 
+#[cfg(unix)] // names are made of bytes there
 #[test]
 fn a_type_in_a_name_that_is_not_utf8() {
     use std::os::unix::ffi::OsStrExt;

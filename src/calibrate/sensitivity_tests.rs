@@ -4,11 +4,11 @@ use std::path::Path;
 
 use super::*;
 use crate::forward::Matrix;
-use crate::model::Request;
+use crate::model::ModelSource;
 
 fn model(name: &str) -> Model {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/models").join(name);
-    Model::open(&Request { folder, ..Request::default() }).unwrap()
+    Model::open(&ModelSource { folder, ..ModelSource::default() }).unwrap()
 }
 
 /// The model with a pattern added to one of its matrices.

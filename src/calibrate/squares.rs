@@ -20,8 +20,8 @@ use crate::watch::Watch;
 
 /// Tells how far a run is: so many of the layers.
 pub(super) fn layer_done(model: &Model, layer: usize, watch: &dyn Watch) -> Result<()> {
-    let at = format!("measuring, layer {}", layer + 1);
-    parts_done(model, (layer + 1, model.config.num_layers), &at, watch)
+    let layers = model.config.num_layers;
+    parts_done(model, (layer + 1, layers), &format!("layer {} of {layers}", layer + 1), watch)
 }
 
 /// Tells how far a run is: so many of all parts, as if they were so many of the checkpoint's bytes.
@@ -96,12 +96,12 @@ mod tests {
 
     use super::*;
     use crate::forward::{Tensors, embed, rms_norm, vector};
-    use crate::model::Request;
+    use crate::model::ModelSource;
 
     #[test]
     fn the_first_layers_inputs_are_the_normed_embeddings() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/models/tiny-chatglm3");
-        let model = Model::open(&Request { folder, ..Request::default() }).unwrap();
+        let model = Model::open(&ModelSource { folder, ..ModelSource::default() }).unwrap();
         let sample = Sample { tokens: (5..25).collect(), name: String::new(), hash: String::new() };
         let matrix = importance(&model, &sample, NonZero::<usize>::MIN, &()).unwrap();
         let layers = model.config.num_layers;

@@ -2,10 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::system;
 
 /// The file that says which run the folder belongs to.
 const RUN: &str = "run";
@@ -82,7 +82,7 @@ impl Store {
         };
         let at = out.len();
         out.resize(at + length, 0);
-        file.read_exact_at(&mut out[at..], start).map_err(Error::io(&path, "read"))?;
+        system::read_exact_at(&file, &mut out[at..], start).map_err(Error::io(&path, "read"))?;
         Ok(true)
     }
 

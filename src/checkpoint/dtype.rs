@@ -1,13 +1,12 @@
 //! How a checkpoint stores its values.
 
 use std::fmt;
-use std::path::Path;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use quant::Format;
 
-use crate::error::Error;
+use crate::error::Problem;
 
 /// The float types that ChatGLM checkpoints come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +38,7 @@ impl Dtype {
     }
 
     /// The error on a tensor whose values are of another type, by the file's own name of it.
-    pub(super) fn refuse(path: &Path, tensor: &str, found: &str) -> Error {
+    pub(super) fn refuse(tensor: &str, found: &str) -> Problem {
         let hint = match found {
             "I8" | "U8" | "I32" | "U32" | "Char" | "Byte" | "Int" | "UInt32" => {
                 ": it was quantized already, convert the original checkpoint"
@@ -49,7 +48,7 @@ impl Dtype {
             }
             _ => ": convert it to F16 first",
         };
-        Error::mismatch(path, tensor, format!("{found} values"), format!("F16, BF16 or F32{hint}"))
+        Problem::mismatch(tensor, format!("{found} values"), format!("F16, BF16 or F32{hint}"))
     }
 
     /// No value is NaN or infinite: none has all exponent bits set.

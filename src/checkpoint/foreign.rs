@@ -2,9 +2,7 @@
 //!
 //! Told by the names, where a type or a shape would only say that something is odd, and nobody could act on that.
 
-use std::path::Path;
-
-use crate::error::{Error, Result};
+use crate::error::Problem;
 
 /// How quantized weights are known: the end of a tensor's name, and what makes such tensors. GPTQ's stand first, for
 /// it has all that AWQ has.
@@ -39,8 +37,8 @@ const ADAPTED: [&str; 8] = [
 ];
 
 /// Refuses the tensors of one file as a whole: their names, and whether they have no values.
-pub(super) fn refuse<'a>(path: &Path, tensors: impl Iterator<Item = (&'a str, bool)> + Clone) -> Result<()> {
-    let wrong = |name: &str, found: String, expected: &str| Err(Error::mismatch(path, name, found, expected));
+pub(super) fn refuse<'a>(tensors: impl Iterator<Item = (&'a str, bool)> + Clone) -> Result<(), Problem> {
+    let wrong = |name: &str, found: String, expected: &str| Err(Problem::mismatch(name, found, expected));
     let quantized = QUANTIZED
         .iter()
         .find_map(|(end, maker)| Some((tensors.clone().find(|(name, _)| name.ends_with(end))?.0, maker)));
@@ -67,24 +65,27 @@ pub(super) fn refuse<'a>(path: &Path, tensors: impl Iterator<Item = (&'a str, bo
 }
 
 /// Refuses a model's weights that have an adapter's beside them.
-pub(super) fn refuse_adapted<'a>(path: &Path, names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
+pub(super) fn refuse_adapted<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(), Problem> {
     let adapted = |name: &&str| name.split('.').any(|part| ADAPTED.contains(&part));
     let Some(name) = names.clone().find(adapted) else { return Ok(()) };
     let (count, all) = (names.clone().filter(adapted).count(), names.count());
     let found = format!("a PEFT model's weights with the adapter apart ({count} of {all} tensors)");
     let expected = "merged ones: load it with PEFT, call merge_and_unload(), then save_pretrained(); or give the base \
                     model and --lora ADAPTER_DIR";
-    Err(Error::mismatch(path, name, found, expected))
+    Err(Problem::mismatch(name, found, expected))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::error::InFile;
 
     fn refused(names: &[&str]) -> String {
         let tensors = names.iter().map(|name| (*name, name.starts_with("empty")));
-        let outcome = refuse(Path::new("m"), tensors);
-        outcome.and_then(|()| refuse_adapted(Path::new("m"), names.iter().copied())).unwrap_err().to_string()
+        let outcome = refuse(tensors).and_then(|()| refuse_adapted(names.iter().copied()));
+        outcome.in_file(Path::new("m")).unwrap_err().to_string()
     }
 
     #[test]
@@ -123,6 +124,6 @@ mod tests {
             let error = refused(names);
             assert!(error.contains(expected), "{error}");
         }
-        refuse(Path::new("m"), ["a.weight", "a.bias"].map(|name| (name, false)).into_iter()).unwrap();
+        refuse(["a.weight", "a.bias"].map(|name| (name, false)).into_iter()).unwrap();
     }
 }

@@ -131,7 +131,7 @@ fn load(file: &Path) -> Result<Option<Index>> {
 }
 
 /// The shard of each tensor.
-fn parse(text: &[u8]) -> Result<BTreeMap<String, String>, Problem> {
+pub(crate) fn parse(text: &[u8]) -> Result<BTreeMap<String, String>, Problem> {
     #[derive(Deserialize)]
     struct Document {
         weight_map: UniqueMap<String>,

@@ -93,7 +93,7 @@ mod tests {
             ("ab".repeat(32), format!("expected {} by ", "ab".repeat(32))),
         ] {
             write(blobs.join(&name), WEIGHTS).unwrap();
-            std::os::unix::fs::symlink(blobs.join(&name), &link).unwrap();
+            crate::system::link(&blobs.join(&name), &link).unwrap();
             assert!(outcome(&link).contains(&expected), "{}", outcome(&link));
             std::fs::remove_file(&link).unwrap();
         }

@@ -13,25 +13,29 @@ mod pytorch;
 mod records;
 mod safetensors;
 mod source;
+mod tensor;
 mod unfinished;
 mod words;
 mod wrappers;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Error, Result};
-use crate::input::{self, State};
+use crate::error::{Error, InFile, Result};
+use crate::input::{self, Source, State};
 use crate::watch::Watch;
 use blocks::Blocks;
 pub use dtype::Dtype;
 use index::Kind;
+#[cfg(fuzzing)]
+pub(crate) use index::parse as parse_index;
 pub use names::{is_tensors, is_weights};
 use records::Records;
-pub use source::{Origin, Remote, Source};
+pub use source::{Origin, Remote};
+use tensor::Entry;
+pub use tensor::Tensor;
 pub use unfinished::FINISHED;
 
 /// A model of 40 layers has 286.
@@ -80,45 +84,6 @@ impl Shard {
     }
 }
 
-/// Where a tensor lies and what it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tensor {
-    /// How its values are stored.
-    pub dtype: Dtype,
-    /// Row-major shape, `[out, in]` or `[len]`.
-    pub shape: Vec<usize>,
-    /// Which of the checkpoint's shards holds it.
-    shard: usize,
-    /// Its first byte in that shard.
-    offset: u64,
-}
-
-/// One tensor, as a file's header tells of it.
-#[derive(Debug)]
-struct Entry {
-    name: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    /// First byte, counted from the start of the file.
-    offset: u64,
-}
-
-impl Entry {
-    /// Refuses what is neither a vector nor a matrix: a ChatGLM model has nothing else.
-    fn check_shape(path: &Path, name: &str, shape: &[usize]) -> Result<()> {
-        if shape.is_empty() || shape.len() > 2 || shape.contains(&0) {
-            let found = if shape.len() > 8 {
-                format!("{} dimensions", shape.len())
-            } else {
-                format!("shape {shape:?}")
-            };
-            let hint = if shape.contains(&0) { ", none of its sizes 0" } else { "" };
-            return Err(Error::mismatch(path, name, found, format!("a vector or a matrix{hint}")));
-        }
-        Ok(())
-    }
-}
-
 /// Each name in quotes of its own.
 fn quoted(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ")
@@ -140,29 +105,6 @@ fn changed(path: &Path, found: &str) -> Error {
 
 fn ends_before(path: &Path, byte: u64) -> Error {
     changed(path, &format!("it ends before byte {byte}"))
-}
-
-impl Tensor {
-    /// Rows: the first dimension.
-    pub fn rows(&self) -> usize {
-        self.shape.first().copied().unwrap_or(1)
-    }
-
-    /// Values in a row: the product of the other dimensions, so 1 for a vector.
-    pub fn columns(&self) -> usize {
-        self.shape.iter().skip(1).product()
-    }
-
-    /// Bytes in a row.
-    pub fn row_bytes(&self) -> usize {
-        self.columns() * self.dtype.bytes()
-    }
-
-    /// The number of the checkpoint's file that holds some of its rows, and their bytes in it.
-    pub(crate) fn place(&self, rows: &Range<usize>) -> (usize, Range<u64>) {
-        let byte = |row: usize| self.offset + row as u64 * self.row_bytes() as u64;
-        (self.shard, byte(rows.start)..byte(rows.end))
-    }
 }
 
 impl Checkpoint {
@@ -190,7 +132,8 @@ impl Checkpoint {
             checkpoint.agree_with(&index)?;
             checkpoint.index = Some(index.file);
         }
-        foreign::refuse_adapted(checkpoint.main_file(), checkpoint.tensors.keys().map(String::as_str))?;
+        foreign::refuse_adapted(checkpoint.tensors.keys().map(String::as_str))
+            .in_file(checkpoint.main_file())?;
         checkpoint.unwrap_names(false)?;
         Ok(checkpoint)
     }
@@ -214,11 +157,15 @@ impl Checkpoint {
             _ => Box::new(input::open(&path)?),
         };
         unfinished::refuse(&path)?;
+        self.add(path, file, kind)
+    }
+
+    fn add(&mut self, path: PathBuf, file: Box<dyn Source>, kind: Kind) -> Result<()> {
         let (length, state) =
             (file.length().map_err(Error::io(&path, "read"))?, Shard::state(&path, &*file)?);
         let (entries, records) = match kind {
-            Kind::Safetensors => (safetensors::read_header(&path, &*file)?, Records::default()),
-            Kind::PyTorch => pytorch::read_header(&path, &*file)?,
+            Kind::Safetensors => (safetensors::read_header(&*file).in_file(&path)?, Records::default()),
+            Kind::PyTorch => pytorch::read_header(&*file).in_file(&path)?,
         };
         for entry in entries {
             let tensor = Tensor {
@@ -240,6 +187,16 @@ impl Checkpoint {
         }
         self.shards.push(Shard { path, file, length, state, records });
         Ok(())
+    }
+
+    /// A checkpoint of one file, in memory.
+    #[cfg(fuzzing)]
+    pub(crate) fn in_memory(file: &str, bytes: &[u8]) -> Result<Checkpoint> {
+        let kind = if file.ends_with(".bin") { Kind::PyTorch } else { Kind::Safetensors };
+        let mut checkpoint = Checkpoint::default();
+        checkpoint.add(file.into(), Box::new(bytes.to_vec()), kind)?;
+        checkpoint.unwrap_names(false)?;
+        Ok(checkpoint)
     }
 
     /// Every tensor is where the index says, and the shards hold no others.
@@ -328,7 +285,7 @@ impl Checkpoint {
             ErrorKind::UnexpectedEof => ends_before(&shard.path, offset + out.len() as u64),
             _ => Error::io(&shard.path, "read")(e),
         })?;
-        shard.records.see(&shard.path, offset, out)?;
+        shard.records.see(offset, out).in_file(&shard.path)?;
         if let Some(blocks) = self.hashes.as_ref().and_then(|hashes| hashes.get(tensor.shard)) {
             lock(blocks).add(offset, out);
         }
@@ -376,7 +333,7 @@ impl Checkpoint {
     /// is of.
     pub fn refuse_changed(&self) -> Result<()> {
         for Shard { path, file, state, records, .. } in &self.shards {
-            records.finish(path, &**file)?;
+            records.finish(&**file).in_file(path)?;
             if Shard::state(path, &**file)? != *state {
                 return Err(changed(path, "it was changed while it was read"));
             }

@@ -4,13 +4,12 @@
 //! its pieces, so all that is kept is one number for each piece that does not touch another yet.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crc32fast::Hasher;
 
-use super::Source;
-use crate::error::{Error, Result};
+use crate::error::{Fault, Problem};
+use crate::input::Source;
 
 /// Bytes that are read at a time of what no tensor uses.
 const BUFFER: u64 = 1 << 20;
@@ -38,21 +37,21 @@ impl Records {
     }
 
     /// Takes in bytes that were read from the file at `offset`.
-    pub(super) fn see(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
+    pub(super) fn see(&self, offset: u64, bytes: &[u8]) -> Result<(), Problem> {
         match self.0.range(..=offset).next_back() {
-            Some((start, record)) if offset < start + record.bytes => record.see(path, offset - start, bytes),
+            Some((start, record)) if offset < start + record.bytes => record.see(offset - start, bytes),
             _ => Ok(()),
         }
     }
 
     /// Reads what is left of records of which something was read: no tensor needs it, but the CRC does.
-    pub(super) fn finish(&self, path: &Path, file: &dyn Source) -> Result<()> {
+    pub(super) fn finish(&self, file: &dyn Source) -> Result<(), Fault> {
         let mut buffer = Vec::new();
         for (start, record) in &self.0 {
             while let Some((from, len)) = record.first_gap() {
                 buffer.resize(len.min(BUFFER) as usize, 0);
-                file.read_exact_at(&mut buffer, start + from).map_err(Error::io(path, "read"))?;
-                record.see(path, from, &buffer)?;
+                file.read_exact_at(&mut buffer, start + from)?;
+                record.see(from, &buffer)?;
             }
         }
         Ok(())
@@ -61,7 +60,7 @@ impl Records {
 
 impl Record {
     /// Bytes from `start` on, counted from the record's own first byte. What was seen before is not hashed again.
-    fn see(&self, path: &Path, start: u64, bytes: &[u8]) -> Result<()> {
+    fn see(&self, start: u64, bytes: &[u8]) -> Result<(), Problem> {
         let end = (start + bytes.len() as u64).min(self.bytes);
         let mut from = start;
         while from < end {
@@ -70,7 +69,7 @@ impl Record {
             if from < to {
                 let mut hasher = Hasher::new(); // without the lock, for it takes long
                 hasher.update(&bytes[(from - start) as usize..(to - start) as usize]);
-                self.join(path, from, to - from, hasher)?;
+                self.join(from, to - from, hasher)?;
                 from = to;
             }
         }
@@ -87,7 +86,7 @@ impl Record {
     }
 
     /// Joins a piece with those that it touches, and judges the record when that makes it whole.
-    fn join(&self, path: &Path, mut start: u64, mut len: u64, mut hasher: Hasher) -> Result<()> {
+    fn join(&self, mut start: u64, mut len: u64, mut hasher: Hasher) -> Result<(), Problem> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.range(..start + len).next_back().is_some_and(|(other, (bytes, _))| other + bytes > start) {
             return Ok(()); // another thread has read the same meanwhile
@@ -107,7 +106,7 @@ impl Record {
         seen.insert(start, (len, hasher));
         match whole.filter(|found| *found != self.expected) {
             None => Ok(()),
-            Some(found) => Err(damaged(path, &self.name, found, self.expected)),
+            Some(found) => Err(damaged(&self.name, found, self.expected)),
         }
     }
 
@@ -122,17 +121,17 @@ impl Record {
 }
 
 /// Checks a record that was read as a whole.
-pub(super) fn check(path: &Path, name: &str, bytes: &[u8], expected: u32) -> Result<()> {
+pub(super) fn check(name: &str, bytes: &[u8], expected: u32) -> Result<(), Problem> {
     let found = crc32fast::hash(bytes);
     if expected == 0 || found == expected {
         return Ok(());
     }
-    Err(damaged(path, name, found, expected))
+    Err(damaged(name, found, expected))
 }
 
-fn damaged(path: &Path, name: &str, found: u32, expected: u32) -> Error {
+fn damaged(name: &str, found: u32, expected: u32) -> Problem {
     let expected = format!("{expected:08x} as the file itself says: it is damaged, download it again");
-    Error::mismatch(path, name, format!("bytes of CRC-32 {found:08x}"), expected)
+    Problem::mismatch(name, format!("bytes of CRC-32 {found:08x}"), expected)
 }
 
 #[cfg(test)]
@@ -159,10 +158,10 @@ mod tests {
                 starts.sort_by_key(|start| start * 7919 % 1009);
                 let see = |start: usize, len: usize| {
                     let part = &bytes[start..bytes.len().min(start + len)];
-                    records.see(Path::new("f"), 64 + start as u64, part)
+                    records.see(64 + start as u64, part)
                 };
                 // Each piece overlaps the next.
-                let outcome: Result<Vec<()>> =
+                let outcome: Result<Vec<()>, Problem> =
                     starts.iter().map(|&start| see(start, piece + piece / 2)).collect();
                 assert_eq!(outcome.is_ok(), good, "{piece}");
                 if good && expected != 0 {
@@ -174,16 +173,13 @@ mod tests {
 
     #[test]
     fn what_no_tensor_uses_is_read_in_the_end() {
-        use std::io::Write;
         let bytes: Vec<u8> = (0..3 * BUFFER + 5).map(|i| (i * 31 % 251) as u8).collect();
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(&[0; 64]).unwrap();
-        file.write_all(&bytes).unwrap();
+        let file = [&[0; 64], bytes.as_slice()].concat();
         for (expected, good) in [(crc32fast::hash(&bytes), true), (7, false)] {
             let records = records(&bytes, expected);
-            records.finish(file.path(), file.as_file()).unwrap(); // nothing was read of it
-            records.see(file.path(), 64 + 1000, &bytes[1000..2000]).unwrap();
-            assert_eq!(records.finish(file.path(), file.as_file()).is_ok(), good);
+            records.finish(&file).unwrap(); // nothing was read of it
+            records.see(64 + 1000, &bytes[1000..2000]).unwrap();
+            assert_eq!(records.finish(&file).is_ok(), good);
         }
     }
 }

@@ -1,41 +1,40 @@
 //! The header of a safetensors file: read, capped, parsed, and held against the file's length.
 
-use std::path::Path;
-
 use safetensors::tensor::{Dtype as Stored, Metadata, TensorInfo};
 use serde_json::value::RawValue;
 
+use super::Entry;
 use super::dtype::Dtype;
 use super::foreign;
 use super::index::UniqueMap;
-use super::{Entry, Source};
-use crate::error::{Error, Result};
-use crate::input;
+use crate::error::{Fault, Problem};
+use crate::input::{self, Source};
 
 /// A shard of a real checkpoint has a header of 4 kB. In memory, one of tiny tensors takes 15 times its bytes.
 const MAX_HEADER: u64 = 2 << 20;
 
 /// Reads and validates the header; the file must end exactly where the header says.
-pub(super) fn read_header(path: &Path, file: &dyn Source) -> Result<Vec<Entry>> {
-    let wrong = |problem: String| Error::input(path, "", problem);
-    let length = file.length().map_err(Error::io(path, "read"))?;
+pub(super) fn read_header(file: &dyn Source) -> Result<Vec<Entry>, Fault> {
+    let wrong = |problem: String| Problem::new("", problem);
+    let length = file.length()?;
     let mut prefix = [0; 8];
     if length < 8 {
-        return Err(wrong(format!("found {length} bytes, expected a safetensors file")));
+        return Err(wrong(format!("found {length} bytes, expected a safetensors file")).into());
     }
-    file.read_exact_at(&mut prefix, 0).map_err(Error::io(path, "read"))?;
+    file.read_exact_at(&mut prefix, 0)?;
     if prefix == *b"version " {
-        return Err(input::lfs_pointer(path));
+        return Err(input::lfs_pointer().into());
     }
     let header_len = u64::from_le_bytes(prefix);
     if header_len > MAX_HEADER.min(length - 8) {
         return Err(wrong(format!(
             "found a header of {header_len} bytes, expected a safetensors file: at most {}",
             MAX_HEADER.min(length - 8)
-        )));
+        ))
+        .into());
     }
     let mut header = vec![0; header_len as usize]; // at most MAX_HEADER
-    file.read_exact_at(&mut header, 8).map_err(Error::io(path, "read"))?;
+    file.read_exact_at(&mut header, 8)?;
 
     // Kept as text at first: parsed to values, numbers would take 16 times their bytes.
     let mut raw: UniqueMap<Box<RawValue>> =
@@ -43,12 +42,12 @@ pub(super) fn read_header(path: &Path, file: &dyn Source) -> Result<Vec<Entry>> 
     raw.0.remove("__metadata__"); // free text, not needed
     let mut infos = Vec::with_capacity(raw.0.len());
     for (name, value) in raw.0 {
-        let info: TensorInfo = serde_json::from_str(value.get())
-            .map_err(|e| Error::input(path, &name, format!("is damaged: {e}")))?;
+        let info: TensorInfo =
+            serde_json::from_str(value.get()).map_err(|e| Problem::new(&name, format!("is damaged: {e}")))?;
         infos.push((name, info));
     }
-    foreign::refuse(path, infos.iter().map(|(name, info)| (name.as_str(), info.shape == [0])))?;
-    infos.iter().try_for_each(|(name, info)| Entry::check_shape(path, name, &info.shape))?;
+    foreign::refuse(infos.iter().map(|(name, info)| (name.as_str(), info.shape == [0])))?;
+    infos.iter().try_for_each(|(name, info)| Entry::check_shape(name, &info.shape))?;
     infos.sort_by_key(|(_, info)| info.data_offsets);
     // The library's own validation: dense offsets in order, sizes that match shape and type.
     let metadata =
@@ -58,17 +57,19 @@ pub(super) fn read_header(path: &Path, file: &dyn Source) -> Result<Vec<Entry>> 
         let expected = expected.map_or("less".to_owned(), |n| n.to_string());
         return Err(wrong(format!(
             "found {length} bytes, expected {expected} by its header: is the download complete?"
-        )));
+        ))
+        .into());
     }
-    infos.into_iter().map(|(name, info)| entry(path, 8 + header_len, name, info)).collect()
+    let entries = infos.into_iter().map(|(name, info)| entry(8 + header_len, name, info));
+    Ok(entries.collect::<Result<_, Problem>>()?)
 }
 
-fn entry(path: &Path, data_start: u64, name: String, info: TensorInfo) -> Result<Entry> {
+fn entry(data_start: u64, name: String, info: TensorInfo) -> Result<Entry, Problem> {
     let dtype = match info.dtype {
         Stored::F32 => Dtype::F32,
         Stored::F16 => Dtype::F16,
         Stored::BF16 => Dtype::BF16,
-        other => return Err(Dtype::refuse(path, &name, &format!("{other:?}"))),
+        other => return Err(Dtype::refuse(&name, &format!("{other:?}"))),
     };
     Ok(Entry { name, dtype, shape: info.shape, offset: data_start + info.data_offsets.0 as u64 })
 }
@@ -76,14 +77,13 @@ fn entry(path: &Path, data_start: u64, name: String, info: TensorInfo) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use crate::error::{InFile, Result};
+    use std::path::Path;
 
     fn read(header: &str, data: usize) -> Result<Vec<Entry>> {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
-        file.write_all(header.as_bytes()).unwrap();
-        file.write_all(&vec![0; data]).unwrap();
-        read_header(file.path(), file.as_file())
+        let length = (header.len() as u64).to_le_bytes();
+        let bytes = [&length, header.as_bytes(), &vec![0; data]].concat();
+        read_header(&bytes).in_file(Path::new("m"))
     }
 
     #[test]
@@ -127,9 +127,8 @@ mod tests {
 
     #[test]
     fn a_header_longer_than_the_file_is_not_allocated() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(&u64::MAX.to_le_bytes()).unwrap();
-        let error = read_header(file.path(), file.as_file()).unwrap_err().to_string();
+        let bytes = u64::MAX.to_le_bytes().to_vec();
+        let error = read_header(&bytes).in_file(Path::new("m")).unwrap_err().to_string();
         assert!(error.contains("found a header of 18446744073709551615 bytes"), "{error}");
     }
 }

@@ -1,9 +1,7 @@
-//! Where a file's bytes come from: the disk, or a place that is read over a network.
+//! Checkpoints whose bytes are elsewhere, read over a network.
 
 use std::fmt::Debug;
-use std::fs::{File, Metadata};
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,41 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Checkpoint;
 use crate::error::{Error, Result};
-
-/// Bytes that can be read from any place on.
-pub trait Source: Debug + Send + Sync {
-    /// The length in bytes.
-    ///
-    /// # Errors
-    /// When the system does not tell.
-    fn length(&self) -> io::Result<u64>;
-
-    /// What the system knows of a file; none of one that is elsewhere, and cannot change.
-    ///
-    /// # Errors
-    /// When the system does not tell.
-    fn metadata(&self) -> io::Result<Option<Metadata>>;
-
-    /// Fills `out` with the bytes from `offset` on.
-    ///
-    /// # Errors
-    /// When there are not so many, or they cannot be read.
-    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
-}
-
-impl Source for File {
-    fn length(&self) -> io::Result<u64> {
-        Ok(File::metadata(self)?.len())
-    }
-
-    fn metadata(&self) -> io::Result<Option<Metadata>> {
-        File::metadata(self).map(Some)
-    }
-
-    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
-        FileExt::read_exact_at(self, out, offset)
-    }
-}
+use crate::input::Source;
 
 /// A place that has the files of weights, where the folder has only empty ones of their names.
 ///

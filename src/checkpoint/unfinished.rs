@@ -127,6 +127,7 @@ mod tests {
         }
     }
 
+    #[cfg(unix)] // Windows has links only for some
     #[test]
     fn a_link_is_followed_but_a_caches_blob_is_whole() {
         let folder = tempfile::tempdir().unwrap();

@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 
-use super::memory::{machine_memory_bytes, run_bytes};
+use super::memory::run_bytes;
 use super::print::{gigabytes, json, out};
 use glm2llama::config::GlmConfig;
 use glm2llama::convert::{Job, Output};
 use glm2llama::error::{Error, Result};
 use glm2llama::recipe::FileType;
+use glm2llama::system::machine_memory_bytes;
 use glm2llama::verify::Grade;
 
 /// The contexts that the table tells the memory of, in tokens.

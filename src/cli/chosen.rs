@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::print::grouped;
 use glm2llama::convert::{Job, Outcome};
+use glm2llama::error::grouped;
 
 /// In JSON the data of a `chosen` line.
 #[derive(Serialize)]

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::args::{Convert, Plan};
 use super::chosen::Chosen;
-use super::progress::{Progress, Stop};
+use super::progress::{Counts, Progress, Stop};
 use super::report::{Report, Start, Summary};
 use super::source::{self, Found};
 use super::{choose, options, plan, size, verify};
@@ -27,17 +27,25 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     let located = &found.located;
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
-    let (outputs, report) = match job.chooses() {
-        false => (job.create_outputs()?, announce(args, located, &job)),
-        true => {
-            job.targets().iter().try_for_each(|target| output::check(target, args.force))?;
-            let report = announce(args, located, &job);
-            choose_formats(&mut job, options, &report, &stop).map_err(|error| located.explain(error))?;
-            (job.create_outputs()?, report)
-        }
-    };
-    job.measure(options, &Progress::of_bytes(&report, &stop)).map_err(|error| located.explain(error))?;
-    let progress = Progress::of_bytes(&report, &stop);
+    let report = Report::new(args.json, args.quiet);
+    let checks = if args.verify { job.outputs.len() } else { 0 };
+    let chooses = job.chooses();
+    let phases = usize::from(chooses) + usize::from(job.measures()) + 1 + checks;
+    let progress = Progress::new(report, phases, &stop);
+    if chooses {
+        job.targets().iter().try_for_each(|target| output::check(target, args.force))?;
+        announce(report, located, &job);
+        choose_formats(&mut job, options, report, &progress).map_err(|error| located.explain(error))?;
+    }
+    let outputs = job.create_outputs()?;
+    if !chooses {
+        announce(report, located, &job);
+    }
+    if job.measures() {
+        progress.phase("measuring", Counts::Layers);
+        job.measure(options, &progress).map_err(|error| located.explain(error))?;
+    }
+    progress.phase("quantizing", Counts::Bytes);
     let filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
     progress.finish();
     if let Some(doubt) = filled.doubt() {
@@ -48,8 +56,10 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     }
     if args.verify {
         for (output, files) in job.outputs.iter().zip(filled.files()) {
+            progress.phase("verifying", Counts::Other);
             let (facts, ratio) = (!args.contents.changes_metadata(), args.model.rope_ratio_applies_to);
-            let line = verify::check_written(&located.folder, ratio, &files, facts, &stop)?;
+            let line = verify::check_written(&located.folder, ratio, &files, facts, &progress)?;
+            progress.finish();
             report.verified(&output.path, &line);
         }
     }
@@ -94,10 +104,12 @@ fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
 fn show(args: &Convert) -> Result<()> {
     let options = pipeline_options(args)?;
     let (found, mut job) = prepare(args, args.types()?, None)?;
-    let report = announce(args, &found.located, &job);
+    let report = Report::new(args.json, args.quiet);
+    announce(report, &found.located, &job);
     if job.chooses() {
         let stop = Stop::on_signals()?;
-        let chosen = choose_formats(&mut job, options, &report, &stop);
+        let progress = Progress::new(report, 1, &stop);
+        let chosen = choose_formats(&mut job, options, report, &progress);
         chosen.map_err(|error| found.located.explain(error))?;
     }
     for target in job.targets() {
@@ -157,23 +169,21 @@ fn prepare(args: &Convert, types: Vec<FileType>, keep: Option<&PathBuf>) -> Resu
 }
 
 /// Chooses the formats for a size, and says what it came to.
-fn choose_formats(job: &mut Job, options: Options, report: &Report, stop: &Stop) -> Result<()> {
-    let progress = Progress::of_bytes(report, stop);
-    job.choose(options, &progress)?;
+fn choose_formats(job: &mut Job, options: Options, report: Report, progress: &Progress) -> Result<()> {
+    progress.phase("choosing formats", Counts::Layers);
+    job.choose(options, progress)?;
     progress.finish();
     Chosen::of(job).iter().for_each(|chosen| report.chosen(chosen));
     Ok(())
 }
 
 /// Says what was found and decided, and what to beware of.
-fn announce(args: &Convert, located: &Located, job: &Job) -> Report {
-    let report = Report::new(args.json, args.quiet);
+fn announce(report: Report, located: &Located, job: &Job) {
     let files = job.outputs.iter().flat_map(Output::paths).collect();
     report.start(&Start::new(&job.model, job.work().source_bytes(), files).from(located));
     for warning in located.unfinished.iter().chain(&job.warnings()) {
         report.warning(&located.called(warning));
     }
-    report
 }
 
 fn pipeline_options(args: &Convert) -> Result<Options> {

@@ -1,14 +1,4 @@
-//! What memory there is, and what this process took of it; only where the system tells.
-
-/// The most memory this process ever had.
-pub(super) fn peak_memory_bytes() -> Option<u64> {
-    kilobytes("/proc/self/status", "VmHWM:")
-}
-
-/// The machine's memory.
-pub(super) fn machine_memory_bytes() -> Option<u64> {
-    kilobytes("/proc/meminfo", "MemTotal:")
-}
+//! What memory a model takes when it runs.
 
 /// Tokens that llama.cpp computes at a time: it keeps the logits of so many in its compute buffer.
 const MICRO_BATCH: u64 = 512;
@@ -24,13 +14,6 @@ pub(super) fn run_bytes(file_bytes: u64, values: u64, vocabulary: u64, context: 
     let kv = values.checked_mul(2)?.checked_mul(context)?;
     let logits = vocabulary.checked_mul(4 * MICRO_BATCH)?;
     file_bytes.checked_add(kv)?.checked_add(logits)?.checked_add(PROGRAM_BYTES)
-}
-
-fn kilobytes(file: &str, name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(file).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
 
 #[cfg(test)]

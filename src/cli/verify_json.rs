@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::memory::peak_memory_bytes;
 use super::print::json;
 use super::verify_report::{Outcome, Session};
+use glm2llama::system::peak_memory_bytes;
 use glm2llama::verify::{Finding, Function, Quality, TensorError};
 
 /// One JSON line: `{"type": ..., "data": ...}`.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::Job;
 use crate::error::{Error, Result};
-use crate::output::{folder_of, identity};
+use crate::output::folder_of;
+use crate::system::identity;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Written {

@@ -1,5 +1,6 @@
 //! The GGUF file: the only place that knows its bytes, and where `[out, in]` shapes are turned around.
 
+mod header;
 mod layout;
 mod parts;
 mod read;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use super::read::MAX_MEMORY;
+use super::header::MAX_MEMORY;
 use super::{GgufFile, StoredTensor};
 use crate::error::{Error, Result};
 use crate::input::sha256_of;

@@ -1,42 +1,19 @@
-//! Reads the head of a GGUF file, which a stranger may have made: every count is held against the bytes
-//! that are left before anything is allocated.
-//!
-//! Our own, and not the library's reader: that one refuses version 2 and keys with hyphens, and lets gaps
-//! between tensors and alignments that ggml refuses pass.
+//! An opened GGUF file: its keys, its tensors, and their bytes where they are asked for.
 
-use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
-use std::io::{BufReader, Read};
-use std::os::unix::fs::FileExt;
+use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use byteorder::{LittleEndian, ReadBytesExt};
-use gguf_rs_lib::format::GGUFTensorType;
-use quant::Format;
-
+use super::header::{Header, MAX_MEMORY};
 use super::{StoredTensor, Value};
-use crate::error::{Error, Result};
-use crate::input;
+use crate::error::{Error, InFile, Result};
+use crate::input::{self, Source};
 
-/// ggml's most dimensions of a tensor.
-const MAX_DIMENSIONS: u32 = 4;
-/// No known file nests arrays at all.
-const MAX_NESTING: u32 = 2;
-/// ggml takes powers of two; more than this only wastes the file.
-const MAX_ALIGNMENT: u32 = 1 << 20;
-/// The most memory that a header may take: in memory a value has up to 32 times its bytes in the file. The
-/// largest vocabularies of all, 262,144 tokens and 514,906 merges, take 46 MB.
-pub(super) const MAX_MEMORY: u64 = 48 << 20;
-/// These are rough sizes in memory: of a short string's own allocation, a key or a tensor with all that belongs to it.
-const LEAST_STRING: u64 = 32;
-const KEY_MEMORY: u64 = 128;
-pub(super) const TENSOR_MEMORY: u64 = 256;
-
-/// An opened GGUF file: its head in memory, its tensors on disk.
+/// An opened GGUF file: its header in memory, its tensors on disk.
 #[derive(Debug)]
 pub struct GgufFile {
     /// The files, one as a rule; see [`super::parts`]. One that is elsewhere is not open.
-    pub(super) parts: Vec<(PathBuf, Option<File>)>,
+    pub(super) parts: Vec<(PathBuf, Option<Box<dyn Source>>)>,
     /// The format's version, 2 or 3.
     pub version: u32,
     /// The metadata, by key.
@@ -51,7 +28,7 @@ impl GgufFile {
     /// Opens the file and reads everything before its first tensor.
     ///
     /// # Errors
-    /// When it is no GGUF file, or damaged, or shorter than its head says.
+    /// When it is no GGUF file, or damaged, or shorter than its header says.
     pub fn open(path: &Path) -> Result<GgufFile> {
         let mut memory = MAX_MEMORY;
         GgufFile::open_within(path, &mut memory)
@@ -61,40 +38,30 @@ impl GgufFile {
     pub(super) fn open_within(path: &Path, memory: &mut u64) -> Result<GgufFile> {
         let file = input::open(path)?;
         let total_bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
-        let mut read = GgufFile::read_within(path, &file, total_bytes, memory)?;
-        read.parts.push((path.to_owned(), Some(file)));
-        Ok(read)
+        let header = Header::read(&file, total_bytes, memory).in_file(path)?;
+        Ok(GgufFile::new(path, Some(Box::new(file)), header, total_bytes))
     }
 
-    /// Reads the head of a file that is elsewhere; of its tensors nothing can be read then.
+    /// Reads the header of a file that is elsewhere; of its tensors nothing can be read then.
     ///
     /// # Errors
     /// As for [`GgufFile::open`].
     pub fn read_from(path: &Path, reader: impl Read, total_bytes: u64) -> Result<GgufFile> {
-        let mut memory = MAX_MEMORY;
-        let mut read = GgufFile::read_within(path, reader, total_bytes, &mut memory)?;
-        read.parts.push((path.to_owned(), None));
-        Ok(read)
+        let header = Header::read(reader, total_bytes, &mut { MAX_MEMORY }).in_file(path)?;
+        Ok(GgufFile::new(path, None, header, total_bytes))
     }
 
-    fn read_within(path: &Path, reader: impl Read, total_bytes: u64, memory: &mut u64) -> Result<GgufFile> {
-        let mut head = Head {
-            path,
-            reader: BufReader::new(reader),
-            left: total_bytes,
-            memory: *memory,
-            item: String::new(),
-        };
-        let version = head.version()?;
-        let tensor_count = head.count(8 + 4 + 8 + 4 + 8, TENSOR_MEMORY, "tensor count")?;
-        let key_count = head.count(8 + 4 + 1, KEY_MEMORY, "metadata count")?;
-        let metadata = head.metadata(key_count)?;
-        let alignment = head.alignment(&metadata)?;
-        let infos = (0..tensor_count).map(|_| head.tensor_info()).collect::<Result<Vec<_>>>()?;
-        let data_start = (total_bytes - head.left).next_multiple_of(alignment);
-        *memory = head.memory;
-        let tensors = place(path, infos, data_start, alignment, total_bytes)?;
-        Ok(GgufFile { parts: Vec::new(), version, metadata, tensors, total_bytes })
+    /// A file in memory.
+    #[cfg(fuzzing)]
+    pub(crate) fn in_memory(path: &Path, bytes: &[u8]) -> Result<GgufFile> {
+        let total_bytes = bytes.len() as u64;
+        let header = Header::read(bytes, total_bytes, &mut { MAX_MEMORY }).in_file(path)?;
+        Ok(GgufFile::new(path, Some(Box::new(bytes.to_vec())), header, total_bytes))
+    }
+
+    fn new(path: &Path, file: Option<Box<dyn Source>>, header: Header, total_bytes: u64) -> GgufFile {
+        let Header { version, metadata, tensors } = header;
+        GgufFile { parts: vec![(path.to_owned(), file)], version, metadata, tensors, total_bytes }
     }
 
     /// The file's name; of several, the first one's.
@@ -145,243 +112,8 @@ impl GgufFile {
             return Err(Error::mismatch(path, &tensor.name, format!("{} bytes", tensor.bytes), end));
         }
         let Some(file) = file else {
-            return Err(Error::Internal(format!("{}: only its head was fetched", path.display())));
+            return Err(Error::Internal(format!("{}: only its header was fetched", path.display())));
         };
         file.read_exact_at(out, tensor.offset + start).map_err(Error::io(path, "read"))
     }
 }
-
-/// Lays the tensors out; they must stand densely and in order, as ggml demands.
-fn place(
-    path: &Path,
-    mut tensors: Vec<StoredTensor>,
-    data_start: u64,
-    alignment: u64,
-    total_bytes: u64,
-) -> Result<Vec<StoredTensor>> {
-    let mut names = HashSet::with_capacity(tensors.len());
-    if let Some(tensor) = tensors.iter().find(|tensor| !names.insert(tensor.name.as_str())) {
-        return Err(Error::mismatch(path, &tensor.name, "it twice", "each tensor once"));
-    }
-    let mut expected = 0u64;
-    for tensor in &mut tensors {
-        if tensor.offset != expected {
-            let found = format!("offset {}", tensor.offset);
-            return Err(Error::mismatch(
-                path,
-                &tensor.name,
-                found,
-                format!("{expected}: tensors stand densely"),
-            ));
-        }
-        let padded =
-            tensor.bytes.checked_next_multiple_of(alignment).and_then(|bytes| expected.checked_add(bytes));
-        expected = padded.ok_or_else(|| Error::input(path, &tensor.name, "its size overflows"))?;
-        let end = data_start.checked_add(tensor.offset).and_then(|offset| {
-            tensor.offset = offset;
-            offset.checked_add(tensor.bytes)
-        });
-        if end.is_none_or(|end| end > total_bytes) {
-            let end = end.map_or("far more".to_owned(), |end| end.to_string());
-            let found = format!("a file of {total_bytes} bytes");
-            return Err(Error::mismatch(path, &tensor.name, found, format!("{end}: is the file complete?")));
-        }
-    }
-    Ok(tensors)
-}
-
-/// The part of the header that is not read yet; every read takes its bytes from it.
-struct Head<'a, R> {
-    path: &'a Path,
-    reader: BufReader<R>,
-    left: u64,
-    /// The bytes of memory that the header may still take.
-    memory: u64,
-    /// The key or tensor that is being read, for messages.
-    item: String,
-}
-
-impl<R: Read> Head<'_, R> {
-    fn wrong(&self, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> Error {
-        Error::mismatch(self.path, &self.item, found, expected)
-    }
-
-    fn take(&mut self, bytes: u64) -> Result<()> {
-        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
-            self.wrong(format!("{} bytes left", self.left), format!("{bytes} more: is the file complete?"))
-        })?;
-        Ok(())
-    }
-
-    fn u32(&mut self) -> Result<u32> {
-        self.take(4)?;
-        self.reader.read_u32::<LittleEndian>().map_err(Error::io(self.path, "read"))
-    }
-
-    fn u64(&mut self) -> Result<u64> {
-        self.take(8)?;
-        self.reader.read_u64::<LittleEndian>().map_err(Error::io(self.path, "read"))
-    }
-
-    fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
-        self.take(N as u64)?;
-        let mut bytes = [0; N];
-        self.reader.read_exact(&mut bytes).map_err(Error::io(self.path, "read"))?;
-        Ok(bytes)
-    }
-
-    /// A number of things that take at least `least` bytes each in the file, so that it cannot exceed what is
-    /// left, and `memory` bytes in memory, which are counted at once.
-    fn count(&mut self, least: u64, memory: u64, what: &str) -> Result<u64> {
-        let count = self.u64()?;
-        let most = self.left / least;
-        if count > most {
-            return Err(self.wrong(
-                format!("{what} {count}"),
-                format!("at most {most} in what is left: is the file complete?"),
-            ));
-        }
-        self.charge(count.saturating_mul(memory))?;
-        Ok(count)
-    }
-
-    fn charge(&mut self, bytes: u64) -> Result<()> {
-        self.memory = self.memory.checked_sub(bytes).ok_or_else(|| {
-            self.wrong(format!("a head that takes over {MAX_MEMORY} bytes of memory"), "a model's")
-        })?;
-        Ok(())
-    }
-
-    fn string(&mut self) -> Result<String> {
-        let length = self.count(1, 1, "string length")?;
-        self.charge(LEAST_STRING.saturating_sub(length))?;
-        self.take(length)?;
-        let mut bytes = vec![0; length as usize]; // no more than what is left
-        self.reader.read_exact(&mut bytes).map_err(Error::io(self.path, "read"))?;
-        String::from_utf8(bytes).map_err(|_| self.wrong("a string that is no UTF-8", "UTF-8"))
-    }
-
-    fn version(&mut self) -> Result<u32> {
-        let magic = self.bytes::<4>()?;
-        if magic != *b"GGUF" {
-            return Err(Error::input(self.path, "", "is no GGUF file: it does not start with GGUF"));
-        }
-        match self.u32()? {
-            version @ (2 | 3) => Ok(version),
-            version => Err(self.wrong(format!("version {version:#x}"), "version 2 or 3, little-endian")),
-        }
-    }
-
-    fn metadata(&mut self, count: u64) -> Result<BTreeMap<String, Value>> {
-        let mut metadata = BTreeMap::new();
-        for _ in 0..count {
-            let key = self.string()?;
-            self.item.clone_from(&key);
-            if key.is_empty() || metadata.contains_key(&key) {
-                return Err(self.wrong("an empty or repeated key", "each key once"));
-            }
-            let kind = self.u32()?;
-            let value = self.value(kind, 0)?;
-            metadata.insert(key, value);
-        }
-        self.item.clear();
-        Ok(metadata)
-    }
-
-    fn value(&mut self, kind: u32, depth: u32) -> Result<Value> {
-        Ok(match kind {
-            0 => Value::U8(u8::from_le_bytes(self.bytes()?)),
-            1 => Value::I8(i8::from_le_bytes(self.bytes()?)),
-            2 => Value::U16(u16::from_le_bytes(self.bytes()?)),
-            3 => Value::I16(i16::from_le_bytes(self.bytes()?)),
-            4 => Value::U32(self.u32()?),
-            5 => Value::I32(i32::from_le_bytes(self.bytes()?)),
-            6 => Value::F32(f32::from_le_bytes(self.bytes()?)),
-            7 => match self.bytes()? {
-                [0] => Value::Bool(false),
-                [1] => Value::Bool(true),
-                [other] => return Err(self.wrong(format!("bool {other}"), "0 or 1")),
-            },
-            8 => Value::String(self.string()?),
-            9 if depth < MAX_NESTING => self.array(depth + 1)?,
-            10 => Value::U64(self.u64()?),
-            11 => Value::I64(i64::from_le_bytes(self.bytes()?)),
-            12 => Value::F64(f64::from_le_bytes(self.bytes()?)),
-            other => return Err(self.wrong(format!("value type {other}"), "a known one")),
-        })
-    }
-
-    fn array(&mut self, depth: u32) -> Result<Value> {
-        let kind = self.u32()?;
-        let (least, memory) = match kind {
-            0 | 1 | 7 => (1, size_of::<Value>()),
-            2 | 3 => (2, size_of::<Value>()),
-            4 => (4, size_of::<Value>()),
-            5 | 6 => (4, 4),
-            8 => (8, size_of::<String>()),
-            9 => (12, size_of::<Value>()),
-            _ => (8, size_of::<Value>()),
-        };
-        let count = self.count(least, memory as u64, "array length")?;
-        match kind {
-            5 => self.values(count, |head| Ok(i32::from_le_bytes(head.bytes()?))).map(Value::I32s),
-            6 => self.values(count, |head| Ok(f32::from_le_bytes(head.bytes()?))).map(Value::F32s),
-            8 => self.values(count, Head::string).map(Value::Strings),
-            _ => self.values(count, |head| head.value(kind, depth)).map(Value::Array),
-        }
-    }
-
-    /// The vector is allocated at once, as its count has been charged: growing it would take up to twice as much.
-    fn values<T>(&mut self, count: u64, mut read: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
-        let mut values = Vec::with_capacity(count as usize); // MAX_MEMORY at most
-        for _ in 0..count {
-            values.push(read(self)?);
-        }
-        Ok(values)
-    }
-
-    fn alignment(&self, metadata: &BTreeMap<String, Value>) -> Result<u64> {
-        let key = "general.alignment";
-        match metadata.get(key) {
-            None => Ok(super::ALIGNMENT),
-            Some(Value::U32(n)) if n.is_power_of_two() && *n <= MAX_ALIGNMENT => Ok(u64::from(*n)),
-            Some(other) => Err(Error::mismatch(self.path, key, format!("{other:?}"), "a power of two")),
-        }
-    }
-
-    /// Reads a row of the tensor table. Its `offset` is still counted from the first tensor.
-    fn tensor_info(&mut self) -> Result<StoredTensor> {
-        let name = self.string()?;
-        self.item.clone_from(&name);
-        let dimensions = self.u32()?;
-        if dimensions == 0 || dimensions > MAX_DIMENSIONS {
-            return Err(self.wrong(format!("{dimensions} dimensions"), format!("1 to {MAX_DIMENSIONS}")));
-        }
-        let mut shape = (0..dimensions).map(|_| self.u64()).collect::<Result<Vec<_>>>()?;
-        let ggml_type = self.u32()?;
-        let offset = self.u64()?;
-        let bytes = stored_bytes(&shape, ggml_type).ok_or_else(|| {
-            self.wrong(format!("shape {shape:?} of type {ggml_type}"), "whole blocks of a known type")
-        })?;
-        shape.reverse(); // GGUF counts dimensions from the innermost
-        Ok(StoredTensor { name, shape, ggml_type, offset, bytes, part: 0 })
-    }
-}
-
-/// The bytes of a tensor whose dimensions are given innermost first; `None` when there is no such tensor.
-fn stored_bytes(dimensions: &[u64], ggml_type: u32) -> Option<u64> {
-    let (block_len, block_bytes) = match Format::from_ggml_type(ggml_type) {
-        Some(format) => (format.block_len() as u64, format.block_bytes() as u64),
-        None => {
-            let known = GGUFTensorType::from_u32(ggml_type).ok()?;
-            (known.block_size() as u64, known.block_size_bytes()? as u64)
-        }
-    };
-    let weights = dimensions.iter().try_fold(1u64, |n, &dimension| n.checked_mul(dimension))?;
-    let fits = weights > 0 && block_len > 0 && dimensions.first()?.is_multiple_of(block_len);
-    if fits { (weights / block_len).checked_mul(block_bytes) } else { None }
-}
-
-#[cfg(test)]
-#[path = "read_tests.rs"]
-mod tests;

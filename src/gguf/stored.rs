@@ -3,7 +3,7 @@
 use gguf_rs_lib::format::GGUFTensorType;
 use quant::Format;
 
-use super::read::TENSOR_MEMORY;
+use super::header::TENSOR_MEMORY;
 
 /// A tensor of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,6 +21,10 @@ const ENDS: [&str; 4] = [".json", ".jinja", ".model", ".py"];
 const CARD: &str = "README.md";
 /// The largest tokenizer.json has 20 MB.
 const LARGEST: u64 = 64 << 20;
+/// Of all small files together, which take room for temporary files; a model has some 30 MB.
+const LARGEST_SUM: u64 = 512 << 20;
+/// Of an adapter, which is fetched whole: one of rank 64 with a whole embedding and head has 3 GB.
+const LARGEST_ADAPTER: u64 = 16 << 30;
 /// What else is stored with a model that is kept: code and texts.
 const LARGEST_OTHER: u64 = 1 << 20;
 
@@ -61,17 +65,24 @@ pub fn fetch(repository: &Repository, caches: &[Keep], keep: Option<&Keep>) -> R
     let caches: Vec<Kept> = caches.iter().map(|cache| cache.place(repository)).collect();
     let keep = keep.map(|keep| keep.place(repository));
     let mut weights = Vec::new();
-    for (path, bytes) in repository.files() {
+    // A model's folder has no files below it that are read.
+    let files = || repository.files().filter(|(path, _)| !path.contains('/'));
+    let small = files().filter(|&(path, bytes)| is_needed(path) && bytes <= LARGEST).map(|(_, bytes)| bytes);
+    refuse_over(repository, small.sum(), LARGEST_SUM, "in small files")?;
+    for (path, bytes) in files() {
         let file = folder.join(path);
-        if path.contains('/') {
-            continue; // a model's folder has no others that are read
-        }
         if [".safetensors", ".bin"].iter().any(|end| path.ends_with(end)) {
             fs::write(&file, "").map_err(Error::io(&file, "write"))?;
             weights.push(path.to_owned());
             continue;
         }
-        let needed = path == CARD || ENDS.iter().any(|end| path.ends_with(end));
+        let needed = is_needed(path);
+        if needed && bytes > LARGEST {
+            // A log or a data set, as a rule. Whoever does read it refuses its length.
+            let made = fs::File::create(&file).and_then(|file| file.set_len(bytes));
+            made.map_err(Error::io(&file, "write"))?;
+            continue;
+        }
         if needed || (keep.is_some() && bytes <= LARGEST_OTHER) {
             let read = read_small(repository, path, caches.iter().chain(&keep))?;
             if needed {
@@ -90,6 +101,20 @@ pub fn fetch(repository: &Repository, caches: &[Keep], keep: Option<&Keep>) -> R
         shown: repository.shown(),
         keep,
     })
+}
+
+/// A small file that a model may be told by.
+fn is_needed(path: &str) -> bool {
+    path == CARD || ENDS.iter().any(|end| path.ends_with(end))
+}
+
+/// Refuses more than anybody means to have fetched into a temporary folder.
+fn refuse_over(repository: &Repository, sum: u64, most: u64, what: &str) -> Result<()> {
+    if sum <= most {
+        return Ok(());
+    }
+    let expected = format!("at most {most}: download it, and give its folder");
+    Err(Error::mismatch(&repository.shown(), "", format!("over {most} bytes {what}"), expected))
 }
 
 /// From a cache where one has the right bytes, else from the hub.
@@ -128,8 +153,11 @@ pub fn adapter(repository: &Repository) -> Result<(PathBuf, TempDir)> {
     let parts: Vec<&str> = repository.files().map(|(path, _)| path).filter(|path| is_part(path)).collect();
     // A trainer's steps lie in folders below; the adapter itself is the one that is not in any.
     let outer = parts.iter().any(|path| **path == *NAMES[0]);
-    for path in parts.into_iter().filter(|path| path.matches('/').count() <= usize::from(!outer)) {
-        let Some((wanted, entry)) = repository.wanted(path) else { continue };
+    let parts = parts.into_iter().filter(|path| path.matches('/').count() <= usize::from(!outer));
+    let parts: Vec<_> = parts.filter_map(|path| Some((path, repository.wanted(path)?))).collect();
+    let sum = parts.iter().fold(0u64, |sum, (_, (_, entry))| sum.saturating_add(entry.bytes));
+    refuse_over(repository, sum, LARGEST_ADAPTER, "of an adapter")?;
+    for (path, (wanted, entry)) in parts {
         let file = folder.join(path);
         if let Some(below) = file.parent() {
             fs::create_dir_all(below).map_err(Error::io(below, "make"))?;

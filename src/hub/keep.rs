@@ -2,13 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::address::Hub;
 use super::listing::{Entry, Hash};
 use super::repository::Repository;
 use crate::error::{Error, Result};
+use crate::system;
 
 /// A folder of downloads, laid out as the hub's own programs do it.
 #[derive(Clone, Debug)]
@@ -130,10 +130,10 @@ impl KeptFile {
 
 /// Makes a link in the place of an older one.
 fn set_link(link: &Path, to: &Path) -> std::io::Result<()> {
-    match symlink(to, link) {
+    match system::link(to, link) {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
             fs::remove_file(link)?;
-            symlink(to, link)
+            system::link(to, link)
         }
         outcome => outcome,
     }

@@ -15,8 +15,9 @@ use super::listing::{Entry, Judge, RUN_AGAIN};
 use super::pump::Pump;
 use super::repository::Repository;
 use super::transfer::Wanted;
-use crate::checkpoint::{Remote, Source};
+use crate::checkpoint::Remote;
 use crate::error::{Error, Result};
+use crate::input::Source;
 
 /// A header is read in blocks of so many bytes.
 const BLOCK: u64 = 16 << 10;

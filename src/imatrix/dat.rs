@@ -1,29 +1,20 @@
 //! The older format: a count, then for each tensor its name, number of calls and summed squares.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use byteorder::{ByteOrder, LittleEndian};
 
-use super::ImportanceMatrix;
-use crate::error::{Error, InFile, Problem, Result};
-use crate::input::read_capped;
+use crate::error::{Problem, Result};
 
 /// That of a 6B model has 4 MB, that of a 9B model 6 MB.
-const MAX_BYTES: u64 = 16 << 20;
+pub(super) const MAX_BYTES: u64 = 16 << 20;
 /// A model has 7 matrices a layer.
 const MAX_ENTRIES: usize = 1 << 14;
-
-pub(super) fn load(file: &Path) -> Result<ImportanceMatrix> {
-    let bytes = read_capped(file, MAX_BYTES)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
-    let (entries, dataset, chunks) = parse(&bytes).in_file(file)?;
-    Ok(ImportanceMatrix { file: file.to_owned(), entries, dataset, chunks })
-}
 
 /// The mean squares of each tensor, the name of the text, and the number of its chunks.
 type Content = (BTreeMap<String, Vec<f32>>, Option<String>, u32);
 
-fn parse(bytes: &[u8]) -> Result<Content, Problem> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Content, Problem> {
     let mut rest = Rest { bytes };
     let mut entries = BTreeMap::new();
     // Until an entry is read, nothing tells a damaged file from one of another kind.

@@ -1,7 +1,6 @@
 //! The newer format: a GGUF file with `NAME.in_sum2` (summed squares) and `NAME.counts` for each tensor.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
 use quant::Format;
 
@@ -14,8 +13,8 @@ use crate::gguf::{GgufFile, StoredTensor, Value};
 const MAX_COLUMNS: u64 = 1 << 18;
 const MAX_VALUES: u64 = 1 << 21;
 
-pub(super) fn load(path: &Path) -> Result<ImportanceMatrix> {
-    let file = GgufFile::open(path)?;
+pub(super) fn matrix(file: &GgufFile) -> Result<ImportanceMatrix> {
+    let path = file.path();
     let mut entries = BTreeMap::new();
     let mut values = 0;
     let by_name: HashMap<&str, &StoredTensor> =
@@ -31,7 +30,7 @@ pub(super) fn load(path: &Path) -> Result<ImportanceMatrix> {
         let counts = by_name
             .get(counts.as_str())
             .ok_or_else(|| Error::mismatch(path, &counts, "no such tensor", "one beside each .in_sum2"))?;
-        let (sums, counts) = (floats(&file, sums)?, floats(&file, counts)?);
+        let (sums, counts) = (floats(file, sums)?, floats(file, counts)?);
         let [count] = counts[..] else {
             return Err(Error::mismatch(
                 path,

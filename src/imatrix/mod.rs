@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
-use crate::input;
+use crate::error::{Error, InFile, Result};
+use crate::gguf::GgufFile;
+use crate::input::{self, read_capped};
 use crate::remap::{Plan, Role, Target};
 
 /// An importance matrix as it stands in its file.
@@ -33,13 +34,32 @@ impl ImportanceMatrix {
     pub fn load(file: &Path) -> Result<ImportanceMatrix> {
         let mut magic = Vec::new();
         input::open(file)?.take(4).read_to_end(&mut magic).map_err(Error::io(file, "read"))?;
-        let matrix = if magic == *b"GGUF" { gguf::load(file)? } else { dat::load(file)? };
-        for (name, values) in &matrix.entries {
+        if magic == *b"GGUF" {
+            return ImportanceMatrix::of_gguf(&GgufFile::open(file)?);
+        }
+        let bytes =
+            read_capped(file, dat::MAX_BYTES)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
+        ImportanceMatrix::of_dat(file, &bytes)
+    }
+
+    pub(crate) fn of_gguf(file: &GgufFile) -> Result<ImportanceMatrix> {
+        gguf::matrix(file)?.of_squares()
+    }
+
+    pub(crate) fn of_dat(file: &Path, bytes: &[u8]) -> Result<ImportanceMatrix> {
+        let (entries, dataset, chunks) = dat::parse(bytes).in_file(file)?;
+        ImportanceMatrix { file: file.to_owned(), entries, dataset, chunks }.of_squares()
+    }
+
+    /// Refuses what is no mean of squares.
+    fn of_squares(self) -> Result<ImportanceMatrix> {
+        for (name, values) in &self.entries {
             if let Some(value) = values.iter().find(|value| !(value.is_finite() && **value >= 0.0)) {
-                return Err(Error::mismatch(file, name, value, "finite, non-negative importance weights"));
+                let expected = "finite, non-negative importance weights";
+                return Err(Error::mismatch(&self.file, name, value, expected));
             }
         }
-        Ok(matrix)
+        Ok(self)
     }
 
     /// Writes the GGUF format of llama.cpp, measured in chunks of so many tokens.

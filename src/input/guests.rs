@@ -5,26 +5,27 @@
 
 use std::cell::RefCell;
 use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::error::{Error, Result};
 use crate::hash::sha256;
+use crate::system;
 
 /// What tells two versions of a file apart without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     /// Its length.
     pub(crate) length: u64,
-    /// The time of the last change: seconds and nanoseconds.
-    changed: (i64, i64),
-    inode: u64,
+    /// The time of the last change, where the file system keeps one.
+    changed: Option<SystemTime>,
+    number: u64,
 }
 
 impl State {
     pub(crate) fn of(metadata: &Metadata) -> State {
-        let changed = (metadata.mtime(), metadata.mtime_nsec());
-        State { length: metadata.len(), changed, inode: metadata.ino() }
+        let (changed, number) = (metadata.modified().ok(), system::number(metadata));
+        State { length: metadata.len(), changed, number }
     }
 
     /// None when the file is not there.

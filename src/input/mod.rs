@@ -2,20 +2,21 @@
 //! What they hold instead of what they should is said here, where any of them may hold it.
 
 mod guests;
+mod source;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Problem, Result};
+use crate::error::{Error, InFile, Problem, Result};
 use crate::hash::hex;
+use crate::system;
 pub(crate) use guests::{GuestBook, State, noted};
+pub use source::Source;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -37,7 +38,7 @@ pub fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
         return Err(Error::mismatch(path, "", format!("over {max} bytes"), "no more of such a file"));
     }
     if bytes.starts_with(b"version https://git-lfs") {
-        return Err(lfs_pointer(path));
+        return Err(lfs_pointer()).in_file(path);
     }
     if bytes.starts_with(BYTE_ORDER_MARK) {
         bytes.drain(..BYTE_ORDER_MARK.len());
@@ -112,8 +113,8 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 }
 
 /// What a clone without Git LFS leaves in the place of a large file.
-pub(crate) fn lfs_pointer(path: &Path) -> Error {
-    Error::mismatch(path, "", "a Git LFS pointer", "the file itself (fetch it with `git lfs pull`)")
+pub(crate) fn lfs_pointer() -> Problem {
+    Problem::mismatch("", "a Git LFS pointer", "the file itself (fetch it with `git lfs pull`)")
 }
 
 /// The error on a link to nothing, which a download cache without its blobs is full of.
@@ -124,9 +125,7 @@ pub(crate) fn dangling(path: &Path) -> Option<Error> {
 }
 
 fn open_if_there(path: &Path) -> Result<Option<File>> {
-    // A pipe that nobody writes to would be waited for without end; regular files know no waiting.
-    let nonblocking = OFlags::NONBLOCK.bits() as i32;
-    let file = match OpenOptions::new().read(true).custom_flags(nonblocking).open(path) {
+    let file = match system::open(path) {
         Ok(file) => file,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             guests::note(path, None, false);
@@ -159,8 +158,10 @@ mod tests {
         assert_eq!(read_capped(&path, 5).unwrap().unwrap(), b"12345");
         assert!(read_capped(&path, 4).unwrap_err().to_string().contains("found over 4 bytes"));
         assert!(open(folder.path()).unwrap_err().to_string().ends_with(": found a folder, expected a file"));
-        let error = open(Path::new("/dev/zero")).unwrap_err().to_string();
-        assert_eq!(error, "/dev/zero: found no regular file, expected one");
+        if cfg!(unix) {
+            let error = open(Path::new("/dev/zero")).unwrap_err().to_string();
+            assert_eq!(error, "/dev/zero: found no regular file, expected one");
+        }
     }
 
     #[test]
@@ -173,6 +174,7 @@ mod tests {
         assert!(read_capped(&path, 100).unwrap_err().to_string().contains("found a Git LFS pointer"));
     }
 
+    #[cfg(unix)] // Windows has links only for some
     #[test]
     fn a_link_to_nothing_is_told_from_no_file() {
         let folder = tempfile::tempdir().unwrap();

@@ -30,7 +30,9 @@ impl Caches {
 
     /// Those that an environment names, in the order in which the hubs' own programs ask it.
     pub fn new(variable: &dyn Fn(&str) -> Option<OsString>) -> Caches {
-        let home = variable("HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
+        // Windows has the second of the two.
+        let home = ["HOME", "USERPROFILE"].into_iter().filter_map(&variable).find(|value| !value.is_empty());
+        let home = home.map(PathBuf::from);
         let folder = |name: &str| {
             let value = PathBuf::from(variable(name).filter(|value| !value.is_empty())?);
             Some(expand(&value, home.as_deref()).unwrap_or(value))

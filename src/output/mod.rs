@@ -5,17 +5,17 @@ mod target;
 mod temporary;
 
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::system;
 pub use publish::publish;
 pub(crate) use publish::sync_folder;
 pub use target::check;
-use target::{check_kind, exists};
-pub(crate) use target::{check_mount, folder_of, identity};
+use target::{check_kind, exists, in_use_elsewhere};
+pub(crate) use target::{check_mount, check_name, folder_of};
 pub(crate) use temporary::{Kind, Temporary};
 
 /// An unfinished file. Dropping it deletes what was written; [`publish`] gives it its name.
@@ -44,20 +44,15 @@ impl Pending {
     /// # Errors
     /// When there is not enough of it.
     pub fn reserve(&self, bytes: u64) -> Result<()> {
-        use rustix::fs::{FallocateFlags, fallocate};
-        use rustix::io::Errno;
         let target = &self.target;
         let free = free_bytes(target).unwrap_or(0); // asked first: a failed reservation may have taken a part
-        match fallocate(self.temporary.file(), FallocateFlags::empty(), 0, bytes) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()), // the file system cannot reserve
-            Err(Errno::NOSPC) => Err(Error::mismatch(
-                target,
-                "",
-                format!("{free} bytes free on its disk"),
-                format!("{bytes} bytes"),
-            )),
-            Err(e) => Err(self.no_room(io::Error::from(e), &format!("{bytes} bytes"))),
-        }
+        system::reserve(self.temporary.file(), bytes).map_err(|e| match e.kind() {
+            io::ErrorKind::StorageFull => {
+                let found = format!("{free} bytes free on its disk");
+                Error::mismatch(target, "", found, format!("{bytes} bytes"))
+            }
+            _ => self.no_room(e, &format!("{bytes} bytes")),
+        })
     }
 
     /// The name it will have.
@@ -82,12 +77,13 @@ impl Pending {
         Ok(())
     }
 
-    /// Writes bytes to a place. What is written so is in no recorded hash.
+    /// Writes bytes to a place; nothing can be appended any more. What is written so is in no recorded hash.
     ///
     /// # Errors
     /// When the system cannot write.
     pub(crate) fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.temporary.file().write_all_at(bytes, offset).map_err(|e| self.no_room(e, "more bytes"))
+        let written = system::write_all_at(self.temporary.file(), bytes, offset);
+        written.map_err(|e| self.no_room(e, "more bytes"))
     }
 
     /// Makes it that long; what nobody has written is zero.
@@ -129,6 +125,7 @@ impl Pending {
         check_kind(&self.target)?; // it may have changed since
         self.temporary.rename(&self.target, self.replace).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => exists(&self.target),
+            io::ErrorKind::ResourceBusy => in_use_elsewhere(&self.target),
             _ => Error::io(&self.target, "give the file its name")(e),
         })
     }
@@ -154,8 +151,7 @@ impl Pending {
 
 /// What is free on the disk of a file to be, where the system tells.
 pub fn free_bytes(target: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(folder_of(target)).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    system::free_bytes(folder_of(target))
 }
 
 #[cfg(test)]

@@ -2,14 +2,10 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, is_separator};
 
 use crate::error::{Error, Result};
-
-/// Bytes of a name, in every file system there is.
-const LONGEST_NAME: usize = 255;
+use crate::system;
 
 /// Refuses a name that no file can have, and one that is taken by anything but a file that may be replaced.
 ///
@@ -19,20 +15,23 @@ pub fn check(target: &Path, replace: bool) -> Result<()> {
     if target.is_dir() {
         return Err(Error::mismatch(target, "", "a folder", "the name of the file to write"));
     }
-    let bytes = target.as_os_str().as_bytes();
-    let folder = bytes.ends_with(b"/") || bytes.ends_with(b"/.");
+    let bytes = target.as_os_str().as_encoded_bytes();
+    let bytes = bytes.strip_suffix(b".").unwrap_or(bytes);
+    let folder = bytes.last().is_some_and(|&byte| is_separator(byte.into()));
     let Some(name) = target.file_name().filter(|_| !folder) else {
         return Err(Error::mismatch(target, "", "the name of a folder", "that of a file"));
     };
-    if name.len() > LONGEST_NAME {
-        let found = format!("a name of {} bytes", name.len());
-        return Err(Error::mismatch(target, "", found, format!("at most {LONGEST_NAME}")));
+    let length = system::name_length(name);
+    if length > system::LONGEST_NAME {
+        let found = format!("a name of {length} bytes");
+        return Err(Error::mismatch(target, "", found, format!("at most {}", system::LONGEST_NAME)));
     }
+    check_name(target)?;
     check_kind(target)?;
     check_mount(target)?;
     match target.symlink_metadata() {
         Ok(_) if !replace => Err(exists(target)),
-        Ok(_) => Ok(()),
+        Ok(_) => system::check_replaceable(target).map_err(|_| in_use_elsewhere(target)),
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(target, "write")(e)),
         Err(_) => match fs::metadata(folder_of(target)) {
             Err(e) if e.kind() == ErrorKind::NotFound => Err(no_folder(target)),
@@ -54,18 +53,28 @@ pub(super) fn check_kind(target: &Path) -> Result<()> {
 
 /// What is mounted under a name keeps it: no rename can take it away.
 pub(crate) fn check_mount(target: &Path) -> Result<()> {
-    let Ok(found) = target.symlink_metadata() else { return Ok(()) };
-    match fs::metadata(folder_of(target)) {
-        Ok(folder) if folder.dev() != found.dev() => {
-            Err(Error::mismatch(target, "", "a mount point", "a name that can be replaced: choose one in it"))
-        }
-        _ => Ok(()),
+    if system::is_mount_point(target) {
+        return Err(Error::mismatch(
+            target,
+            "",
+            "a mount point",
+            "a name that can be replaced: choose one in it",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses a name that the system has for something else.
+pub(crate) fn check_name(target: &Path) -> Result<()> {
+    match target.file_name().and_then(system::check_name) {
+        Some(problem) => Err(Error::mismatch(target, "", problem, "another")),
+        None => Ok(()),
     }
 }
 
-/// Device and inode: two names of one file have the same. None where there is no file.
-pub(crate) fn identity(file: &Path) -> Option<(u64, u64)> {
-    file.metadata().ok().map(|found| (found.dev(), found.ino()))
+pub(super) fn in_use_elsewhere(target: &Path) -> Error {
+    let expected = "one that can be replaced: close it there, or choose another name";
+    Error::mismatch(target, "", "a file that another program has open", expected)
 }
 
 pub(super) fn exists(target: &Path) -> Error {
@@ -111,6 +120,7 @@ mod tests {
         assert_eq!(error, "no/such: found no such folder, expected the output's");
     }
 
+    #[cfg(unix)] // Windows has neither, nor links for everyone
     #[test]
     fn devices_and_pipes_are_not_replaced() {
         let folder = tempfile::tempdir().unwrap();

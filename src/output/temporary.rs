@@ -4,18 +4,14 @@
 //! and deleted before it takes its disk space a second time. A run holds a lock on its temporary, which the
 //! system drops with the process: what is locked belongs to a run that is at work, and is left alone.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 
 use super::target::{folder_of, no_folder};
 use crate::error::{Error, Result};
 use crate::hash::sha256;
+use crate::system::{self, lock};
 
 /// A temporary file or folder of our own, locked. Dropping it deletes it.
 #[derive(Debug)]
@@ -85,34 +81,24 @@ impl Temporary {
 
     /// Gives it the target's name; where `replace` is false, only if nothing has that name.
     pub(crate) fn rename(&mut self, target: &Path, replace: bool) -> io::Result<()> {
+        system::allow_rename(&mut self.file, &self.path, self.kind == Kind::Folder)?;
         if replace && target.symlink_metadata().is_ok() {
             if self.exchange(target).is_err() {
+                system::check_replaceable(target)?;
                 fs::rename(&self.path, target)?; // says itself why not
                 self.state = State::Done;
             }
             return Ok(());
         }
-        match renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE) {
-            Ok(()) => {}
-            // This file system has no rename that refuses an existing name. A hard link refuses one too, after which the
-            // first name is removed. Where there are no hard links either, a plain rename is all that is left.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::hard_link(&self.path, target) {
-                Ok(()) => fs::remove_file(&self.path)?,
-                Err(_) if target.symlink_metadata().is_ok() => {
-                    return Err(io::ErrorKind::AlreadyExists.into());
-                }
-                Err(_) => fs::rename(&self.path, target)?,
-            },
-            Err(e) => return Err(e.into()),
-        }
+        system::rename_new(&self.path, target)?;
         self.state = State::Named;
         Ok(())
     }
 
     /// Exchanges its name with that of a target that exists, which is then deleted.
-    pub(crate) fn exchange(&mut self, target: &Path) -> rustix::io::Result<()> {
+    pub(crate) fn exchange(&mut self, target: &Path) -> io::Result<()> {
         let old = File::open(target).ok().filter(|old| lock(old).is_ok());
-        renameat_with(CWD, &self.path, CWD, target, RenameFlags::EXCHANGE)?;
+        system::exchange(&self.path, target)?;
         self.state = State::Exchanged(old);
         Ok(())
     }
@@ -120,8 +106,8 @@ impl Temporary {
     /// Undoes [`Temporary::rename`], where there is a way back.
     pub(crate) fn take_back(&mut self, target: &Path) {
         let undone = match self.state {
-            State::Named => renameat_with(CWD, target, CWD, &self.path, RenameFlags::empty()),
-            State::Exchanged(_) => renameat_with(CWD, &self.path, CWD, target, RenameFlags::EXCHANGE),
+            State::Named => fs::rename(target, &self.path),
+            State::Exchanged(_) => system::exchange(&self.path, target),
             State::Unnamed | State::Done => return,
         };
         // A file that cannot be put back is kept under the name that it has.
@@ -137,6 +123,7 @@ impl Drop for Temporary {
             State::Named | State::Done => false,
         };
         if delete {
+            let _ = system::allow_rename(&mut self.file, &self.path, self.kind == Kind::Folder);
             let _ = self.kind.remove(&self.path);
         }
     }
@@ -145,12 +132,8 @@ impl Drop for Temporary {
 impl Kind {
     fn make(self, path: &Path) -> io::Result<File> {
         match self {
-            // The system takes the umask off these modes, as for any new file or folder.
-            Kind::File => OpenOptions::new().write(true).create_new(true).mode(0o666).open(path),
-            Kind::Folder => {
-                DirBuilder::new().mode(0o777).create(path)?;
-                File::open(path)
-            }
+            Kind::File => system::make_file(path),
+            Kind::Folder => system::make_folder(path),
         }
     }
 
@@ -171,9 +154,9 @@ fn remove_dead(path: &Path, target: &Path) -> Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Error::io(path, "read")(e)),
     };
-    // Some file systems lock only what is open for writing.
-    let file = match OpenOptions::new().read(true).write(kind == Kind::File).open(path) {
+    let file = match system::open_to_lock(path, kind == Kind::Folder) {
         Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(in_use(target, path)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Error::io(path, "open")(e)),
     };
@@ -190,18 +173,9 @@ fn remove_dead(path: &Path, target: &Path) -> Result<()> {
     }
 }
 
-/// Locks it for this process; false where another has it.
-fn lock(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(e)) => Err(e),
-    }
-}
-
 fn is_at(file: &File, path: &Path) -> bool {
-    let identity = |found: fs::Metadata| (found.dev(), found.ino());
-    file.metadata().is_ok_and(|open| path.symlink_metadata().is_ok_and(|at| identity(open) == identity(at)))
+    let open = system::identity_of(file);
+    open.is_some() && !path.is_symlink() && open == system::identity(path)
 }
 
 fn in_use(target: &Path, path: &Path) -> Error {
@@ -222,7 +196,7 @@ fn name(target: &Path) -> String {
         _ => {
             let name = whole.to_string_lossy();
             let start = &name[..name.floor_char_boundary(MOST)];
-            format!(".glm2llama-{start}-{}.tmp", &sha256(whole.as_bytes())[..16])
+            format!(".glm2llama-{start}-{}.tmp", &sha256(whole.as_encoded_bytes())[..16])
         }
     }
 }
@@ -231,13 +205,18 @@ fn name(target: &Path) -> String {
 mod tests {
     use super::*;
     use std::ffi::OsStr;
+    #[cfg(unix)]
+    use std::os::unix::ffi::OsStrExt;
 
     #[test]
     fn no_two_names_share_a_temporary_and_none_is_too_long() {
         assert_eq!(name(Path::new("folder/m.gguf")), ".glm2llama-m.gguf.tmp");
         let (same, other) = ("x".repeat(249), "\u{65e5}".repeat(83));
         let long = [format!("{same}.gguf"), format!("{same}.json"), format!("{other}.gguf"), other];
+        #[cfg(unix)]
         let odd = [OsStr::from_bytes(b"m\xfe"), OsStr::from_bytes(b"m\xff")];
+        #[cfg(not(unix))]
+        let odd = [OsStr::new("m1"), OsStr::new("m2")];
         let mut names: Vec<String> =
             long.iter().map(OsStr::new).chain(odd).map(|target| name(Path::new(target))).collect();
         assert!(names.iter().all(|name| name.len() <= 255), "{names:?}");

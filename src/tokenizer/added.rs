@@ -3,7 +3,7 @@
 //! special ones in `special_tokens_map.json`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::value::RawValue;
 
@@ -54,8 +54,6 @@ pub(super) enum Source {
 /// All of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AddedTokens {
-    /// The model's folder, for error messages.
-    pub folder: PathBuf,
     /// By id.
     pub by_id: BTreeMap<u32, AddedToken>,
     /// Texts that some file names as special, whether it gives their ids or not.
@@ -70,12 +68,11 @@ impl AddedTokens {
     /// # Errors
     /// When a text is empty or stands there twice, or two texts of the file have one id.
     pub fn new(
-        folder: &Path,
         decoder: BTreeMap<u32, AddedToken>,
         file: BTreeMap<String, u32>,
         named: BTreeSet<String>,
-    ) -> Result<AddedTokens> {
-        let mut all = AddedTokens { folder: folder.to_owned(), by_id: decoder, named, notes: Vec::new() };
+    ) -> Result<AddedTokens, Wrong> {
+        let mut all = AddedTokens { by_id: decoder, named, notes: Vec::new() };
         let mut ids = HashMap::new();
         for (&id, token) in &all.by_id {
             if let Some(first) = ids.insert(token.content.clone(), id) {
@@ -90,7 +87,8 @@ impl AddedTokens {
                     let expected =
                         format!("an id of its own: {} has it too: remove one", shown(&token.content));
                     let found = format!("id {id}");
-                    return Err(Error::mismatch(&all.file(Source::File), shown(&content), found, expected));
+                    let problem = Problem::mismatch(shown(&content), found, expected);
+                    return Err(Wrong { source: Some(Source::File), problem });
                 }
                 (None, Some(own)) => Some(format!("{content:?} as token {own}")),
                 (None, None) => None,
@@ -138,8 +136,8 @@ impl AddedTokens {
         }
     }
 
-    /// The error that the token of this id is not what has to be there; the expectation says what to do.
-    pub fn refused(&self, id: u32, expected: impl std::fmt::Display) -> Error {
+    /// The token of this id is not what has to be there; the expectation says what to do.
+    pub fn refused(&self, id: u32, expected: impl std::fmt::Display) -> Wrong {
         let (content, source) =
             self.by_id.get(&id).map_or(("", Source::Decoder), |token| (&token.content, token.source));
         let (item, found) = match source {
@@ -147,15 +145,34 @@ impl AddedTokens {
             Source::Document => ("added_tokens".to_owned(), format!("{} as token {id}", shown(content))),
             Source::Decoder | Source::Authors => (format!("added_tokens_decoder.{id}"), shown(content)),
         };
-        Error::mismatch(&self.file(source), item, found, expected)
+        Wrong { source: Some(source), problem: Problem::mismatch(item, found, expected) }
     }
+}
 
-    fn file(&self, source: Source) -> PathBuf {
-        self.folder.join(match source {
-            Source::File => "added_tokens.json",
-            Source::Document => "tokenizer.json",
-            Source::Decoder | Source::Authors => "tokenizer_config.json",
-        })
+/// A problem of one of the files that a vocabulary is put together from.
+#[derive(Clone, Debug)]
+pub(super) struct Wrong {
+    /// Where the token at fault is from; none when it is the vocabulary's own file.
+    source: Option<Source>,
+    problem: Problem,
+}
+
+impl From<Problem> for Wrong {
+    fn from(problem: Problem) -> Wrong {
+        Wrong { source: None, problem }
+    }
+}
+
+impl Wrong {
+    /// The error, of the vocabulary's file or of one beside it.
+    pub fn beside(self, model_file: &Path) -> Error {
+        let file = match self.source {
+            None => model_file.to_owned(),
+            Some(Source::File) => model_file.with_file_name("added_tokens.json"),
+            Some(Source::Document) => model_file.with_file_name("tokenizer.json"),
+            Some(Source::Decoder | Source::Authors) => model_file.with_file_name("tokenizer_config.json"),
+        };
+        Error::input(&file, self.problem.item, self.problem.problem)
     }
 }
 
@@ -267,10 +284,11 @@ mod tests {
         AddedToken { content: content.to_owned(), special: true, source: Source::Decoder }
     }
 
-    fn joined(decoder: &[(u32, &str)], file: &[(&str, u32)]) -> Result<AddedTokens> {
+    fn joined(decoder: &[(u32, &str)], file: &[(&str, u32)]) -> crate::error::Result<AddedTokens> {
         let decoder = decoder.iter().map(|&(id, content)| (id, token(content))).collect();
         let file = file.iter().map(|&(content, id)| (content.to_owned(), id)).collect();
-        AddedTokens::new(Path::new("m"), decoder, file, ["<b>".to_owned()].into())
+        let joined = AddedTokens::new(decoder, file, ["<b>".to_owned()].into());
+        joined.map_err(|wrong| wrong.beside(Path::new("m/tokenizer.model")))
     }
 
     #[test]

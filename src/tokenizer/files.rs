@@ -121,7 +121,7 @@ impl Files {
             Some((file, bytes)) => config_ends(&bytes).in_file(&file)?,
             None => Vec::new(),
         };
-        let (added, end_names) = added_tokens(dir, &mut config)?;
+        let (added, end_names) = added_tokens(&model_file, &mut config)?;
         Ok(Files { model_file, model, config, added, end_names, generation, config_eos, code })
     }
 }
@@ -129,7 +129,7 @@ impl Files {
 impl Files {
     /// The model's folder.
     pub fn folder(&self) -> &Path {
-        &self.added.folder
+        self.model_file.parent().unwrap_or(Path::new(""))
     }
 }
 
@@ -153,7 +153,11 @@ impl TokenizerConfig {
 }
 
 /// What the three files say together, and what two of them name as the end of texts.
-fn added_tokens(dir: &Path, config: &mut TokenizerConfig) -> Result<(AddedTokens, Vec<(PathBuf, String)>)> {
+fn added_tokens(
+    model_file: &Path,
+    config: &mut TokenizerConfig,
+) -> Result<(AddedTokens, Vec<(PathBuf, String)>)> {
+    let dir = model_file.parent().unwrap_or(Path::new(""));
     let mut named = std::mem::take(&mut config.named);
     let mut ends: Vec<_> =
         config.end.take().map(|end| (dir.join("tokenizer_config.json"), end)).into_iter().collect();
@@ -166,7 +170,8 @@ fn added_tokens(dir: &Path, config: &mut TokenizerConfig) -> Result<(AddedTokens
         Some((file, bytes)) => added::texts(&bytes).in_file(&file)?,
         None => BTreeMap::new(),
     };
-    Ok((AddedTokens::new(dir, std::mem::take(&mut config.added_tokens), texts, named)?, ends))
+    let added = AddedTokens::new(std::mem::take(&mut config.added_tokens), texts, named);
+    Ok((added.map_err(|wrong| wrong.beside(model_file))?, ends))
 }
 
 impl GenerationConfig {

@@ -1,11 +1,9 @@
 //! GLM-4's special tokens, which follow its ranks. The authors' code numbers them; `tokenizer_config.json` may list
 //! all of them, some, or none.
 
-use std::path::Path;
-
-use super::added::{AddedToken, AddedTokens, Source, shown};
+use super::added::{AddedToken, AddedTokens, Source, Wrong, shown};
 use super::{Evidence, TokenType, Vocabulary, special};
-use crate::error::{InFile, Result};
+use crate::error::Result;
 
 /// In the order in which the authors' tokenization_chatglm.py adds them.
 pub(super) const NAMES: [&str; 14] = [
@@ -36,9 +34,8 @@ const NEEDED: [&str; 7] =
 pub(super) fn special_tokens(
     vocabulary: &mut Vocabulary,
     given: &AddedTokens,
-    file: &Path,
     padded_vocab_size: usize,
-) -> Result<(AddedTokens, Vec<Evidence>)> {
+) -> Result<(AddedTokens, Vec<Evidence>), Wrong> {
     let first = vocabulary.tokens.len();
     special::own_text(vocabulary, given)?;
     let ranks = u32::try_from(first).unwrap_or(u32::MAX);
@@ -64,7 +61,7 @@ pub(super) fn special_tokens(
         return Err(all.refused(id, expected));
     }
     if moved.is_none() {
-        super::check_size(first + NAMES.len(), padded_vocab_size).in_file(file)?;
+        super::check_size(first + NAMES.len(), padded_vocab_size)?;
         let mut assumed = 0;
         for (id, name) in places() {
             match all.by_id.get(&id) {
@@ -113,10 +110,12 @@ pub(super) fn name_ends(vocabulary: &mut Vocabulary) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     /// Of three ranks, with these entries.
-    fn completed(entries: &[(u32, &str)]) -> Result<(Vec<String>, Vec<String>)> {
+    fn completed(entries: &[(u32, &str)]) -> Result<(Vec<String>, Vec<String>), Wrong> {
         let mut vocabulary = Vocabulary {
             tokens: ["a", "b", "ab"].map(str::to_owned).to_vec(),
             types: vec![TokenType::Normal; 3],
@@ -127,8 +126,8 @@ mod tests {
             let token = AddedToken { content: content.to_owned(), special: true, source: Source::Decoder };
             given.by_id.insert(id, token);
         }
-        let (all, lines) = special_tokens(&mut vocabulary, &given, Path::new("tokenizer.model"), 20)?;
-        special::pad(&mut vocabulary, &all, Path::new("tokenizer.model"), 20)?;
+        let (all, lines) = special_tokens(&mut vocabulary, &given, 20)?;
+        special::pad(&mut vocabulary, &all, 20)?;
         name_ends(&mut vocabulary).expect("an end");
         Ok((vocabulary.tokens.split_off(3), lines.iter().map(ToString::to_string).collect()))
     }
@@ -181,7 +180,7 @@ mod tests {
                 "20: found \"<x>\", expected an id below 20, the rows of the embedding: remove the entry, which the model cannot read",
             ),
         ] {
-            let error = completed(&[entry]).unwrap_err().to_string();
+            let error = completed(&[entry]).unwrap_err().beside(Path::new("tokenizer.model")).to_string();
             assert_eq!(error, format!("tokenizer_config.json: added_tokens_decoder.{message}"));
         }
     }

@@ -68,7 +68,17 @@ impl fmt::Display for Evidence {
 
 /// Reads the tokenizer in `dir`. A SentencePiece model and tiktoken's lines are told apart by their content.
 pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
-    let files = Files::read(dir)?;
+    of_files(&Files::read(dir)?, config)
+}
+
+/// Reads `tokenizer.model` alone, from memory.
+#[cfg(fuzzing)]
+pub(crate) fn of_bytes(bytes: &[u8], config: &GlmConfig) -> Result<Tokenizer> {
+    let files = Files { model_file: "tokenizer.model".into(), model: bytes.to_vec(), ..Files::default() };
+    of_files(&files, config)
+}
+
+fn of_files(files: &Files, config: &GlmConfig) -> Result<Tokenizer> {
     let sampling = Sampling {
         // What the authors' own chat functions use.
         temperature: files.generation.temperature.unwrap_or(0.8),
@@ -76,16 +86,16 @@ pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
     };
     let (mut vocabulary, chat, mut evidence) =
         if files.model_file.ends_with("tokenizer.json") || tiktoken::recognise(&files.model) {
-            tiktoken_vocabulary(&files, config)?
+            tiktoken_vocabulary(files, config)?
         } else {
-            sentencepiece_vocabulary(&files, config)?
+            sentencepiece_vocabulary(files, config)?
         };
-    special::refuse_lost_end(&vocabulary, &files)?;
+    special::refuse_lost_end(&vocabulary, files)?;
     evidence.extend(files.added.older(special::own(&vocabulary)));
     evidence.extend(files.added.notes.iter().cloned());
     evidence.extend(special::without_ids(&vocabulary, &files.added));
     // The authors' chat function of ChatGLM3 ends at its roles, whatever the lists say.
-    let settled = ends::settle(&mut vocabulary, &files, chat == ChatFormat::Roles)?;
+    let settled = ends::settle(&mut vocabulary, files, chat == ChatFormat::Roles)?;
     evidence.extend(settled.evidence);
     let other_template = matches!(chat, ChatFormat::Roles | ChatFormat::Rounds)
         && vocabulary.chat_template.as_deref() != chat.template();
@@ -110,7 +120,8 @@ type Found = (Vocabulary, ChatFormat, Vec<Evidence>);
 fn sentencepiece_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
     let model = sentencepiece::parse(&files.model, config.padded_vocab_size).in_file(&files.model_file)?;
     let (specials, roles) = special::choose(files, config, model.pieces.len());
-    let mut vocabulary = special::complete(model, specials, files, config)?;
+    let mut vocabulary = special::complete(model, specials, &files.added, config)
+        .map_err(|wrong| wrong.beside(&files.model_file))?;
     let (chat, choice) = match specials {
         special::Specials::ChatGlm2 => (ChatFormat::Rounds, "numbered rounds"),
         special::Specials::ChatGlm3 => (ChatFormat::Roles, "role tokens"),
@@ -283,7 +294,7 @@ mod tests {
     /// ChatGLM3's, with a small vocabulary.
     pub fn config() -> GlmConfig {
         GlmConfig {
-            layout: crate::config::Layout::ChatGlm,
+            layout: crate::config::TensorNaming::ChatGlm,
             name_or_path: String::new(),
             num_layers: 1,
             hidden_size: 64,
@@ -306,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_model_without_a_template_is_told_its_own_format() {
-        let edge = GlmConfig { layout: crate::config::Layout::Glm, hidden_size: 2048, ..config() };
+        let edge = GlmConfig { layout: crate::config::TensorNaming::Glm, hidden_size: 2048, ..config() };
         let nine = GlmConfig { hidden_size: 4096, seq_length: 131_072, ..config() };
         let found = |name: &str, config: &GlmConfig| {
             let config = GlmConfig { name_or_path: name.to_owned(), ..config.clone() };

@@ -1,14 +1,13 @@
 //! What the SentencePiece file does not have: the special tokens after its pieces, and the padding after those.
 
 use std::collections::HashMap;
-use std::path::Path;
 
-use super::added::{AddedTokens, shown};
+use super::added::{AddedTokens, Wrong, shown};
 use super::files::Files;
 use super::sentencepiece::{Model, SCORE};
 use super::{Evidence, Kind, TokenType, Vocabulary, glm4, letters};
 use crate::config::GlmConfig;
-use crate::error::{Error, InFile, Result};
+use crate::error::{Error, Problem, Result};
 
 /// Which special tokens a model of the family has, in the order of their ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,9 +111,9 @@ fn names_roles(template: &str) -> bool {
 pub(super) fn complete(
     model: Model,
     specials: Specials,
-    files: &Files,
+    added: &AddedTokens,
     config: &GlmConfig,
-) -> Result<Vocabulary> {
+) -> Result<Vocabulary, Wrong> {
     let mut vocabulary = Vocabulary {
         kind: Kind::SentencePiece,
         bos: model.bos,
@@ -130,7 +129,6 @@ pub(super) fn complete(
         vocabulary.scores.push(piece.score);
         vocabulary.types.push(piece.kind);
     }
-    let added = &files.added;
     own_text(&mut vocabulary, added)?;
     for &(name, text) in specials.tokens() {
         let id = next_id(&vocabulary);
@@ -152,14 +150,14 @@ pub(super) fn complete(
         vocabulary.tokens.push(text.to_owned());
         vocabulary.types.push(TokenType::Control);
     }
-    pad(&mut vocabulary, added, &files.model_file, config.padded_vocab_size)?;
+    pad(&mut vocabulary, added, config.padded_vocab_size)?;
     vocabulary.scores.resize(vocabulary.tokens.len(), SCORE);
     Ok(vocabulary)
 }
 
 /// A token of the vocabulary file may be added once more as what it is, and is found in the text before all else
 /// then. Another text cannot have its id.
-pub(super) fn own_text(vocabulary: &mut Vocabulary, added: &AddedTokens) -> Result<()> {
+pub(super) fn own_text(vocabulary: &mut Vocabulary, added: &AddedTokens) -> Result<(), Wrong> {
     for (&id, token) in added.by_id.range(..next_id(vocabulary)) {
         let place = usize::try_from(id).unwrap_or(usize::MAX);
         let (Some(own), Some(kind)) = (vocabulary.tokens.get(place), vocabulary.types.get_mut(place)) else {
@@ -194,10 +192,9 @@ fn spelled(kind: Kind, text: &str) -> String {
 pub(super) fn pad(
     vocabulary: &mut Vocabulary,
     added: &AddedTokens,
-    file: &Path,
     padded_vocab_size: usize,
-) -> Result<()> {
-    super::check_size(vocabulary.tokens.len(), padded_vocab_size).in_file(file)?;
+) -> Result<(), Wrong> {
+    super::check_size(vocabulary.tokens.len(), padded_vocab_size)?;
     let rows = u32::try_from(padded_vocab_size).unwrap_or(u32::MAX);
     if let Some((&id, _)) = added.by_id.range(rows..).next() {
         let expected = format!(
@@ -224,7 +221,7 @@ pub(super) fn pad(
             return Err(added.refused(entry, expected));
         }
         let found = format!("{text:?} a second time");
-        return Err(Error::mismatch(file, format!("token {id}"), found, "a text of its own"));
+        return Err(Problem::mismatch(format!("token {id}"), found, "a text of its own").into());
     }
     Ok(())
 }

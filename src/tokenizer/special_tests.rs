@@ -113,14 +113,14 @@ fn the_strongest_evidence_decides() {
 
 #[test]
 fn special_tokens_and_padding_follow_the_pieces() {
-    let vocabulary = complete(model(), Specials::ChatGlm3, &files(), &config()).unwrap();
+    let vocabulary = complete(model(), Specials::ChatGlm3, &files().added, &config()).unwrap();
     assert_eq!(vocabulary.tokens[1..4], ["a", "[MASK]", "[gMASK"]);
     assert_eq!(vocabulary.tokens[10..], ["<|observation|>", "[PAD11]", "[PAD12]"]);
     assert_eq!((vocabulary.eot, vocabulary.eom, vocabulary.pad), (Some(8), Some(10), Some(0)));
     assert_eq!(vocabulary.scores[1..], [&[0.0][..], &[SCORE; 11]].concat());
     assert_eq!(vocabulary.types[10..], [TokenType::Control, TokenType::Unused, TokenType::Unused]);
 
-    let vocabulary = complete(model(), Specials::ChatGlm2, &files(), &config()).unwrap();
+    let vocabulary = complete(model(), Specials::ChatGlm2, &files().added, &config()).unwrap();
     assert_eq!(vocabulary.tokens[6..8], ["]eop", "[PAD7]"]);
     assert_eq!((vocabulary.eot, vocabulary.eom), (None, None));
 }
@@ -130,7 +130,7 @@ fn tokens_of_fine_tuning_take_their_places() {
     let mut files = files();
     added(&mut files, 11, "<tool>", true);
     added(&mut files, 12, "word", false);
-    let vocabulary = complete(model(), Specials::ChatGlm3, &files, &config()).unwrap();
+    let vocabulary = complete(model(), Specials::ChatGlm3, &files.added, &config()).unwrap();
     assert_eq!(vocabulary.tokens[11..], ["<tool>", "word"]);
     assert_eq!(vocabulary.types[11..], [TokenType::Control, TokenType::UserDefined]);
 }
@@ -138,7 +138,10 @@ fn tokens_of_fine_tuning_take_their_places() {
 #[test]
 fn contradictions_are_refused() {
     let refused = |files: &Files, config: &GlmConfig| {
-        complete(model(), Specials::ChatGlm3, files, config).unwrap_err().to_string()
+        complete(model(), Specials::ChatGlm3, &files.added, config)
+            .unwrap_err()
+            .beside(&files.model_file)
+            .to_string()
     };
     let small = GlmConfig { padded_vocab_size: 10, ..config() };
     assert!(refused(&files(), &small).contains("found 11 tokens, expected at most 10 by config.json"));
@@ -176,7 +179,7 @@ fn what_the_vocabulary_has_may_be_added_again_as_it_is() {
     for (id, content) in [(0, "<unk>"), (1, "a"), (5, "sop"), (8, "<|user|>")] {
         added(&mut files, id, content, false);
     }
-    let vocabulary = complete(model(), Specials::ChatGlm3, &files, &config()).unwrap();
+    let vocabulary = complete(model(), Specials::ChatGlm3, &files.added, &config()).unwrap();
     assert_eq!(vocabulary.types[..2], [TokenType::Unknown, TokenType::UserDefined]);
     assert_eq!((vocabulary.tokens[5].as_str(), vocabulary.types[8]), ("]sop", TokenType::Control));
 }

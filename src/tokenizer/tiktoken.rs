@@ -43,8 +43,12 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
     };
 
     let rows = config.padded_vocab_size;
-    let (added, evidence) = glm4::special_tokens(&mut vocabulary, &files.added, file, rows)?;
-    special::pad(&mut vocabulary, &added, file, rows)?;
+    let completed =
+        glm4::special_tokens(&mut vocabulary, &files.added, rows).and_then(|(added, evidence)| {
+            special::pad(&mut vocabulary, &added, rows)?;
+            Ok(evidence)
+        });
+    let evidence = completed.map_err(|wrong| wrong.beside(file))?;
     glm4::name_ends(&mut vocabulary)
         .ok_or_else(|| Error::mismatch(file, "", "no <|endoftext|> behind its tokens", "one"))?;
     Ok((vocabulary, evidence))

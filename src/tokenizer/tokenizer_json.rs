@@ -86,12 +86,13 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
     let tokens: Vec<String> = tokens.into_iter().flatten().collect(); // as many places as tokens: all are filled
     let types = vec![TokenType::Normal; tokens.len()];
     let count = added_tokens.len();
-    let mut added = AddedTokens { folder: files.folder().to_owned(), ..AddedTokens::default() };
+    let mut added = AddedTokens::default();
     for Added { id, content, special } in added_tokens {
         let token = AddedToken { content, special, source: Source::Document };
         if let Some(other) = added.by_id.insert(id, token).filter(|other| Some(other) != added.by_id.get(&id))
         {
-            return Err(added.refused(id, format!("one text for it: {} has it too", shown(&other.content))));
+            let expected = format!("one text for it: {} has it too", shown(&other.content));
+            return Err(added.refused(id, expected).beside(file));
         }
     }
     // What was added later stands in the other files only.
@@ -101,7 +102,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
             Some(own) => {
                 let expected =
                     format!("{}, as tokenizer.json has it: remove one of the two", shown(&own.content));
-                return Err(files.added.refused(id, expected));
+                return Err(files.added.refused(id, expected).beside(file));
             }
             None => drop(added.by_id.insert(id, token.clone())),
         }
@@ -117,8 +118,9 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
         merges: merges.collect(),
         ..Vocabulary::default()
     };
-    special::own_text(&mut vocabulary, &added)?;
-    special::pad(&mut vocabulary, &added, file, config.padded_vocab_size)?;
+    special::own_text(&mut vocabulary, &added)
+        .and_then(|()| special::pad(&mut vocabulary, &added, config.padded_vocab_size))
+        .map_err(|wrong| wrong.beside(file))?;
     glm4::name_ends(&mut vocabulary).ok_or_else(|| {
         wrong("added_tokens", "no <|endoftext|>".to_owned(), "the special tokens of a GLM-4")
     })?;

@@ -1,5 +1,6 @@
 //! What goes wrong around a conversion: full disks, broken reads, signals, two runs at once. Never is there a wrong or
 //! partial file under the output's name.
+#![cfg(unix)] // signals, file systems of their own and what /proc tells of a process
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -172,23 +172,23 @@ fn arrays_and_bombs() {
         // 32 bytes in memory for each byte of the file, 7 for each, and as many strings as the largest vocabularies.
         (
             bomb(U8, 8 << 20, 8 << 20),
-            "x.gguf: a: found a head that takes over 50331648 bytes of memory, expected a model's",
+            "x.gguf: a: found a header that takes over 50331648 bytes of memory, expected a model's",
         ),
         (
             bomb(STRING, 4 << 20, 32 << 20),
-            "x.gguf: a: found a head that takes over 50331648 bytes of memory, expected a model's",
+            "x.gguf: a: found a header that takes over 50331648 bytes of memory, expected a model's",
         ),
         (
             bomb(ARRAY, 4 << 20, 48 << 20),
-            "x.gguf: a: found a head that takes over 50331648 bytes of memory, expected a model's",
+            "x.gguf: a: found a header that takes over 50331648 bytes of memory, expected a model's",
         ),
         (
             Gguf::new(0, 1 << 20).raw(&vec![0; 16 << 20]).end(),
-            "x.gguf: found a head that takes over 50331648 bytes of memory, expected a model's",
+            "x.gguf: found a header that takes over 50331648 bytes of memory, expected a model's",
         ),
         (
             Gguf::new(1 << 20, 0).raw(&vec![0; 40 << 20]).end(),
-            "x.gguf: found a head that takes over 50331648 bytes of memory, expected a model's",
+            "x.gguf: found a header that takes over 50331648 bytes of memory, expected a model's",
         ),
         (alignment(U32, 0), "x.gguf: general.alignment: found U32(0), expected a power of two"),
         (alignment(U32, 24), "x.gguf: general.alignment: found U32(24), expected a power of two"),
@@ -274,7 +274,7 @@ fn parts() {
         (
             "m",
             vec![bomb(0), bomb(1)],
-            "m-00002-of-00002.gguf: a: found a head that takes over 50331648 bytes of memory, expected a model's",
+            "m-00002-of-00002.gguf: a: found a header that takes over 50331648 bytes of memory, expected a model's",
         ),
         ("m", vec![good()], "m-00002-of-00002.gguf: no such file"),
         (

@@ -1,4 +1,5 @@
 //! Files as an attacker would make them: each is refused with just this line, in less than 64 MB of address space.
+#![cfg(unix)] // a limit of a shell on memory, pipes, and links for everyone
 
 #[path = "../support/mod.rs"]
 mod support;

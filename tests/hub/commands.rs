@@ -204,6 +204,34 @@ fn an_adapter_comes_from_a_hub_too() {
     assert!(error.contains("hf://me/lora/adapter_model.bin: found bytes of SHA-256"), "{error}");
 }
 
+#[test]
+fn nobody_fetches_more_than_a_model_has() {
+    let hub = Hub::new();
+    // A data set beside the model, which nothing reads.
+    hub.server.file("train.json", b"[]".to_vec()).claim("train.json", 3 << 30);
+    let convert =
+        || hub.command("convert").args(&["hf://me/m", "--type", "Q8_0", "--no-modelfile", "--quiet"]);
+    convert().args(&["--output", "m.gguf"]).succeed();
+    assert!(hub.server.seen().iter().all(|seen| !seen.path.contains("train.json")));
+    // One that is read is refused by its length, and not fetched either.
+    hub.server.claim("config.json", 1 << 40);
+    let error = convert().args(&["--output", "x.gguf"]).exit_with(2).stderr;
+    assert!(error.contains("config.json: found over 1048576 bytes"), "{error}");
+    for number in 0..9 {
+        let name = format!("log-{number}.json");
+        hub.server.file(&name, b"[]".to_vec()).claim(&name, 60 << 20);
+    }
+    let error = convert().args(&["--output", "x.gguf"]).exit_with(2).stderr;
+    assert!(error.contains("hf://me/m: found over 536870912 bytes in small files"), "{error}");
+
+    let adapter = Hub::of("tiny-glm-edge-lora");
+    adapter.server.claim("adapter_model.bin", 20 << 30);
+    let run = adapter.command("convert").arg(hub.model()).args(&["--lora", "hf://me/lora", "--quiet"]);
+    let error = run.args(&["--output", "x.gguf"]).exit_with(2).stderr;
+    assert!(error.contains("hf://me/lora: found over 17179869184 bytes of an adapter"), "{error}");
+    assert_eq!(hub.dir.join("tmp").read_dir().unwrap().count(), 0);
+}
+
 /// Ctrl-C while bytes come, and while none do.
 #[test]
 fn a_run_that_is_stopped_leaves_nothing() {

@@ -23,10 +23,11 @@ pub fn tree(state: &State) -> Vec<Value> {
     let node = |(path, bytes): (&String, &Vec<u8>)| {
         let wrong = misjudged.contains(path);
         let oid = if wrong { "0".repeat(40) } else { git(bytes) };
-        let mut node = json!({ "type": "file", "path": path, "size": bytes.len(), "oid": oid });
+        let size = state.claimed.lock().unwrap().get(path).copied().unwrap_or(bytes.len() as u64);
+        let mut node = json!({ "type": "file", "path": path, "size": size, "oid": oid });
         if is_large(path) {
             let oid = if wrong { "0".repeat(64) } else { sha256(bytes) };
-            node["lfs"] = json!({ "oid": oid, "size": bytes.len(), "pointerSize": 134 });
+            node["lfs"] = json!({ "oid": oid, "size": size, "pointerSize": 134 });
         }
         node
     };

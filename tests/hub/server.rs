@@ -76,6 +76,8 @@ pub struct State {
     rate: Mutex<Option<usize>>,
     /// Files that the list gives a wrong hash of.
     misjudged: Mutex<Vec<String>>,
+    /// Files that the list gives another length of.
+    claimed: Mutex<BTreeMap<String, u64>>,
     /// The repository is private.
     private: Mutex<bool>,
     links: Mutex<u64>,
@@ -157,6 +159,12 @@ impl Server {
 
     pub fn misjudge(&self, name: &str) -> &Server {
         self.state.misjudged.lock().unwrap().push(name.to_owned());
+        self
+    }
+
+    /// Lists the file with this length, whatever it has.
+    pub fn claim(&self, name: &str, bytes: u64) -> &Server {
+        self.state.claimed.lock().unwrap().insert(name.to_owned(), bytes);
         self
     }
 

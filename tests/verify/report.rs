@@ -68,7 +68,9 @@ fn a_page_that_cannot_be_is_refused_before_the_work() {
         assert_eq!((run.stdout.as_str(), run.stderr), ("", format!("glm2llama: {expected}\n")));
     };
     refused("no/such/x.html", "no/such: found no such folder, expected the output's");
+    #[cfg(unix)]
     refused("/dev/null", "/dev/null: found no regular file, expected a file or nothing there");
+    #[cfg(unix)]
     refused("/dev/stdout", "/dev/stdout: found no regular file, expected a file or nothing there");
     assert_eq!(dir.names(), ["a.gguf"]);
 }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
 use rawzip::{CompressionMethod, ErrorKind, RECOMMENDED_BUFFER_SIZE, ReaderAt, ZipLocator};
 
-use super::Source;
-use crate::error::{Error, Result};
+use crate::error::{Fault, Problem};
+use crate::input::Source;
 
 /// A real shard has one entry a tensor and a few more.
 const MAX_ENTRIES: u64 = 1 << 14;
@@ -27,22 +26,22 @@ pub(super) struct Place {
 ///
 /// Only what is stored as it is can be read from its place, and `torch.save` writes nothing else: so a compressed
 /// entry, which could grow to any size, is refused.
-pub(super) fn read(path: &Path, file: &dyn Source) -> Result<BTreeMap<String, Place>> {
+pub(super) fn read(file: &dyn Source) -> Result<BTreeMap<String, Place>, Fault> {
     let damaged = |e: rawzip::Error| match e.into_kind() {
-        ErrorKind::IO(e) => Error::io(path, "read")(e),
+        ErrorKind::IO(e) => Fault::Read(e),
         kind => {
             let e = rawzip::Error::from(kind);
-            Error::input(path, "", format!("is no whole PyTorch file: {e}: is the download complete?"))
+            Problem::new("", format!("is no whole PyTorch file: {e}: is the download complete?")).into()
         }
     };
-    let length = file.length().map_err(Error::io(path, "read"))?;
+    let length = file.length()?;
     let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
     let reader = At { file, length };
     let found = ZipLocator::new().locate_in_reader(reader, &mut buffer, length);
     let archive = found.map_err(|(_, e)| damaged(e))?;
     if archive.entries_hint() > MAX_ENTRIES {
         let found = format!("{} entries", archive.entries_hint());
-        return Err(Error::mismatch(path, "", found, format!("at most {MAX_ENTRIES}")));
+        return Err(Problem::mismatch("", found, format!("at most {MAX_ENTRIES}")).into());
     }
 
     let mut places = BTreeMap::new();
@@ -54,35 +53,35 @@ pub(super) fn read(path: &Path, file: &dyn Source) -> Result<BTreeMap<String, Pl
         let raw = entry.file_path();
         if raw.as_ref().len() > MAX_NAME {
             let found = format!("an entry's name of {} bytes", raw.as_ref().len());
-            return Err(Error::mismatch(path, "", found, format!("at most {MAX_NAME}")));
+            return Err(Problem::mismatch("", found, format!("at most {MAX_NAME}")).into());
         }
         let full = std::str::from_utf8(raw.as_ref())
-            .map_err(|_| Error::mismatch(path, "", "an entry's name that is no text", "UTF-8"))?;
+            .map_err(|_| Problem::mismatch("", "an entry's name that is no text", "UTF-8"))?;
         let Some((top, name)) = full.split_once('/') else {
             let expected = "all in one folder: save it again with torch.save";
-            return Err(Error::mismatch(path, full, "an entry outside the folder", expected));
+            return Err(Problem::mismatch(full, "an entry outside the folder", expected).into());
         };
         if *folder.get_or_insert_with(|| top.to_owned()) != top {
             let expected = "all entries in one folder: save it again with torch.save";
-            return Err(Error::mismatch(path, full, format!("it in {top}"), expected));
+            return Err(Problem::mismatch(full, format!("it in {top}"), expected).into());
         }
         let stored = entry.compression_method() == CompressionMethod::STORE
             && entry.compressed_size_hint() == entry.uncompressed_size_hint()
             && !entry.flags().is_encrypted();
         if !stored {
             let expected = "it stored as it is: save it again with torch.save";
-            return Err(Error::mismatch(path, name, "a compressed entry", expected));
+            return Err(Problem::mismatch(name, "a compressed entry", expected).into());
         }
         let (offset, end) = archive.get_entry(entry.wayfinder()).map_err(damaged)?.compressed_data_range();
         if end > length {
             let found = format!("{length} bytes");
-            return Err(Error::mismatch(path, name, found, format!("{end}: is the download complete?")));
+            return Err(Problem::mismatch(name, found, format!("{end}: is the download complete?")).into());
         }
         if places
             .insert(name.to_owned(), Place { offset, bytes: end - offset, crc32: entry.crc32() })
             .is_some()
         {
-            return Err(Error::mismatch(path, name, "it twice", "each entry once"));
+            return Err(Problem::mismatch(name, "it twice", "each entry once").into());
         }
         if count > MAX_ENTRIES {
             break;
@@ -90,7 +89,7 @@ pub(super) fn read(path: &Path, file: &dyn Source) -> Result<BTreeMap<String, Pl
     }
     if count != archive.entries_hint() {
         let expected = format!("{} by the archive's own count", archive.entries_hint());
-        return Err(Error::mismatch(path, "", format!("{count} entries"), expected));
+        return Err(Problem::mismatch("", format!("{count} entries"), expected).into());
     }
     Ok(places)
 }

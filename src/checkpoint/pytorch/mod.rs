@@ -11,14 +11,13 @@ mod pickle;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
+use super::Entry;
 use super::dtype::Dtype;
 use super::foreign;
 use super::records::{self, Records};
-use super::{Entry, Source};
-use crate::error::{Error, Result};
-use crate::input;
+use crate::error::{Fault, Problem};
+use crate::input::{self, Source};
 use archive::Place;
 use pickle::Saved;
 
@@ -31,27 +30,29 @@ const LEGACY: [u8; 4] = [0x80, 2, 0x8a, 0x0a];
 /// Reads archive and pickle, and holds every tensor against the storage that it is in.
 ///
 /// The records of the tensors are returned too, to be checked when they are read.
-pub(super) fn read_header(path: &Path, file: &dyn Source) -> Result<(Vec<Entry>, Records)> {
+pub(super) fn read_header(file: &dyn Source) -> Result<(Vec<Entry>, Records), Fault> {
     let mut start = [0; 4];
-    let length = file.length().map_err(Error::io(path, "read"))?;
+    let length = file.length()?;
     if length >= 4 {
-        file.read_exact_at(&mut start, 0).map_err(Error::io(path, "read"))?;
+        file.read_exact_at(&mut start, 0)?;
     }
     if start == *b"vers" {
-        return Err(input::lfs_pointer(path));
+        return Err(input::lfs_pointer().into());
     }
     if start == LEGACY {
         let expected = "a newer one: load it with PyTorch and torch.save it again, or save it as safetensors";
-        return Err(Error::mismatch(path, "", "the file format of PyTorch before 1.6", expected));
+        return Err(Problem::mismatch("", "the file format of PyTorch before 1.6", expected).into());
     }
-    let places = archive::read(path, file)?;
-    require_little_endian(path, file, &places)?;
-    let pickle = read_entry(path, file, &places, PICKLE, MAX_PICKLE)?;
-    let tensors = pickle::tensors(&pickle).map_err(|(item, problem)| {
-        let item = if item.is_empty() { PICKLE.to_owned() } else { item };
-        Error::input(path, item, problem)
+    let places = archive::read(file)?;
+    require_little_endian(file, &places)?;
+    let pickle = read_entry(file, &places, PICKLE, MAX_PICKLE)?;
+    let tensors = pickle::tensors(&pickle).map_err(|mut problem| {
+        if problem.item.is_empty() {
+            PICKLE.clone_into(&mut problem.item);
+        }
+        problem
     })?;
-    foreign::refuse(path, tensors.iter().map(|(name, saved)| (*name, saved.shape == [0])))?;
+    foreign::refuse(tensors.iter().map(|(name, saved)| (*name, saved.shape == [0])))?;
     let mut records = Records::default();
     for (name, saved) in &tensors {
         let record = format!("data/{}", saved.key);
@@ -59,50 +60,48 @@ pub(super) fn read_header(path: &Path, file: &dyn Source) -> Result<(Vec<Entry>,
             records.add(format!("{name} ({record})"), place.offset, place.bytes, place.crc32);
         }
     }
-    let entries = tensors.into_iter().map(|(name, saved)| entry(path, &places, name, &saved));
-    Ok((entries.collect::<Result<_>>()?, records))
+    let entries = tensors.into_iter().map(|(name, saved)| entry(&places, name, &saved));
+    Ok((entries.collect::<Result<_, Problem>>()?, records))
 }
 
 /// PyTorch writes the machine's own byte order, and from 2.1 on says which.
-fn require_little_endian(path: &Path, file: &dyn Source, places: &BTreeMap<String, Place>) -> Result<()> {
+fn require_little_endian(file: &dyn Source, places: &BTreeMap<String, Place>) -> Result<(), Fault> {
     const ENTRY: &str = "byteorder";
     if !places.contains_key(ENTRY) {
         return Ok(());
     }
-    let order = read_entry(path, file, places, ENTRY, 16)?;
+    let order = read_entry(file, places, ENTRY, 16)?;
     if order == b"little" {
         return Ok(());
     }
-    Err(Error::mismatch(path, ENTRY, String::from_utf8_lossy(&order), "little"))
+    Err(Problem::mismatch(ENTRY, String::from_utf8_lossy(&order), "little").into())
 }
 
 fn read_entry(
-    path: &Path,
     file: &dyn Source,
     places: &BTreeMap<String, Place>,
     name: &str,
     max: u64,
-) -> Result<Vec<u8>> {
+) -> Result<Vec<u8>, Fault> {
     let place = places
         .get(name)
-        .ok_or_else(|| Error::mismatch(path, name, "no such entry", "it in every PyTorch file"))?;
+        .ok_or_else(|| Problem::mismatch(name, "no such entry", "it in every PyTorch file"))?;
     let len = usize::try_from(place.bytes).ok().filter(|_| place.bytes <= max);
-    let len = len.ok_or_else(|| {
-        Error::mismatch(path, name, format!("{} bytes", place.bytes), format!("at most {max}"))
-    })?;
+    let len = len
+        .ok_or_else(|| Problem::mismatch(name, format!("{} bytes", place.bytes), format!("at most {max}")))?;
     let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, place.offset).map_err(Error::io(path, "read"))?;
-    records::check(path, name, &bytes, place.crc32)?;
+    file.read_exact_at(&mut bytes, place.offset)?;
+    records::check(name, &bytes, place.crc32)?;
     Ok(bytes)
 }
 
-fn entry(path: &Path, places: &BTreeMap<String, Place>, name: &str, saved: &Saved) -> Result<Entry> {
-    let wrong = |found: String, expected: String| Error::mismatch(path, name, found, expected);
+fn entry(places: &BTreeMap<String, Place>, name: &str, saved: &Saved) -> Result<Entry, Problem> {
+    let wrong = |found: String, expected: String| Problem::mismatch(name, found, expected);
     let dtype = match saved.kind {
         "Float" => Dtype::F32,
         "Half" => Dtype::F16,
         "BFloat16" => Dtype::BF16,
-        other => return Err(Dtype::refuse(path, name, other)),
+        other => return Err(Dtype::refuse(name, other)),
     };
     let shape: Vec<usize> = saved
         .shape
@@ -141,6 +140,6 @@ fn entry(path: &Path, places: &BTreeMap<String, Place>, name: &str, saved: &Save
         let found = format!("shape {:?} from value {}", saved.shape, saved.offset);
         return Err(wrong(found, format!("at most the {} values of {storage}", saved.storage_len)));
     }
-    Entry::check_shape(path, name, &shape)?;
+    Entry::check_shape(name, &shape)?;
     Ok(Entry { name: name.to_owned(), dtype, shape, offset: place.offset + saved.offset * width })
 }

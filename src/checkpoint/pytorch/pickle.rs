@@ -8,15 +8,14 @@
 use std::collections::{HashMap, HashSet};
 
 use super::opcode as op;
+use crate::error::Problem;
 
 /// Values that one pickle may build; a real shard of 40 layers builds some 8,000.
 const MAX_VALUES: usize = 1 << 16;
 /// PyTorch has tensors of more dimensions; no checkpoint has. A tuple can be used again and again for 2 bytes.
 const MAX_DIMENSIONS: usize = 8;
 
-/// What is wrong with a pickle: the thing at fault, or nothing, and the problem.
-pub(super) type Refusal = (String, String);
-type Result<T> = std::result::Result<T, Refusal>;
+type Result<T> = crate::error::Result<T, Problem>;
 
 /// A tensor as the pickle describes it. Nothing of it is checked against the file yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -382,9 +381,9 @@ fn global<'a>(module: &'a str, name: &'a str) -> Result<Value<'a>> {
 }
 
 fn wrong<T>(item: &str, found: impl std::fmt::Display, expected: &str) -> Result<T> {
-    Err((item.to_owned(), format!("found {found}, expected {expected}")))
+    Err(Problem::mismatch(item, found, expected))
 }
 
-fn underflow() -> Refusal {
-    (String::new(), "found an instruction without its operands, expected a complete pickle".to_owned())
+fn underflow() -> Problem {
+    Problem::mismatch("", "an instruction without its operands", "a complete pickle")
 }

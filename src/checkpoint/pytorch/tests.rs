@@ -1,11 +1,13 @@
 //! Files as PyTorch writes them, and files that nobody should have written.
 
 use std::io::Write;
+use std::path::Path;
 
 use rawzip::{CompressionMethod, ZipArchiveWriter};
 
 use super::opcode as op;
 use super::*;
+use crate::error::InFile;
 
 /// A pickle, instruction by instruction.
 #[derive(Clone, Default)]
@@ -107,9 +109,8 @@ fn file(pickle: &Pickle) -> Vec<u8> {
 
 /// Reads the header of a file with these bytes, named `m.bin` in errors.
 fn read(bytes: &[u8]) -> std::result::Result<Vec<Entry>, String> {
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(bytes).unwrap();
-    read_header(Path::new("m.bin"), &file).map(|(entries, _)| entries).map_err(|error| error.to_string())
+    let read = read_header(&bytes.to_vec()).in_file(Path::new("m.bin"));
+    read.map(|(entries, _)| entries).map_err(|error| error.to_string())
 }
 
 #[track_caller]

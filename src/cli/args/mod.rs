@@ -1,5 +1,6 @@
 //! What the user may type. Only parsed here: whatever touches the disk comes after.
 
+mod compare;
 mod export_hf;
 mod imatrix;
 mod llama_cpp;
@@ -10,12 +11,13 @@ mod values;
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, ColorChoice, Parser, Subcommand};
 
+pub(super) use compare::Compare;
 pub(super) use export_hf::ExportHf;
+use glm2llama::config::RopeRatio;
 use glm2llama::error::Result;
 use glm2llama::recipe::{FfnPad, FileType};
-use glm2llama::remap::RopeRatio;
 use glm2llama::request::Quality;
 pub(super) use imatrix::Imatrix;
 use llama_cpp::{Contents, TensorTypes};
@@ -30,6 +32,10 @@ pub struct Args {
     /// The command.
     #[command(subcommand)]
     pub(super) command: Command,
+
+    /// When to colour what is printed; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub(super) color: ColorChoice,
 }
 
 #[derive(Debug, Subcommand)]
@@ -59,6 +65,9 @@ pub(super) enum Command {
     /// Shows whether GGUF files are the same model as a checkpoint, and how good they are
     #[command(after_help = VERIFY_CODES)]
     Verify(Verify),
+    /// Shows which GGUF file of a checkpoint predicts more like it, and how sure that is
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(Compare),
     /// Asks a GGUF file a question: shows that it talks, before anything is installed; slowly
     #[command(
         after_help = "Example:\n  glm2llama ask ChatGLM3-6B-Q4_K_M.gguf \"What is the capital of France?\""

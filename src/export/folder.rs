@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::config::MARK;
 use crate::error::{Error, Result};
 use crate::input::read_capped;
-use crate::output::{Kind, Pending, Temporary, check_mount, folder_of, sync_folder};
+use crate::output::{Kind, Pending, Temporary, check_mount, check_name, folder_of, sync_folder};
 
 /// What an export writes besides weights, and all that it may replace.
 const OWN_FILES: [&str; 5] = [
@@ -32,6 +32,7 @@ impl Folder {
         if target.file_name().is_none() {
             return Err(Error::mismatch(target, "", "no name", "the name of the folder to write"));
         }
+        check_name(target)?;
         check_target(target, replace)?;
         let temporary = Temporary::create(target, Kind::Folder)?;
         Ok(Folder { target: target.to_owned(), temporary, replace })
