@@ -129,12 +129,12 @@ fn bits_formats_by_hand_parts_and_the_plan() {
     assert!(text.stderr.contains("formats: chosen for"), "{}", text.stderr);
 
     // All parts together, the heads of each counted.
-    let parts = ["--target-size", "700000", "--split-max-size", "200K"];
+    let parts = ["--target-size", "1000000", "--split-max-size", "200K"];
     let split = model.join("s.gguf");
     convert(model.path(), &split, &parts);
     let names = model.names().into_iter().filter(|name| name.starts_with("s-000"));
     let sizes: Vec<u64> = names.map(|name| length(&model.join(&name))).collect();
-    assert!(sizes.len() > 2 && sizes.iter().sum::<u64>() <= 700_000, "{sizes:?}");
+    assert!(sizes.len() > 2 && sizes.iter().sum::<u64>() <= 1_000_000, "{sizes:?}");
 }
 
 #[test]

@@ -14,20 +14,21 @@ use crate::model::Model;
 use crate::remap::{Role, Target};
 use crate::watch::Watch;
 
-/// The divergence, in nats a token, that a relative squared error of 1 would bring if all were so simple: of all layers'
-/// matrices of a kind together, or of the embedding or the output layer. Measured by
-/// [`divergences`](super::divergences) on a trained model of 135 million weights (docs/quality.md); those of other
-/// models differ, and those of a kind's layers among themselves, which is why the best is not found without running it.
+/// The divergence, in nats a token, that a relative squared error of 1 would bring if divergences grew so simply: in one
+/// kind of matrix of all layers together, in the embedding, or in the output layer. From what was seen in a trained
+/// model of 135 million weights: Q4_K, whose relative squared error is about 0.005, brings 0.037 in all layers and
+/// 0.0053 in the embedding; Q6_K, with 0.00035, brings 0.0030 in the output layer. The seven kinds of a layer are taken
+/// to be alike, which they are not: to tell them apart the model has to be run.
 fn gain(role: Role) -> f64 {
     match role {
         Role::Vector => 0.0,
-        Role::TokenEmbedding => 1.0,
-        Role::Output => 1.0,
-        Role::AttnQK => 1.0,
-        Role::AttnV => 1.0,
-        Role::AttnOutput => 1.0,
-        Role::FfnGateUp => 1.0,
-        Role::FfnDown => 1.0,
+        Role::Output => 8.6,
+        Role::TokenEmbedding
+        | Role::AttnQK
+        | Role::AttnV
+        | Role::AttnOutput
+        | Role::FfnGateUp
+        | Role::FfnDown => 1.0,
     }
 }
 
