@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use glm2llama::calibrate::{REFINEMENT_TOKENS, Sample};
-use glm2llama::model::{Model, Request};
+use glm2llama::model::{Model, ModelSource};
 use support::command::convert;
 use support::gguf::{Gguf, Value};
 use support::{Checkpoint, Cmd, Dir, program, shared, tiny_tokenizer};
@@ -210,7 +210,7 @@ fn the_built_in_text_is_long_enough_for_best() {
             Checkpoint { layers: 1, hidden: 32, heads: 1, kv_heads: 1, ffn: 32, vocab, ..Checkpoint::tiny() };
         shape.write(folder.path(), &tokenizer).expect("written");
         fs::copy(config, folder.join("tokenizer_config.json")).expect("copied");
-        let request = Request { folder: folder.path().to_owned(), ..Request::default() };
+        let request = ModelSource { folder: folder.path().to_owned(), ..ModelSource::default() };
         let model = Model::open(&request).expect("a model");
         let sample = Sample::new(&model.tokenizer, &[] as &[&Path], REFINEMENT_TOKENS).expect("a text");
         let found = sample.tokens.len();

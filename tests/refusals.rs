@@ -342,6 +342,7 @@ fn a_full_disk_is_found_before_the_work() {
     let left = disk.names();
     let _ = std::process::Command::new("umount").arg(disk.path()).status();
     assert_eq!(run.code, Some(2), "{}", run.stderr);
-    assert!(run.stderr.contains("m.gguf: found ") && run.stderr.contains(" bytes free"), "{}", run.stderr);
+    let reason = " kB of disk, 262.1 kB are free there: free some, or write elsewhere";
+    assert!(run.stderr.contains("m.gguf: needs ") && run.stderr.contains(reason), "{}", run.stderr);
     assert_eq!(left, [""; 0]);
 }

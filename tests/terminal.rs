@@ -1,4 +1,5 @@
 //! What a person sees: on terminals of several widths, on a dumb one, with and without colour.
+#![cfg(unix)] // pseudo-terminals are
 
 mod support;
 

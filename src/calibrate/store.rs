@@ -139,7 +139,8 @@ mod tests {
     fn damaged_tensors_are_made_again() {
         let folder = tempfile::tempdir().unwrap();
         let whole: Vec<u8> = (0..100).collect();
-        let damages: [(&str, fn(&mut Vec<u8>)); 4] = [
+        type Damage = fn(&mut Vec<u8>);
+        let damages: [(&str, Damage); 4] = [
             ("shorter", |bytes| bytes.truncate(90)),
             ("longer", |bytes| bytes.push(0)),
             ("flipped", |bytes| bytes[50] ^= 1),
