@@ -153,7 +153,7 @@ fn limits_of_the_shell_are_named() {
     assert_eq!((code, left), (Some(2), vec![]), "{stderr}");
     let (start, end) = (
         "glm2llama: m.gguf: found a limit on the size of a file, expected room for ",
-        " bytes: raise ulimit -f, or give --split-max-size (export-hf: --max-shard-size)\n",
+        " MB: raise ulimit -f, or give --split-max-size (export-hf: --max-shard-size)\n",
     );
     assert!(stderr.starts_with(start) && stderr.ends_with(end), "{stderr}");
 
