@@ -7,10 +7,10 @@ use std::path::Path;
 use quant::Format;
 
 use crate::checkpoint::Checkpoint;
-use crate::config::GlmConfig;
+use crate::config::{GlmConfig, RopeRatio};
 use crate::gguf::{GgufFile, Layout, Value};
 use crate::imatrix::ImportanceMatrix;
-use crate::remap::{Rope, RopeRatio};
+use crate::remap::Rope;
 use crate::tokenizer;
 
 /// `model.safetensors`.

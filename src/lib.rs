@@ -27,18 +27,19 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used))]
 
+mod allocate;
 mod bpe;
 pub mod calibrate;
 pub mod checkpoint;
 pub mod config;
 pub mod convert;
 pub mod error;
+pub mod export;
 mod forward;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod gguf;
 mod hash;
-pub mod hf;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod imatrix;
@@ -68,8 +69,8 @@ pub use ::quant;
 pub use checkpoint::Checkpoint;
 pub use convert::{Job, Outputs};
 pub use error::{Error, Result};
+pub use export::Export;
 pub use gguf::GgufFile;
-pub use hf::Export;
 pub use model::Model;
 pub use pipeline::Options;
 pub use recipe::FileType;

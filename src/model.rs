@@ -4,23 +4,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::checkpoint::{Checkpoint, Origin, Remote};
-use crate::config::GlmConfig;
+use crate::config::{GlmConfig, RopeRatio};
 use crate::error::Result;
 use crate::lora::{self, Lora};
 use crate::modelling::Modelling;
 use crate::naming::Name;
-use crate::remap::{self, Plan, Rope, RopeRatio};
+use crate::remap::{self, Plan, Rope};
 use crate::tokenizer::{self, ChatFormat, Tokenizer};
 
 /// Which model, and what the user decides about it.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct ModelSource {
     /// The checkpoint's folder.
     pub folder: PathBuf,
     /// What `rope_ratio` multiplies, where the user knows better.
     pub rope_ratio: Option<RopeRatio>,
     /// Adapters to merge, in this order.
-    pub lora: Vec<lora::Request>,
+    pub lora: Vec<lora::AdapterSource>,
     /// The repository on a hub that the folder's files are from, where it is known.
     pub origin: Option<Origin>,
     /// What has the weights, when the folder holds only empty files of their names.
@@ -53,7 +53,7 @@ impl Model {
     ///
     /// # Errors
     /// When anything in the folder does not fit.
-    pub fn open(request: &Request) -> Result<Model> {
+    pub fn open(request: &ModelSource) -> Result<Model> {
         let folder = &request.folder;
         let config = GlmConfig::load(folder)?;
         let checkpoint = Checkpoint::open_from(folder, request.remote.clone())?;

@@ -103,7 +103,7 @@ fn size_label(config: &GlmConfig, parameters: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Layout;
+    use crate::config::TensorNaming;
     use crate::config::tests::chatglm3_config;
 
     #[test]
@@ -113,7 +113,7 @@ mod tests {
         let nine = GlmConfig { num_layers: 40, seq_length: 131_072, rope_ratio: 500.0, ..six.clone() };
         let named =
             |name: &str, config: &GlmConfig| GlmConfig { name_or_path: name.to_owned(), ..config.clone() };
-        let hf = GlmConfig { layout: Layout::Glm, rope_ratio: 1.0, ..nine.clone() };
+        let hf = GlmConfig { layout: TensorNaming::Glm, rope_ratio: 1.0, ..nine.clone() };
         for (config, chat, expected) in [
             (six.clone(), Roles, "ChatGLM3-6B"),
             (named("THUDM/chatglm3-6b-base", &six), Roles, "ChatGLM3-6B-Base"),

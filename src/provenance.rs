@@ -6,19 +6,19 @@
 
 use std::fmt::Display;
 
+use crate::config::RopeRatio;
 use crate::error::Result;
 use crate::gguf::{Metadata, Value};
 use crate::input::GuestBook;
 use crate::model;
-use crate::recipe::{FfnPad, FileType, Overrides};
-use crate::remap::RopeRatio;
+use crate::recipe::{Budget, FfnPad, FileType, Overrides};
 use crate::request::{Quality, Request};
 
 /// This program's version, as in `Cargo.toml`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The keys that are the same in every output of a model that was opened with these guests.
-pub(crate) fn keys(request: &model::Request, guests: &GuestBook) -> Result<Metadata> {
+pub(crate) fn keys(request: &model::ModelSource, guests: &GuestBook) -> Result<Metadata> {
     let folder = &request.folder;
     let mut keys = vec![key("version", VERSION)];
     keys.push(key("sha256.config", &guests.hash(&folder.join("config.json"))?.1));
@@ -44,6 +44,11 @@ pub(crate) fn quality_keys(quality: &str, calibration: &str) -> Metadata {
     vec![key("quality", quality), key("sha256.calibration", calibration)]
 }
 
+/// The key of a file whose formats were chosen for its size.
+pub(crate) fn target_keys(target: &str) -> Metadata {
+    vec![key("target", target)]
+}
+
 fn key(name: &str, value: &str) -> (String, Value) {
     (format!("glm2llama.{name}"), Value::String(value.to_owned()))
 }
@@ -53,8 +58,9 @@ fn key(name: &str, value: &str) -> (String, Value) {
 fn options(request: &Request, file_type: FileType) -> String {
     let Request {
         // For adapters see above; where the model is from is in keys of its own.
-        model: model::Request { folder: _, rope_ratio, lora: _, origin: _, remote: _ },
+        model: model::ModelSource { folder: _, rope_ratio, lora: _, origin: _, remote: _ },
         types: _,
+        target,
         pad,
         overrides: Overrides { pure, output, token_embedding, tensors },
         imatrix,
@@ -71,9 +77,10 @@ fn options(request: &Request, file_type: FileType) -> String {
         receipt: _,
     } = request;
     let option = |name: &str, value: &dyn Display| format!("--{name} {value}");
-    let mut options = vec![match vocab_only {
-        true => "--vocab-only".to_owned(),
-        false => option("type", &file_type),
+    let mut options = vec![match (vocab_only, target.map(Budget::option)) {
+        (true, _) => "--vocab-only".to_owned(),
+        (false, Some((name, value))) => option(name, &value),
+        (false, None) => option("type", &file_type),
     }];
     options.extend(match pad {
         FfnPad::Auto => None,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::metadata::Override;
 use crate::model;
-use crate::recipe::{FfnPad, FileType, Overrides};
+use crate::recipe::{Budget, FfnPad, FileType, Overrides};
 
 /// How much work goes into the weights' levels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,10 +22,12 @@ pub enum Quality {
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// What to convert.
-    pub model: model::Request,
+    pub model: model::ModelSource,
     /// One output file each.
     pub types: Vec<FileType>,
-    /// The output's name; `{type}` in it stands for the type's name.
+    /// In the place of types: one file of at most this size, each tensor in a format chosen for it.
+    pub target: Option<Budget>,
+    /// The output's name; `{type}` in it stands for the type's name, or for the size.
     pub output: Option<PathBuf>,
     /// Existing files may be replaced.
     pub force: bool,
@@ -56,7 +58,7 @@ pub struct Request {
 impl Request {
     /// A conversion of a folder to one file, named after the model.
     pub fn new(folder: impl Into<PathBuf>, file_type: FileType) -> Request {
-        let model = model::Request { folder: folder.into(), ..model::Request::default() };
+        let model = model::ModelSource { folder: folder.into(), ..model::ModelSource::default() };
         Request { model, types: vec![file_type], ..Request::default() }
     }
 }

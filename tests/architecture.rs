@@ -8,6 +8,7 @@ const MOST_LINES: usize = 400;
 
 /// What each module may use of the others. `error`, `hash`, `input`, `system` and `watch` are open to all.
 const EDGES: &[(&str, &[&str])] = &[
+    ("allocate", &[]),
     ("bpe", &[]),
     (
         "calibrate",
@@ -18,6 +19,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "convert",
         &[
+            "allocate",
             "calibrate",
             "config",
             "gguf",
@@ -37,22 +39,22 @@ const EDGES: &[(&str, &[&str])] = &[
             "tokenizer",
         ],
     ),
+    ("export", &["checkpoint", "config", "model", "output", "pipeline", "remap", "sink", "tokenizer"]),
     ("forward", &[]),
     ("fuzzing", &["checkpoint", "config", "gguf", "imatrix", "remap", "tokenizer"]),
     ("gguf", &["output", "sink"]),
-    ("hf", &["checkpoint", "config", "model", "output", "pipeline", "remap", "sink", "tokenizer"]),
     ("hub", &["checkpoint", "locate", "provenance"]),
     ("imatrix", &["checkpoint", "gguf", "remap", "sink"]),
     ("locate", &["checkpoint", "lora"]),
     ("lora", &["checkpoint", "config", "remap"]),
     ("metadata", &["config", "gguf", "imatrix", "model", "naming", "recipe", "remap", "tokenizer"]),
     ("model", &["checkpoint", "config", "lora", "modelling", "naming", "remap", "tokenizer"]),
-    ("modelling", &["config", "remap", "tokenizer"]),
+    ("modelling", &["config", "tokenizer"]),
     ("naming", &["config", "tokenizer"]),
     ("ollama", &["config", "tokenizer"]),
     ("output", &[]),
     ("pipeline", &["checkpoint", "lora", "remap", "sink"]),
-    ("provenance", &["gguf", "model", "recipe", "remap", "request"]),
+    ("provenance", &["config", "gguf", "model", "recipe", "request"]),
     ("receipt", &["checkpoint", "metadata", "model", "provenance"]),
     ("recipe", &["config", "remap"]),
     ("remap", &["checkpoint", "config"]),

@@ -187,7 +187,7 @@ fn a_full_disk_behind_stdout_or_stderr() {
 /// The parser, the completions and the manual come from one description: all name every command.
 #[test]
 fn completions_and_manual_name_every_command() {
-    let commands = ["convert", "export-hf", "imatrix", "plan", "inspect", "verify"];
+    let commands = ["convert", "export-hf", "imatrix", "plan", "inspect", "verify", "compare"];
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let text = Cmd::new("completions").arg(shell).succeed().stdout;
         commands.iter().for_each(|command| assert!(text.contains(command), "{shell}: {command}"));
@@ -204,7 +204,9 @@ fn completions_and_manual_name_every_command() {
 /// Whoever asks a command for help sees how it is used.
 #[test]
 fn every_commands_help_ends_with_an_example() {
-    for command in ["convert", "export-hf", "imatrix", "plan", "inspect", "verify", "completions", "man"] {
+    for command in
+        ["convert", "export-hf", "imatrix", "plan", "inspect", "verify", "compare", "completions", "man"]
+    {
         let help = Cmd::new(command).arg("--help").succeed().stdout;
         assert!(
             help.contains("Example") && help.contains(&format!("  glm2llama {command}")),

@@ -166,7 +166,7 @@ fn a_run_is_stopped_while_it_hashes() {
     }
     let (model, out) = (sharded(), Dir::new());
     let job = Job::prepare(&Request {
-        model: model::Request { folder: model.path().to_owned(), ..Default::default() },
+        model: model::ModelSource { folder: model.path().to_owned(), ..Default::default() },
         output: Some(out.join("m.gguf")),
         receipt: Some(out.join("receipt.json")),
         vocab_only: true,
@@ -252,7 +252,7 @@ fn what_is_no_hash_is_refused() {
 fn a_small_file_that_changes_meanwhile_ends_the_run() {
     let (model, out) = (sharded(), Dir::new());
     let request = Request {
-        model: model::Request { folder: model.path().to_owned(), ..Default::default() },
+        model: model::ModelSource { folder: model.path().to_owned(), ..Default::default() },
         types: vec!["F16".parse().unwrap()],
         output: Some(out.join("m.gguf")),
         ..Default::default()

@@ -3,18 +3,26 @@
 //! The model is run as the mapping says, in f32 and layer by layer, adapters merged, so that only one layer's
 //! activations and a few blocks of rows are in memory.
 
+pub mod cost;
 mod encode;
+mod head;
 mod moments;
 mod refine;
 mod sample;
+mod sensitivity;
 mod squares;
 mod store;
+mod trial;
+mod weight_errors;
 mod weights;
 
 pub use refine::{How, refine, refuse_short};
 pub use sample::{Sample, WINDOW};
+pub use sensitivity::divergences;
 pub use squares::importance;
 pub use store::Store;
+pub use trial::{Costs, Trial};
+pub use weight_errors::guesses;
 
 /// Tokens of an importance matrix: on more of them its rounding gains nothing.
 pub const IMPORTANCE_TOKENS: usize = 2048;

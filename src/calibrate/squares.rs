@@ -18,12 +18,22 @@ use crate::model::Model;
 use crate::remap::Target;
 use crate::watch::Watch;
 
-/// Tells how far a run is: so many of the layers, as if they were so many of the checkpoint's bytes.
+/// Tells how far a run is: so many of the layers.
 pub(super) fn layer_done(model: &Model, layer: usize, watch: &dyn Watch) -> Result<()> {
+    let layers = model.config.num_layers;
+    parts_done(model, (layer + 1, layers), &format!("layer {} of {layers}", layer + 1), watch)
+}
+
+/// Tells how far a run is: so many of all parts, as if they were so many of the checkpoint's bytes.
+pub(super) fn parts_done(
+    model: &Model,
+    (done, all): (usize, usize),
+    at: &str,
+    watch: &dyn Watch,
+) -> Result<()> {
     let bytes = |target: &Target| (target.rows * target.columns * target.dtype().bytes()) as u64;
     let total: u64 = model.plan.tensors.iter().map(bytes).sum();
-    let layers = model.config.num_layers.max(1) as u64;
-    watch.step(&format!("measuring, layer {}", layer + 1), total * (layer as u64 + 1) / layers, total)
+    watch.step(at, total * done as u64 / all.max(1) as u64, total)
 }
 
 /// Measures the importance of every column that a matrix multiplies on the sample's tokens. Threads change no bit of it.
@@ -71,7 +81,7 @@ fn measure(model: &Model, sample: &Sample, watch: &dyn Watch) -> Result<Importan
 }
 
 /// Of each feature, over the tokens; summed in f64, in the tokens' order, so that threads change nothing.
-fn mean_squares(x: &Activations) -> Vec<f32> {
+pub(super) fn mean_squares(x: &Activations) -> Vec<f32> {
     let tokens = x.ncols().max(1) as f64;
     let mean = |row: ndarray::ArrayView1<f32>| {
         (row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / tokens) as f32
@@ -86,12 +96,12 @@ mod tests {
 
     use super::*;
     use crate::forward::{Tensors, embed, rms_norm, vector};
-    use crate::model::Request;
+    use crate::model::ModelSource;
 
     #[test]
     fn the_first_layers_inputs_are_the_normed_embeddings() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/models/tiny-chatglm3");
-        let model = Model::open(&Request { folder, ..Request::default() }).unwrap();
+        let model = Model::open(&ModelSource { folder, ..ModelSource::default() }).unwrap();
         let sample = Sample { tokens: (5..25).collect(), name: String::new(), hash: String::new() };
         let matrix = importance(&model, &sample, NonZero::<usize>::MIN, &()).unwrap();
         let layers = model.config.num_layers;

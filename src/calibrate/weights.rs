@@ -125,11 +125,11 @@ impl Matrix for Merged<'_> {
 mod tests {
     use super::*;
     use crate::forward::{Decoder, Llama};
-    use crate::model::Request;
+    use crate::model::ModelSource;
 
     fn model(name: &str) -> Model {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/models").join(name);
-        Model::open(&Request { folder, ..Request::default() }).unwrap()
+        Model::open(&ModelSource { folder, ..ModelSource::default() }).unwrap()
     }
 
     /// What the mapping makes computes what the authors' rules do, which verify states on its own.

@@ -1,4 +1,4 @@
-//! Colour where a person looks: on a terminal that has it, and where NO_COLOR does not forbid it.
+//! Colour where a person looks: on a terminal that has it, and where neither `--color` nor NO_COLOR forbids it.
 
 use std::io::{stderr, stdout};
 
@@ -6,6 +6,16 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
 use glm2llama::verify::{Grade, Quality};
+
+/// Follows `--color` from now on.
+pub(super) fn choose(choice: clap::ColorChoice) {
+    match choice {
+        clap::ColorChoice::Auto => ColorChoice::Auto,
+        clap::ColorChoice::Always => ColorChoice::Always,
+        clap::ColorChoice::Never => ColorChoice::Never,
+    }
+    .write_global();
+}
 
 /// What a text is about.
 #[derive(Clone, Copy)]

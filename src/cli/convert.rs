@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::args::{Convert, Plan};
-use super::progress::{Progress, Stop};
+use super::chosen::Chosen;
+use super::progress::{Counts, Progress, Stop};
 use super::report::{Report, Start, Summary};
 use super::source::{self, Found};
 use super::{choose, options, plan, size, verify};
@@ -26,10 +27,25 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     let located = &found.located;
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
+    let report = Report::new(args.json, args.quiet);
+    let checks = if args.verify { job.outputs.len() } else { 0 };
+    let chooses = job.chooses();
+    let phases = usize::from(chooses) + usize::from(job.measures()) + 1 + checks;
+    let progress = Progress::new(report, phases, &stop);
+    if chooses {
+        job.targets().iter().try_for_each(|target| output::check(target, args.force))?;
+        announce(report, located, &job);
+        choose_formats(&mut job, options, report, &progress).map_err(|error| located.explain(error))?;
+    }
     let outputs = job.create_outputs()?;
-    let report = announce(args, located, &job);
-    job.measure(options, &Progress::of_bytes(&report, &stop)).map_err(|error| located.explain(error))?;
-    let progress = Progress::of_bytes(&report, &stop);
+    if !chooses {
+        announce(report, located, &job);
+    }
+    if job.measures() {
+        progress.phase("measuring", Counts::Layers);
+        job.measure(options, &progress).map_err(|error| located.explain(error))?;
+    }
+    progress.phase("quantizing", Counts::Bytes);
     let filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
     progress.finish();
     if let Some(doubt) = filled.doubt() {
@@ -40,8 +56,10 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     }
     if args.verify {
         for (output, files) in job.outputs.iter().zip(filled.files()) {
+            progress.phase("verifying", Counts::Other);
             let (facts, ratio) = (!args.contents.changes_metadata(), args.model.rope_ratio_applies_to);
-            let line = verify::check_written(&located.folder, ratio, &files, facts, &stop)?;
+            let line = verify::check_written(&located.folder, ratio, &files, facts, &progress)?;
+            progress.finish();
             report.verified(&output.path, &line);
         }
     }
@@ -59,7 +77,7 @@ pub(super) fn run(args: &Convert) -> Result<()> {
 pub(super) fn plan(args: &Plan) -> Result<()> {
     let convert = &args.convert;
     let of_one = convert.all || convert.strict || convert.output.is_some() || convert.contents.vocab_only;
-    match convert.types.is_empty() && !of_one {
+    match convert.types.is_empty() && !convert.target.is_given() && !of_one {
         true => choose(convert, args.fit.as_deref()),
         false => show(convert),
     }
@@ -85,8 +103,15 @@ fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
 /// What a conversion to the chosen types would do.
 fn show(args: &Convert) -> Result<()> {
     let options = pipeline_options(args)?;
-    let (found, job) = prepare(args, args.types()?, None)?;
-    let report = announce(args, &found.located, &job);
+    let (found, mut job) = prepare(args, args.types()?, None)?;
+    let report = Report::new(args.json, args.quiet);
+    announce(report, &found.located, &job);
+    if job.chooses() {
+        let stop = Stop::on_signals()?;
+        let progress = Progress::new(report, 1, &stop);
+        let chosen = choose_formats(&mut job, options, report, &progress);
+        chosen.map_err(|error| found.located.explain(error))?;
+    }
     for target in job.targets() {
         if let Err(error) = output::check(&target, args.force) {
             report.warning(&format!("convert would refuse this: {error}"));
@@ -104,7 +129,12 @@ fn prepare(args: &Convert, types: Vec<FileType>, keep: Option<&PathBuf>) -> Resu
     let split = args.contents.split_max_size.as_deref();
     #[cfg(feature = "hub")]
     if super::hub::is_address(&args.model.folder) {
-        let twice = [(args.verify, "--verify"), (args.quality != Quality::Fast, "--quality")];
+        let target = args.target.budget()?.map(|budget| format!("--{}", budget.option().0));
+        let twice = [
+            (args.verify, "--verify"),
+            (args.quality != Quality::Fast, "--quality"),
+            (target.is_some(), target.as_deref().unwrap_or_default()),
+        ];
         if let Some((_, option)) = twice.into_iter().find(|(given, _)| *given) {
             return Err(Error::Usage(format!(
                 "{option}: reads the weights a second time, which a hub does not send twice: give --keep DIR without \
@@ -116,6 +146,7 @@ fn prepare(args: &Convert, types: Vec<FileType>, keep: Option<&PathBuf>) -> Resu
     let request = Request {
         model: found.request.clone(),
         types,
+        target: args.target.budget()?,
         output: args.output.clone(),
         force: args.force,
         pad: args.ffn_pad,
@@ -137,15 +168,22 @@ fn prepare(args: &Convert, types: Vec<FileType>, keep: Option<&PathBuf>) -> Resu
     Ok((found, job))
 }
 
+/// Chooses the formats for a size, and says what it came to.
+fn choose_formats(job: &mut Job, options: Options, report: Report, progress: &Progress) -> Result<()> {
+    progress.phase("choosing formats", Counts::Layers);
+    job.choose(options, progress)?;
+    progress.finish();
+    Chosen::of(job).iter().for_each(|chosen| report.chosen(chosen));
+    Ok(())
+}
+
 /// Says what was found and decided, and what to beware of.
-fn announce(args: &Convert, located: &Located, job: &Job) -> Report {
-    let report = Report::new(args.json, args.quiet);
+fn announce(report: Report, located: &Located, job: &Job) {
     let files = job.outputs.iter().flat_map(Output::paths).collect();
     report.start(&Start::new(&job.model, job.work().source_bytes(), files).from(located));
     for warning in located.unfinished.iter().chain(&job.warnings()) {
         report.warning(&located.called(warning));
     }
-    report
 }
 
 fn pipeline_options(args: &Convert) -> Result<Options> {

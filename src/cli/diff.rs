@@ -6,13 +6,12 @@ use std::process::ExitCode;
 use super::args::Diff;
 use super::inspect::describe;
 use super::print::{gigabytes, out};
-use glm2llama::error::{Result, one_line};
+use super::table::{WIDTH, cut};
+use glm2llama::error::{Result, grouped, one_line};
 use glm2llama::gguf::{GgufFile, StoredTensor, Value};
 
 /// Bytes of a tensor that are compared at a time.
 const BUFFER: usize = 1 << 20;
-/// Characters of a value that are shown.
-const SHOWN: usize = 48;
 /// Tensors that are named; a conversion to another type changes nearly all.
 const MOST_TENSORS: usize = 20;
 
@@ -24,7 +23,7 @@ pub(super) fn run(args: &Diff) -> Result<ExitCode> {
     metadata.iter().for_each(|line| out(line));
     tensors.iter().take(MOST_TENSORS).for_each(|line| out(line));
     if tensors.len() > MOST_TENSORS {
-        out(&format!("  and {} more tensors", tensors.len() - MOST_TENSORS));
+        out(&format!("  and {} more tensors", grouped((tensors.len() - MOST_TENSORS) as u64)));
     }
     let (keys, count) = (metadata.len(), tensors.len());
     if keys + count == 0 {
@@ -32,7 +31,12 @@ pub(super) fn run(args: &Diff) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (before, after) = (gigabytes(a.total_bytes), gigabytes(b.total_bytes));
-    out(&format!("{keys} keys and {count} tensors differ; {before} and {after}"));
+    let counted = |count: usize, what: &str| {
+        let plural = if count == 1 { "" } else { "s" };
+        format!("{} {what}{plural}", grouped(count as u64))
+    };
+    let (keys, tensors) = (counted(keys, "key"), counted(count, "tensor"));
+    out(&format!("{keys} and {tensors} differ; {before} and {after}"));
     Ok(ExitCode::from(1))
 }
 
@@ -41,7 +45,7 @@ fn metadata(a: &GgufFile, b: &GgufFile) -> Vec<String> {
     let differs = |key: &&String| a.metadata.get(*key) != b.metadata.get(*key);
     let line = |key: &String| {
         let shown = |file: &GgufFile| file.metadata.get(key).map_or_else(|| "absent".to_owned(), shown);
-        format!("  {}: {} -> {}", one_line(key), shown(a), shown(b))
+        changed(&one_line(key), &shown(a), &shown(b))
     };
     keys.into_iter().filter(differs).map(line).collect()
 }
@@ -49,9 +53,18 @@ fn metadata(a: &GgufFile, b: &GgufFile) -> Vec<String> {
 fn shown(value: &Value) -> String {
     let (kind, length, json) = describe(value, 4);
     let text = one_line(json.to_string());
-    let cut = if text.chars().count() > SHOWN { "..." } else { "" };
-    let count = length.map_or_else(String::new, |length| format!("{length} x "));
-    format!("{count}{kind} {}{cut}", text.chars().take(SHOWN).collect::<String>())
+    let count = length.map_or_else(String::new, |length| format!("{} x ", grouped(length as u64)));
+    format!("{count}{kind} {text}")
+}
+
+/// On one line, or, where that is too long, on three.
+fn changed(name: &str, before: &str, after: &str) -> String {
+    let line = format!("  {name}: {before} -> {after}");
+    if line.chars().count() <= WIDTH {
+        return line;
+    }
+    let most = WIDTH - 7;
+    format!("  {name}:\n       {}\n    -> {}", cut(before, most), cut(after, most))
 }
 
 fn tensors(a: &GgufFile, b: &GgufFile) -> Result<Vec<String>> {
@@ -92,7 +105,8 @@ fn difference(
         a.read(x, start, &mut left[..length])?;
         b.read(y, start, &mut right[..length])?;
         if let Some(at) = left[..length].iter().zip(&right[..length]).position(|(p, q)| p != q) {
-            return Ok(Some(format!("other bytes, the first at {} of {}", start + at as u64, x.bytes)));
+            let (place, bytes) = (grouped(start + at as u64), grouped(x.bytes));
+            return Ok(Some(format!("other bytes, the first at {place} of {bytes}")));
         }
         start += length as u64;
     }

@@ -4,18 +4,18 @@ use std::time::Instant;
 
 use super::args::ExportHf;
 use super::options;
-use super::progress::{Progress, Stop};
+use super::progress::{Counts, Progress, Stop};
 use super::report::{Exported, Report, Start};
 use super::size;
 use glm2llama::checkpoint::Dtype;
 use glm2llama::error::{Error, Result};
-use glm2llama::hf::{Export, Request};
+use glm2llama::export::{Export, ExportRequest};
 use glm2llama::pipeline::{DEFAULT_MEMORY_BYTES, Options};
 
 pub(super) fn run(args: &ExportHf) -> Result<()> {
     let started = Instant::now();
     let located = args.model.locate()?;
-    let request = Request {
+    let request = ExportRequest {
         model: args.model.request(&located)?,
         output: args.output.clone(),
         dtype: args.dtype.as_deref().map(dtype).transpose()?,
@@ -36,7 +36,8 @@ pub(super) fn run(args: &ExportHf) -> Result<()> {
     for warning in located.unfinished.iter().chain(&export.model.warnings()) {
         report.warning(warning);
     }
-    let progress = Progress::of_bytes(&report, &stop);
+    let progress = Progress::new(report, 1, &stop);
+    progress.phase("writing", Counts::Bytes);
     let filled = export.fill(outputs, options, &progress)?;
     progress.finish();
     if let Some(doubt) = filled.doubt() {

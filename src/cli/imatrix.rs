@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::args::Imatrix;
 use super::options;
-use super::progress::{Progress, Stop};
+use super::progress::{Counts, Progress, Stop};
 use super::report::{Measured, Report, Start};
 use glm2llama::calibrate::{self, Sample, WINDOW};
 use glm2llama::error::Result;
@@ -26,7 +26,8 @@ pub(super) fn run(args: &Imatrix) -> Result<()> {
     for warning in located.unfinished.iter().chain(&model.warnings()) {
         report.warning(warning);
     }
-    let progress = Progress::of_bytes(&report, &stop);
+    let progress = Progress::new(report, 1, &stop);
+    progress.phase("measuring", Counts::Layers);
     let matrix = calibrate::importance(&model, &sample, threads, &progress)?;
     progress.finish();
     matrix.write(&args.output, WINDOW as u32, args.force)?;

@@ -3,7 +3,9 @@
 mod args;
 mod ask;
 mod choose;
+mod chosen;
 mod colour;
+mod compare;
 mod convert;
 mod diff;
 mod export;
@@ -16,6 +18,7 @@ mod next;
 mod options;
 mod output;
 mod page;
+mod pairs;
 mod plan;
 mod print;
 mod progress;
@@ -23,6 +26,7 @@ mod report;
 mod shell;
 mod size;
 mod source;
+mod table;
 mod usage;
 mod verify;
 mod verify_json;
@@ -40,8 +44,13 @@ use glm2llama::error::{Error, Result};
 pub fn main() -> ExitCode {
     let (error, undone) = match usage::parse() {
         Err(error) => (error, ""),
-        Ok(Args { command }) => {
-            let undone = if matches!(command, Command::Verify(_)) { "judged" } else { "written" };
+        Ok(Args { color, command }) => {
+            colour::choose(color);
+            let undone = if matches!(command, Command::Verify(_) | Command::Compare(_)) {
+                "judged"
+            } else {
+                "written"
+            };
             match run(command) {
                 Ok(code) => return code,
                 Err(error) => (error, undone),
@@ -53,7 +62,8 @@ pub fn main() -> ExitCode {
         Error::Refuted { .. } => (1, error.to_string()),
         _ => (2, error.to_string()),
     };
-    let _ = writeln!(std::io::stderr(), "glm2llama: {what}"); // the code tells it too
+    let name = colour::Tone::Bad.note("glm2llama:");
+    let _ = writeln!(std::io::stderr(), "{name} {what}"); // the code tells it too
     ExitCode::from(code)
 }
 
@@ -67,6 +77,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::ExportHf(args) => export::run(&args)?,
         Command::Imatrix(args) => imatrix::run(&args)?,
         Command::Verify(args) => code = verify::run(&args)?,
+        Command::Compare(args) => compare::run(&args)?,
         Command::Ask(args) => ask::run(&args)?,
         Command::Completions { shell } => shell::completions(shell),
         Command::Man => shell::man(),

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::output::{Padding, parts, title};
 use super::print::{gigabytes, json, out};
+use super::table::{self, Side, WIDTH};
 use glm2llama::convert::{Job, Output};
+use glm2llama::error::grouped;
 use glm2llama::gguf::TensorInfo;
 use glm2llama::output::free_bytes;
 use glm2llama::recipe::Choice;
@@ -88,7 +90,7 @@ pub(super) fn print(job: &Job, buffer_bytes: u64, all: bool, as_json: bool) {
     }
     for output in &outputs {
         out(&output.heading());
-        table(&output.lines(all)).iter().for_each(|line| out(line));
+        output.lines(all).iter().for_each(|line| out(line));
         out("");
     }
     out(&needs.text());
@@ -132,13 +134,14 @@ impl Planned {
             "{}: {}, {} bytes, {:.2} bits per weight{padding}{falling}",
             title(&self.file, &self.parts),
             self.file_type,
-            self.bytes,
+            grouped(self.bytes),
             self.bits_per_weight
         )
     }
 
-    /// Source, tensor, shape and formats: a row for each tensor, or for each kind of tensor in all layers.
-    fn lines(&self, all: bool) -> Vec<[String; 5]> {
+    /// Tensor, shape, formats and size, and under it where it comes from: for each tensor, or for each kind of tensor
+    /// in all layers.
+    fn lines(&self, all: bool) -> Vec<String> {
         let mut kinds: Vec<(String, Vec<&Row>)> = Vec::new();
         for row in &self.rows {
             let name = if all { row.name.clone() } else { row.without_layer(&row.name) };
@@ -147,30 +150,57 @@ impl Planned {
                 None => kinds.push((name, vec![row])),
             }
         }
-        kinds.into_iter().map(|(name, rows)| line(name, &rows, all)).collect()
+        let heads = ["tensor, and what it is made of", "shape", "format", "size"].map(str::to_owned);
+        let (cells, origins): (Vec<_>, Vec<_>) =
+            kinds.into_iter().map(|(name, rows)| (cells(name, &rows), origin(&rows, all))).unzip();
+        let cells: Vec<[String; 4]> = std::iter::once(heads).chain(cells).collect();
+        let mut table = table::lines(&cells, [Side::Left, Side::Left, Side::Left, Side::Right]).into_iter();
+        let mut lines: Vec<String> = table.next().into_iter().collect();
+        table.zip(origins).for_each(|(row, origin)| {
+            lines.push(row);
+            lines.extend(origin);
+        });
+        lines
     }
 }
 
-fn line(name: String, rows: &[&Row], all: bool) -> [String; 5] {
-    let first = rows[0]; // a kind has at least one
+/// A row of the table.
+fn cells(name: String, rows: &[&Row]) -> [String; 4] {
+    let shape = rows[0].shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x "); // there is one
+    let formats = counted(rows, |row| Some(row.format.to_owned()));
+    [name, shape, formats, gigabytes(rows.iter().map(|row| row.bytes).sum())]
+}
+
+/// What stands under a row: the source, and in what it is not as the checkpoint or the type says.
+fn origin(rows: &[&Row], all: bool) -> Vec<String> {
+    let first = rows[0];
     let source = first.source();
     let source = if all { source } else { first.without_layer(&source) };
-    let shape = first.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
-    let padded = if first.padded { ", padded" } else { "" };
-    let mut formats: BTreeMap<(&str, Option<&str>), usize> = BTreeMap::new();
-    for row in rows {
-        *formats.entry((row.format, row.instead_of)).or_default() += 1;
+    let fallen = counted(rows, |row| Some(format!("{} instead of {}", row.format, row.instead_of?)));
+    let padded = if first.padded { "padded" } else { "" };
+    let mut lines = vec![format!("    {source}")];
+    for note in [padded.to_owned(), fallen].into_iter().filter(|note| !note.is_empty()) {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 2 + note.chars().count() <= WIDTH => {
+                line.push_str(", ");
+                line.push_str(&note);
+            }
+            _ => lines.push(format!("    {note}")),
+        }
     }
-    let mut formats: Vec<_> = formats.into_iter().collect();
-    formats.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
-    let named = |((format, instead), count): ((&str, Option<&str>), usize)| {
-        let count = if rows.len() > 1 { format!("{count} ") } else { String::new() };
-        let instead = instead.map(|instead| format!(" instead of {instead}")).unwrap_or_default();
-        format!("{count}{format}{instead}")
-    };
-    let formats = formats.into_iter().map(named).collect::<Vec<_>>().join(", ");
-    let bytes = gigabytes(rows.iter().map(|row| row.bytes).sum());
-    [source, name, format!("{shape}{padded}"), formats, bytes]
+    lines
+}
+
+/// Each text that rows have, the most frequent first, with their number where there is more than one row.
+fn counted(rows: &[&Row], text: impl Fn(&Row) -> Option<String>) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for text in rows.iter().filter_map(|row| text(row)) {
+        *counts.entry(text).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    let named = |(text, count)| if rows.len() > 1 { format!("{count} {text}") } else { text };
+    counts.into_iter().map(named).collect::<Vec<_>>().join(", ")
 }
 
 impl Row {
@@ -206,19 +236,6 @@ fn sources(target: &Target) -> Vec<Rows> {
     spans.iter().map(rows).collect()
 }
 
-fn table(lines: &[[String; 5]]) -> Vec<String> {
-    let heads = ["from the checkpoint", "to the file", "shape", "format", "size"].map(str::to_owned);
-    let all = || std::iter::once(&heads).chain(lines);
-    let width = |i: usize| all().map(|line| line[i].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 5] = std::array::from_fn(width);
-    let padded = |line: &[String; 5]| {
-        let [source, name, shape, format, size] = line;
-        let [a, b, c, d, e] = widths;
-        format!("  {source:a$}  {name:b$}  {shape:c$}  {format:d$}  {size:>e$}")
-    };
-    all().map(padded).collect()
-}
-
 impl Needs {
     fn new(job: &Job, buffer_bytes: u64) -> Needs {
         let heads: u64 = job.outputs.iter().map(|output| output.split.head_bytes()).sum();
@@ -226,7 +243,9 @@ impl Needs {
         Needs {
             source_bytes,
             // The head is held twice, in the layout and in its writer; no more is buffered than there is.
-            memory_bytes: BASE_MEMORY_BYTES + 2 * heads + buffer_bytes.min(2 * source_bytes),
+            memory_bytes: BASE_MEMORY_BYTES
+                + 2 * heads
+                + buffer_bytes.min(2 * source_bytes).max(job.measuring_bytes()),
             disk_bytes: job.outputs.iter().map(|output| output.split.total_bytes()).sum(),
             free_disk_bytes: job.outputs.first().and_then(|output| free_bytes(&output.path)),
         }

@@ -3,9 +3,11 @@
 use std::io::{self, ErrorKind, Write};
 use std::sync::Mutex;
 
+use indicatif::ProgressBar;
 use serde::Serialize;
 
-use glm2llama::error::{Error, Result};
+use super::colour::Tone;
+use glm2llama::error::{Error, Result, one_line};
 
 /// Bytes for people.
 pub(super) fn gigabytes(bytes: u64) -> String {
@@ -22,19 +24,6 @@ pub(super) fn weights(count: u64) -> String {
         1_000_000_000.. => format!("{:.2} billion weights", count as f64 / 1e9),
         _ => format!("{:.2} million weights", count as f64 / 1e6),
     }
-}
-
-/// A whole number with its thousands apart.
-pub(super) fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// One JSON line on stdout.
@@ -56,7 +45,7 @@ static CUT: Mutex<Option<io::Error>> = Mutex::new(None);
 /// [`end`], when the work is done.
 pub(super) fn write(bytes: &[u8]) {
     let mut stdout = io::stdout();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    match clear_of_bar(|| stdout.write_all(bytes).and_then(|()| stdout.flush())) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             if let Ok(mut cut) = CUT.lock() {
                 cut.get_or_insert(error); // the first one tells
@@ -76,5 +65,28 @@ pub(super) fn end() -> Result<()> {
 
 /// Anything but a result, on stderr.
 pub(super) fn note(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = clear_of_bar(|| writeln!(io::stderr(), "{line}"));
+}
+
+/// What to beware of, on stderr.
+pub(super) fn warn(message: &str) {
+    note(&format!("{} {}", Tone::Doubtful.note("warning:"), one_line(message)));
+}
+
+/// What the terminal shows of a run's progress.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// From now on this bar stands aside for every line that is printed, whatever thread prints it.
+pub(super) fn show(bar: &ProgressBar) {
+    if let Ok(mut shown) = BAR.lock() {
+        *shown = Some(bar.clone());
+    }
+}
+
+fn clear_of_bar<T>(print: impl FnOnce() -> T) -> T {
+    let bar = BAR.lock().ok().and_then(|shown| shown.clone());
+    match bar {
+        Some(bar) => bar.suspend(print),
+        None => print(),
+    }
 }

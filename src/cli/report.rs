@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::chosen::Chosen;
 use super::next;
 use super::output::{Padding, parts, title};
-use super::print::{gigabytes, json, note, out, weights};
+use super::print::{gigabytes, json, note, out, warn, weights};
 use glm2llama::calibrate::Sample;
 use glm2llama::convert::{Job, Output};
 use glm2llama::error::one_line;
-use glm2llama::hf::Export;
+use glm2llama::export::Export;
 use glm2llama::locate::Located;
 use glm2llama::model::Model;
 use glm2llama::system::peak_memory_bytes;
@@ -47,6 +48,7 @@ enum Event<'a> {
         verdict: &'a str,
     },
     Summary(&'a Summary),
+    Chosen(&'a Chosen),
     #[serde(rename = "summary")]
     Exported(&'a Exported),
     #[serde(rename = "summary")]
@@ -148,8 +150,17 @@ impl Report {
 
     pub(super) fn warning(self, message: &str) {
         match self {
-            Report::Text => note(&format!("warning: {message}")),
+            Report::Text => warn(message),
             Report::Json => json(&Event::Warning { message }),
+            Report::Quiet => {}
+        }
+    }
+
+    /// Formats were chosen for a size.
+    pub(super) fn chosen(self, chosen: &Chosen) {
+        match self {
+            Report::Text => note(&chosen.text()),
+            Report::Json => json(&Event::Chosen(chosen)),
             Report::Quiet => {}
         }
     }
@@ -163,25 +174,16 @@ impl Report {
         }
     }
 
+    /// How far a run with `--json` is.
     pub(super) fn progress(self, &Step { at, done, total, downloaded }: &Step, elapsed: Duration) {
-        let seconds = elapsed.as_secs_f64();
-        match self {
-            Report::Text => {
-                let left = seconds * (total - done) as f64 / done.max(1) as f64;
-                let percent = 100 * done / total.max(1);
-                let speed = gigabytes((done as f64 / seconds) as u64);
-                let ahead = downloaded.map(|bytes| format!("{} downloaded  ", gigabytes(bytes)));
-                let ahead = ahead.unwrap_or_default();
-                note(&format!("{percent:3}%  {speed}/s  {left:.0} s left  {ahead}{at}"));
-            }
-            Report::Json => json(&Event::Progress {
+        if let Report::Json = self {
+            json(&Event::Progress {
                 tensor: at,
                 bytes: done,
                 total_bytes: total,
                 downloaded_bytes: downloaded,
-                seconds,
-            }),
-            Report::Quiet => {}
+                seconds: elapsed.as_secs_f64(),
+            });
         }
     }
 

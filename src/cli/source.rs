@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use super::args::ModelArgs;
 use glm2llama::error::Result;
 use glm2llama::locate::Located;
-use glm2llama::model::Request;
+use glm2llama::model::ModelSource;
 
 /// A model that was found, and what has to live as long as it is used.
 pub(super) struct Found {
     pub(super) located: Located,
-    pub(super) request: Request,
+    pub(super) request: ModelSource,
     #[cfg(feature = "hub")]
     held: super::hub::Held,
 }
@@ -34,7 +34,7 @@ pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>, quiet: bool) -> Res
 
 impl Found {
     #[cfg(feature = "hub")]
-    pub(super) fn new(located: Located, request: Request, held: super::hub::Held) -> Found {
+    pub(super) fn new(located: Located, request: ModelSource, held: super::hub::Held) -> Found {
         Found { located, request, held }
     }
 

@@ -1,9 +1,12 @@
 //! The command line's own errors, in one line as all others are.
 
-use clap::Parser;
+use std::ffi::OsString;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, ValueEnum};
 
 use super::args::Args;
+use super::colour;
 use glm2llama::error::{Error, Result, shortened};
 use glm2llama::recipe::FileType;
 
@@ -12,12 +15,26 @@ use glm2llama::recipe::FileType;
 /// # Errors
 /// When an option is unknown, missing or has no value of its kind.
 pub(super) fn parse() -> Result<Args> {
-    Args::try_parse().map_err(|error| match error.kind() {
+    let color = color(std::env::args_os());
+    colour::choose(color);
+    let matches = Args::command().color(color).try_get_matches();
+    matches.and_then(|matches| Args::from_arg_matches(&matches)).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
         _ => Error::Usage(of_habit(&error).unwrap_or_else(|| in_one_line(&error.to_string()))),
     })
+}
+
+/// What `--color` says, for help and errors, which are printed before all options are known.
+fn color(arguments: impl Iterator<Item = OsString>) -> ColorChoice {
+    let arguments: Vec<String> = arguments.filter_map(|argument| argument.into_string().ok()).collect();
+    let given =
+        arguments.iter().enumerate().find_map(|(i, argument)| match argument.strip_prefix("--color")? {
+            "" => arguments.get(i + 1).map(String::as_str),
+            rest => rest.strip_prefix('='),
+        });
+    given.and_then(|name| ColorChoice::from_str(name, false).ok()).unwrap_or(ColorChoice::Auto)
 }
 
 /// Options of other programs, and what stands for them here.
@@ -73,6 +90,7 @@ fn in_one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
 
     #[test]
     fn options_of_other_programs_are_answered_with_ours() {

@@ -6,55 +6,39 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use super::args::Verify;
-use super::colour::Tone;
-use super::print::note;
-use super::progress::{Progress, Stop};
+use super::print::{note, warn};
+use super::progress::{Counts, Progress, Stop};
+use super::report::Report;
 use super::verify_report::{self, Outcome, Session};
-use super::{page, verify_json};
-use glm2llama::error::{Error, Result, one_line};
+use super::{page, pairs, verify_json};
+use glm2llama::config::RopeRatio;
+use glm2llama::error::{Error, Result};
 use glm2llama::gguf::GgufFile;
-use glm2llama::input::{self, read_capped};
-use glm2llama::locate::{self, Caches};
+use glm2llama::input;
 use glm2llama::output::Pending;
 use glm2llama::receipt::Receipt;
-use glm2llama::remap::RopeRatio;
-use glm2llama::verify::{DEFAULT_TEXT, Facts, Finding, Pair, RopeScale, Verdict};
+use glm2llama::verify::{Facts, Finding, Pair, Verdict};
 use glm2llama::watch::Watch;
-
-/// A page has 3 kB; only its first tokens are used.
-const MAX_TEXT_BYTES: u64 = 64 << 20;
 
 pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     let started = Instant::now();
-    let (text, text_name) = match &args.text {
-        Some(file) => (read_text(file)?, file.display().to_string()),
-        None => (DEFAULT_TEXT.to_owned(), "the built-in page of English, Chinese and code".to_owned()),
-    };
+    let (text, text_name) = pairs::text(args.text.as_deref())?;
     if args.max_kld.is_some_and(|bar| bar.is_nan() || bar < 0.0) {
         return Err(Error::Usage("--max-kld: expected a number from 0 on".to_owned()));
     }
     if args.receipt.is_some() && args.files.len() > 1 {
         return Err(Error::Usage("--receipt: goes with one FILE, for a receipt is of one run".to_owned()));
     }
-    // The files first: one that cannot be read is at fault, whatever it is held against.
-    let files = args.files.iter().map(|file| GgufFile::open_model(file)).collect::<Result<Vec<_>>>()?;
-    let located = locate::find(&args.folder, &Caches::of_user())?;
-    let pairs = files
-        .into_iter()
-        .map(|file| Pair::of(&located.folder, file, scale(args.rope_ratio_applies_to)))
-        .collect::<Result<Vec<_>>>()
-        .map_err(|error| located.explain(error))?;
+    let (located, pairs) = pairs::open(&args.folder, &args.files, args.rope_ratio_applies_to)?;
     let stop = Stop::on_signals()?;
     // Before the work: what is to be done with its result must be possible.
     let page = args.report.as_ref().map(|file| Pending::create(file, true)).transpose()?;
     args.report.as_deref().map_or(Ok(()), keep_others)?;
-    if let Some(how) = &located.how {
-        note(&format!("folder: {}", one_line(how)));
-    }
-    if let Some(unfinished) = &located.unfinished {
-        note(&format!("{} {}", Tone::Doubtful.note("warning:"), one_line(unfinished)));
-    }
-    let progress = Progress::of_parts(!args.json, &stop);
+    pairs::tell(&located);
+    let report = if args.json { Report::Quiet } else { Report::Text };
+    let of_files = usize::from(args.receipt.is_some()) + 1;
+    let phases = of_files * pairs.len() + usize::from(!args.weights_only) + usize::from(page.is_some());
+    let progress = Progress::new(report, phases, &stop);
     let mut judged = Vec::new();
     for (pair, file) in pairs.into_iter().zip(&args.files) {
         judged.push(weigh(pair, file, &located.folder, args, &progress)?);
@@ -67,12 +51,13 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
         outcome.verdict = Verdict::new(weights, facts, function.as_ref(), args.max_kld);
     }
     if page.is_some() {
+        progress.phase("answers", Counts::Other);
         judged.iter_mut().try_for_each(|outcome| converse(outcome, args.answer_tokens, &progress))?;
     }
     progress.finish();
     // The checkpoint is one, whatever files are held against it.
     if let Some(zeros) = judged.first().and_then(|outcome| outcome.weights.zeros.as_deref()) {
-        note(&format!("{} {}", Tone::Doubtful.note("warning:"), one_line(zeros)));
+        warn(zeros);
     }
     let session = Session { folder: &args.folder, text: text_name, took: started.elapsed() };
     match judged.as_slice() {
@@ -88,28 +73,31 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
 }
 
 /// All about a file but its predictions.
-fn weigh(pair: Pair, file: &Path, folder: &Path, args: &Verify, watch: &dyn Watch) -> Result<Outcome> {
+fn weigh(pair: Pair, file: &Path, folder: &Path, args: &Verify, progress: &Progress) -> Result<Outcome> {
     let started = Instant::now();
     let mut facts = pair.facts()?;
     let mut unchanged = None;
     if let Some(receipt) = &args.receipt {
+        progress.phase("hashes", Counts::Other);
         let files: Vec<&Path> = pair.file.paths().collect();
-        let check = Receipt::load(receipt)?.check(folder, &files, watch)?;
+        let check = Receipt::load(receipt)?.check(folder, &files, progress)?;
         let finding = |problem| Finding { subject: "receipt".to_owned(), problem };
         facts.findings.extend(check.differing.into_iter().map(finding));
         unchanged = Some(check.same);
     }
-    let weights = pair.weights(watch)?;
+    progress.phase("weights", Counts::Other);
+    let weights = pair.weights(progress)?;
     let verdict = Verdict::new(&weights, &facts, None, None);
     let (file, weights_took) = (file.to_owned(), started.elapsed());
     Ok(Outcome { file, pair, facts, unchanged, weights, function: None, verdict, weights_took })
 }
 
 /// Runs the checkpoint and all files; one that cannot be run is no obstacle when it is known to be wrong already.
-fn run_models(judged: &mut [Outcome], text: &str, most: usize, watch: &dyn Watch) -> Result<()> {
+fn run_models(judged: &mut [Outcome], text: &str, most: usize, progress: &Progress) -> Result<()> {
     let pairs: Vec<&Pair> = judged.iter().map(|outcome| &outcome.pair).collect();
     let Some(first) = pairs.first() else { return Ok(()) };
-    let functions = first.functions(&pairs, text, most, watch)?;
+    progress.phase("predictions", Counts::Other);
+    let functions = first.functions(&pairs, text, most, progress)?;
     for (outcome, function) in judged.iter_mut().zip(functions) {
         match function {
             Ok(function) => outcome.function = Some(function),
@@ -132,13 +120,13 @@ const ANSWER: u32 = 30;
 const QUICK: u64 = 1_000_000_000;
 
 /// Lets both models answer, where the checkpoint is one that could. `most`: so many tokens each, if that was said.
-fn converse(outcome: &mut Outcome, most: Option<u32>, watch: &dyn Watch) -> Result<()> {
+fn converse(outcome: &mut Outcome, most: Option<u32>, progress: &Progress) -> Result<()> {
     let most = most.unwrap_or(if outcome.weights.compared > QUICK { 0 } else { ANSWER }) as usize;
     // A file that is not the same model may have any template.
     let trained =
         outcome.verdict.same && outcome.verdict.quality.is_some_and(|quality| quality.grade().is_some());
     let Some(function) = outcome.function.as_mut().filter(|_| trained && most > 0) else { return Ok(()) };
-    match outcome.pair.answers(&QUESTIONS, most, watch) {
+    match outcome.pair.answers(&QUESTIONS, most, progress) {
         Ok(answers) => function.answers = answers,
         Err(Error::Interrupted) => return Err(Error::Interrupted),
         Err(error) => note(&format!("the models were asked nothing: {error}")),
@@ -153,12 +141,12 @@ pub(super) fn check_written(
     ratio: Option<RopeRatio>,
     files: &[(&Path, &Path)],
     facts: bool,
-    stop: &Stop,
+    watch: &dyn Watch,
 ) -> Result<String> {
     let temporaries: Vec<PathBuf> = files.iter().map(|(_, temporary)| temporary.to_path_buf()).collect();
-    let pair = Pair::of(model, GgufFile::open_parts(&temporaries)?, scale(ratio))?;
+    let pair = Pair::of(model, GgufFile::open_parts(&temporaries)?, ratio)?;
     let facts = if facts { pair.facts()? } else { Facts::default() };
-    let weights = pair.weights(stop)?;
+    let weights = pair.weights(watch)?;
     let verdict = Verdict::new(&weights, &facts, None, None);
     if verdict.same {
         return Ok(verdict.line);
@@ -187,17 +175,4 @@ fn keep_others(report: &Path) -> Result<()> {
         "another file",
         "a page of verify, or nothing there: choose another name",
     ))
-}
-
-fn scale(flag: Option<RopeRatio>) -> Option<RopeScale> {
-    flag.map(|flag| match flag {
-        RopeRatio::Base => RopeScale::Base,
-        RopeRatio::Positions => RopeScale::Positions,
-    })
-}
-
-fn read_text(file: &Path) -> Result<String> {
-    let bytes = read_capped(file, MAX_TEXT_BYTES)?
-        .ok_or_else(|| Error::input(file, "", "no such file, expected a text"))?;
-    String::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not UTF-8 text"))
 }

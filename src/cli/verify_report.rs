@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::colour::Tone;
-use super::print::{gigabytes, grouped, out};
-use glm2llama::error::one_line;
+use super::print::{gigabytes, out};
+use super::table;
+use glm2llama::error::{grouped, one_line};
 use glm2llama::system::peak_memory_bytes;
 use glm2llama::verify::{Facts, Finding, Function, Pair, Quality, TensorError, Verdict, Weights};
 
@@ -30,6 +31,9 @@ pub(super) struct Outcome {
     pub verdict: Verdict,
     pub weights_took: Duration,
 }
+
+/// Columns that the table of several files has for a name.
+const FILE_NAME: usize = 18;
 
 /// More findings are counted, for a file of another model has one in each tensor.
 pub(super) const MOST_FINDINGS: usize = 10;
@@ -104,7 +108,7 @@ pub(super) fn print_all(session: &Session, outcomes: &[Outcome]) {
         print(session, outcome, false);
     }
     took(session);
-    table(outcomes).iter().for_each(|line| out(line));
+    comparison(outcomes).iter().for_each(|line| out(line));
 }
 
 fn took(session: &Session) {
@@ -112,9 +116,9 @@ fn took(session: &Session) {
     out(&format!("{:.1} s{}", session.took.as_secs_f64(), memory.unwrap_or_default()));
 }
 
-fn table(outcomes: &[Outcome]) -> Vec<String> {
+fn comparison(outcomes: &[Outcome]) -> Vec<String> {
     let heading = format!(
-        "{:>9} {:>6} {:>9} {:>7} {:>10}  {:<15} file",
+        "{:>9} {:>6} {:>8} {:>7} {:>10}  {:<15} file",
         "size", "bits", "KL", "top-1", "perplexity", "quality"
     );
     let row = |outcome: &Outcome| {
@@ -128,17 +132,23 @@ fn table(outcomes: &[Outcome]) -> Vec<String> {
             }
         };
         format!(
-            "{:>9} {:>6} {:>9} {:>7} {:>10}  {} {}",
+            "{:>9} {:>6} {:>8} {:>7} {:>10}  {} {}",
             gigabytes(outcome.pair.file.total_bytes),
             figure(outcome.bits().map(|bits| format!("{bits:.2}"))),
             figure(function.map(|f| format!("{:.4}", f.mean_kl))),
             figure(function.map(|f| format!("{:.1} %", 100.0 * f.top_agreement))),
             figure(function.map(|f| format!("{:.2}", f.file_perplexity))),
             quality.0.out(&format!("{:<15}", quality.1)),
-            one_line(outcome.file.display()),
+            file_name(&outcome.file),
         )
     };
     std::iter::once(heading).chain(outcomes.iter().map(row)).collect()
+}
+
+/// A file in a table, under whose heading the whole path was told before.
+fn file_name(file: &Path) -> String {
+    let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+    table::cut_front(&one_line(name), FILE_NAME)
 }
 
 /// One line a format: how many tensors, the worst of them, and how much of the bound is used.
@@ -172,7 +182,7 @@ fn function_lines(function: &Function) -> [String; 3] {
     [
         format!(
             "predictions: {} tokens through both models, top-1 the same for {:.1} %",
-            function.positions.len(),
+            grouped(function.positions.len() as u64),
             100.0 * function.top_agreement
         ),
         format!(

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::fields::{Fields, MAX_CONTEXT, MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS, MAX_VOCABULARY, MAX_WIDTH};
-use super::{GlmConfig, Layout, QUANTIZED};
+use super::{GlmConfig, QUANTIZED, TensorNaming};
 use crate::error::{Problem, Result};
 
 /// Each head of each layer has a span of rows of its own; a model of 128 heads and 100 layers stays below.
@@ -58,7 +58,7 @@ pub(super) fn parse(fields: &Fields) -> Result<GlmConfig, Problem> {
         return Err(fields.wrong("rope_ratio", rope_ratio, "a number from 0.001 to 1e9"));
     }
     Ok(GlmConfig {
-        layout: Layout::ChatGlm,
+        layout: TensorNaming::ChatGlm,
         name_or_path: fields.map.get("_name_or_path").and_then(Value::as_str).unwrap_or("").to_owned(),
         num_layers,
         hidden_size: fields.size("hidden_size", MAX_WIDTH)?,

@@ -6,6 +6,7 @@
 mod chatglm;
 mod fields;
 mod glm;
+mod rope_ratio;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -16,10 +17,11 @@ use serde_json::Value;
 use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
 pub(crate) use fields::Fields;
+pub use rope_ratio::RopeRatio;
 
 /// Which names a checkpoint gives its tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum TensorNaming {
     /// The authors' own: `transformer.encoder.layers.0...`, one fused projection.
     ChatGlm,
     /// That of `GlmForCausalLM` in the transformers library: `model.layers.0...`, three projections.
@@ -30,7 +32,7 @@ pub enum Layout {
 #[derive(Clone, Debug, PartialEq)]
 pub struct GlmConfig {
     /// The names of its tensors.
-    pub layout: Layout,
+    pub layout: TensorNaming,
     /// `_name_or_path`, or empty: users rename models, so it is a hint at most.
     pub name_or_path: String,
     /// Number of transformer blocks.
@@ -94,7 +96,7 @@ impl GlmConfig {
 
     /// Whether it is a GLM-Edge: GLM-4 in the transformers layout, but smaller, and without its prefix.
     pub fn is_edge(&self) -> bool {
-        self.layout == Layout::Glm && self.hidden_size < 4096
+        self.layout == TensorNaming::Glm && self.hidden_size < 4096
     }
 }
 

@@ -13,7 +13,7 @@ use crate::hash::sha256;
 use crate::imatrix::ImportanceMatrix;
 use crate::model::Model;
 use crate::pipeline::{self, Ready};
-use crate::recipe::padded_ffn;
+use crate::recipe::{Budget, padded_ffn};
 use crate::remap::{Plan, Role};
 use crate::request::{Quality, Request};
 use crate::sink::Shape;
@@ -23,6 +23,16 @@ use crate::{metadata, provenance};
 /// Refuses what cannot be meant, before a file is opened.
 pub(super) fn refuse_contradictions(request: &Request) -> Result<()> {
     let usage = |problem: &str| Err(Error::Usage(problem.to_owned()));
+    if let Some((option, _)) = request.target.map(Budget::option) {
+        let others = [
+            (!request.types.is_empty(), "--type", "formats are chosen for the size"),
+            (request.vocab_only, "--vocab-only", "a file with weights"),
+            (request.overrides.pure, "--pure", "formats that may differ"),
+        ];
+        if let Some((_, other, expected)) = others.into_iter().find(|(given, ..)| *given) {
+            return usage(&format!("--{option}: found it with {other}, expected one of the two: {expected}"));
+        }
+    }
     if request.quality == Quality::Fast {
         if !request.calibration.is_empty() {
             return usage(
@@ -52,16 +62,21 @@ pub(super) fn refuse_contradictions(request: &Request) -> Result<()> {
 
 /// The text to measure on; none where nothing is to be measured.
 pub(super) fn sample(request: &Request, model: &Model) -> Result<Option<Sample>> {
+    let reads_twice = request.quality != Quality::Fast || request.target.is_some();
+    if model.checkpoint.is_remote() && reads_twice {
+        let expected = "one in a folder, for its weights are read more than once: --keep DIR stores it there";
+        let file = model.checkpoint.main_file();
+        let found = match request.target {
+            None => "weights on a hub, with --quality good or best",
+            Some(_) => "weights on a hub, with a size to choose formats for",
+        };
+        return Err(Error::mismatch(file, "", found, expected));
+    }
     let most = match request.quality {
         Quality::Fast => return Ok(None),
         Quality::Good => IMPORTANCE_TOKENS,
         Quality::Best => REFINEMENT_TOKENS,
     };
-    if model.checkpoint.is_remote() {
-        let expected = "one in a folder, for its weights are read more than once: --keep DIR stores it there";
-        let file = model.checkpoint.main_file();
-        return Err(Error::mismatch(file, "", "weights on a hub, with --quality good or best", expected));
-    }
     let sample =
         Sample::new(&model.tokenizer, &request.calibration, request.calibration_tokens.unwrap_or(most))?;
     if request.quality == Quality::Best {
@@ -129,6 +144,9 @@ impl Job {
         let options = file_type.map(|file_type| provenance::options_key(&self.request, file_type));
         let mut text = format!("{} {options:?} {:?}", provenance::VERSION, self.request.model);
         let _ = write!(text, " {} {:?}", sample.hash, sample.tokens); // a String takes whatever comes
+        for choice in self.outputs.iter().flat_map(|output| &output.recipe.choices) {
+            let _ = write!(text, " {}", choice.format);
+        }
         let config = self.request.model.folder.join("config.json");
         for file in self.model.checkpoint.files().chain([config.as_path()]) {
             let state = fs::metadata(file).map_err(Error::io(file, "read"))?;

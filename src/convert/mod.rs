@@ -1,5 +1,6 @@
 //! The whole conversion: everything is checked first, then the weights are read once.
 
+mod choice;
 mod measure;
 mod outputs;
 mod prepare;
@@ -15,6 +16,7 @@ use crate::model::Model;
 use crate::pipeline;
 use crate::recipe::Recipe;
 use crate::request::Request;
+pub use choice::{Choice, Outcome};
 pub use outputs::Outputs;
 
 /// A conversion that has passed every check that needs no weights.
@@ -39,6 +41,8 @@ pub struct Job {
     pub model: Model,
     /// The text that the model is to be measured on first.
     sample: Option<Sample>,
+    /// The formats, where they are to be chosen.
+    pub choice: Option<Choice>,
     /// Blocks that were made before the file is filled.
     refined: Option<Store>,
     /// The importance weights of each tensor of the plan, padded.
@@ -92,6 +96,13 @@ impl Job {
         }
         warnings.extend(self.outputs.iter().filter_map(Output::fallbacks));
         warnings
+    }
+
+    /// Says so where a split output has no Modelfile.
+    fn note_split(&mut self) {
+        if self.request.modelfile && self.outputs.iter().any(|output| output.split.files.len() > 1) {
+            self.notes.push("no Modelfile: Ollama imports no split GGUF".to_owned());
+        }
     }
 
     /// What `--strict` asks for: every tensor in the format that the type names.

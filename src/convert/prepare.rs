@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Job, Output, measure};
+use super::{Choice, Job, Output, choice, measure};
 use crate::calibrate::Sample;
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
@@ -36,12 +36,14 @@ impl Job {
             Ok(Options { sample, ..options })
         });
         let mut options = options?;
-        let outputs = options.outputs(&model, provenance::keys(&request.model, &guests)?, &mut notes)?;
+        let origin = provenance::keys(&request.model, &guests)?;
+        let (outputs, choice) = options.outputs(&model, origin, &mut notes)?;
         let (importance, without_importance) = options.importance(&model)?;
         let sample = options.sample.take();
         let request = request.clone();
         let mut job = Job {
             sample,
+            choice,
             refined: None,
             importance,
             without_importance,
@@ -53,6 +55,7 @@ impl Job {
             model,
         };
         job.check_targets()?;
+        job.note_split();
         job.notes.extend(job.misleading_names());
         Ok(job)
     }
@@ -116,38 +119,54 @@ impl<'a> Options<'a> {
         }
     }
 
-    fn outputs(&self, model: &Model, origin: Metadata, notes: &mut Vec<String>) -> Result<Vec<Output>> {
-        let types = match self.request.vocab_only {
-            true => &[FileType::F16], // what a file without weights says, as llama.cpp's does
-            false => self.request.types.as_slice(),
-        };
-        let output = |&file_type| self.output(file_type, model, &origin, notes);
-        let outputs = types.iter().map(output).collect::<Result<Vec<Output>>>()?;
-        if self.request.modelfile && outputs.iter().any(|output| output.split.files.len() > 1) {
-            notes.push("no Modelfile: Ollama imports no split GGUF".to_owned());
+    /// The outputs and, where formats are to be chosen, the choice for the only one.
+    fn outputs(
+        &self,
+        model: &Model,
+        origin: Metadata,
+        notes: &mut Vec<String>,
+    ) -> Result<(Vec<Output>, Option<Choice>)> {
+        let request = self.request;
+        if let Some(budget) = request.target {
+            let (choice, recipe) = Choice::begin(request, model, budget);
+            let (output, keys) = self.output(&budget.to_string(), recipe, model, &origin, notes)?;
+            let choice = choice.with_keys(keys, &output.split)?;
+            return Ok((vec![output], Some(choice)));
         }
-        Ok(outputs)
+        let types = match request.vocab_only {
+            true => &[FileType::F16], // what a file without weights says, as llama.cpp's does
+            false => request.types.as_slice(),
+        };
+        let output = |&file_type: &FileType| {
+            let mix = Mix {
+                file_type,
+                overrides: &request.overrides,
+                importance: self.imatrix.is_some() || self.sample.is_some(),
+            };
+            let recipe = Recipe::new(mix, request.pad, &model.plan, &model.config);
+            let name = if request.vocab_only { "vocab".to_owned() } else { file_type.to_string() };
+            Ok(self.output(&name, recipe, model, &origin, notes)?.0)
+        };
+        let outputs = types.iter().map(output).collect::<Result<Vec<Output>>>()?;
+        Ok((outputs, None))
     }
 
+    /// One output with its keys; `type_name` is what stands for `{type}` in its name.
     fn output(
         &self,
-        file_type: FileType,
+        type_name: &str,
+        recipe: Recipe,
         model: &Model,
         origin: &Metadata,
         notes: &mut Vec<String>,
-    ) -> Result<Output> {
+    ) -> Result<(Output, Metadata)> {
         let Options { request, card, given, imatrix, sample } = self;
         let Model { config, plan, tokenizer, name, .. } = model;
-        let path = output_path(request, name, file_type)?;
-        let mix = Mix {
-            file_type,
-            overrides: &request.overrides,
-            importance: imatrix.is_some() || sample.is_some(),
-        };
-        let recipe = Recipe::new(mix, request.pad, plan, config);
+        let path = output_path(request, name, type_name)?;
         let mut origin = origin.clone();
-        origin.push(provenance::options_key(request, file_type));
+        origin.push(provenance::options_key(request, recipe.file_type));
         origin.extend(sample.iter().flat_map(|sample| measure::keys(sample, plan, request.quality)));
+        origin.extend(choice::keys(request));
         let (keys, warnings) = metadata::assemble(Parts {
             model,
             recipe: &recipe,
@@ -159,7 +178,7 @@ impl<'a> Options<'a> {
         })?;
         // The keys may have been given another than the tokenizer's.
         let jinja = text(&keys, "tokenizer.chat_template").map(str::to_owned);
-        let split = Split::new(keys, shapes(plan, &recipe), request.split_max_bytes)?;
+        let split = Split::new(keys.clone(), shapes(plan, &recipe), request.split_max_bytes)?;
         let beside = match request.modelfile && !request.vocab_only && split.files.len() == 1 {
             true => modelfile_beside(&path, jinja.as_deref(), tokenizer, config)?,
             false => (None, None),
@@ -169,7 +188,7 @@ impl<'a> Options<'a> {
                 notes.push(warning); // once for all outputs
             }
         }
-        Ok(Output { path, recipe, split, modelfile: beside.0 })
+        Ok((Output { path, recipe, split, modelfile: beside.0 }, keys))
     }
 }
 
@@ -199,7 +218,7 @@ fn modelfile_beside(
 /// A Modelfile with its path, and a warning.
 type Beside = (Option<(PathBuf, String)>, Option<String>);
 
-fn shapes(plan: &Plan, recipe: &Recipe) -> Vec<(String, Vec<usize>, quant::Format)> {
+pub(super) fn shapes(plan: &Plan, recipe: &Recipe) -> Vec<(String, Vec<usize>, quant::Format)> {
     let targets = plan.tensors.iter().zip(&recipe.choices);
     let shaped = targets.map(|(target, choice)| {
         let (rows, columns) = target.padded_shape(recipe.ffn);
@@ -209,11 +228,10 @@ fn shapes(plan: &Plan, recipe: &Recipe) -> Vec<(String, Vec<usize>, quant::Forma
     shaped.collect()
 }
 
-fn output_path(request: &Request, name: &Name, file_type: FileType) -> Result<PathBuf> {
-    let type_name = if request.vocab_only { "vocab".to_owned() } else { file_type.to_string() };
-    let Some(output) = &request.output else { return Ok(PathBuf::from(name.file_name(&type_name))) };
+fn output_path(request: &Request, name: &Name, type_name: &str) -> Result<PathBuf> {
+    let Some(output) = &request.output else { return Ok(PathBuf::from(name.file_name(type_name))) };
     match output.to_str() {
-        Some(text) => Ok(PathBuf::from(text.replace("{type}", &type_name))),
+        Some(text) => Ok(PathBuf::from(text.replace("{type}", type_name))),
         None if output.to_string_lossy().contains("{type}") => {
             Err(Error::mismatch(output, "", "{type} in a name that is not UTF-8", "UTF-8 around it"))
         }

@@ -142,7 +142,7 @@ pub(crate) fn attention(
 ) -> Activations {
     let (d, tokens) = (q.nrows() / heads, q.ncols());
     let past = k.ncols() - tokens;
-    let scale = 1.0 / (d as f32).sqrt();
+    let scale = attention_scale(d);
     let mut out = vec![0.0; heads * d * tokens];
     out.par_chunks_mut(d * tokens).enumerate().for_each(|(head, out)| {
         let group = head / (heads / kv_heads);
@@ -154,19 +154,31 @@ pub(crate) fn attention(
             let (text, all) = (Slice::from(start..end), Slice::from(start..past + end));
             let q = q.slice_axis(Axis(1), text);
             let [k, v] = [k, v].map(|x| x.slice_axis_move(Axis(1), all));
-            let mut scores = q.t().dot(&k); // [tokens that ask, tokens that are asked]
-            for (token, mut row) in scores.axis_iter_mut(Axis(0)).enumerate() {
-                let (mut seen, mut unseen) = row.view_mut().split_at(Axis(0), past + token + 1);
-                let largest = seen.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-                seen.mapv_inplace(|x| ((x - largest) * scale).exp());
-                let sum: f32 = seen.sum();
-                seen /= sum;
-                unseen.fill(0.0);
-            }
+            let scores = probabilities(q, k, scale);
             general_mat_mul(1.0, &v, &scores.t(), 0.0, &mut out.slice_axis_mut(Axis(1), text));
         }
     });
     from_vec(heads * d, tokens, out)
+}
+
+/// What the products of queries and keys are multiplied by.
+pub(super) fn attention_scale(d: usize) -> f32 {
+    1.0 / (d as f32).sqrt()
+}
+
+/// How much each token that asks looks at each that is asked, `[those, these]`: of the latter the last ones ask.
+pub(super) fn probabilities(q: ArrayView2<f32>, k: ArrayView2<f32>, scale: f32) -> Array2<f32> {
+    let past = k.ncols() - q.ncols();
+    let mut scores = q.t().dot(&k);
+    for (token, mut row) in scores.axis_iter_mut(Axis(0)).enumerate() {
+        let (mut seen, mut unseen) = row.view_mut().split_at(Axis(0), past + token + 1);
+        let largest = seen.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+        seen.mapv_inplace(|x| ((x - largest) * scale).exp());
+        let sum: f32 = seen.sum();
+        seen /= sum;
+        unseen.fill(0.0);
+    }
+    scores
 }
 
 /// Some of the features.
@@ -174,14 +186,14 @@ pub(crate) fn rows_of(x: &Activations, rows: Range<usize>) -> ArrayView2<'_, f32
     x.slice_axis(Axis(0), Slice::from(rows))
 }
 
-fn view(rows: usize, columns: usize, values: &[f32]) -> ArrayView2<'_, f32> {
+pub(super) fn view(rows: usize, columns: usize, values: &[f32]) -> ArrayView2<'_, f32> {
     ArrayView2::from_shape((rows, columns), values).expect("rows * columns values")
 }
 
-fn view_mut(rows: usize, columns: usize, values: &mut [f32]) -> ArrayViewMut2<'_, f32> {
+pub(super) fn view_mut(rows: usize, columns: usize, values: &mut [f32]) -> ArrayViewMut2<'_, f32> {
     ArrayViewMut2::from_shape((rows, columns), values).expect("rows * columns values")
 }
 
-fn from_vec(rows: usize, columns: usize, values: Vec<f32>) -> Activations {
+pub(super) fn from_vec(rows: usize, columns: usize, values: Vec<f32>) -> Activations {
     Array2::from_shape_vec((rows, columns), values).expect("rows * columns values")
 }

@@ -3,12 +3,15 @@
 //! Knows the arithmetic and Llama's rules, and nothing of where weights come from: `verify` runs GGUF files with it
 //! and, by rules of its own, checkpoints; `calibrate` runs the mapping's tensors before they are written.
 
+mod backward;
 mod decoder;
+mod gradient;
 mod llama;
 mod math;
 mod past;
 
 pub(crate) use decoder::{Decoder, HEAD_ROWS};
+pub(crate) use gradient::multiply_back;
 pub(crate) use llama::{Llama, Sizes, Tensors};
 pub(crate) use math::{
     Activations, Matrix, add_bias, attention, embed, gated, linear, multiply, rms_norm, rotate_pairs,

@@ -5,12 +5,9 @@ use std::path::{Path, PathBuf};
 use super::{Layout, Metadata, TensorInfo, Value, Writer};
 use crate::error::{Error, Result};
 use crate::output::Pending;
-use crate::sink::{Place, Shape, Sink};
+use crate::sink::{Place, Shape, Sink, groups};
 use crate::system::too_many_open;
 use quant::Format;
-
-/// All files of a split are open at the same time, and a system allows a process about a thousand.
-const MOST_FILES: usize = 500;
 
 /// The files that hold one model. All metadata is in the first.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,27 +28,21 @@ impl Split {
         most_bytes: Option<u64>,
     ) -> Result<Split> {
         let whole = Layout::new(metadata.clone(), tensors.clone())?;
-        let starts = most_bytes.map_or_else(|| vec![0], |most| starts(&whole.tensors, most));
-        if starts.len() <= 1 {
+        let bytes = whole.tensors.iter().map(|tensor| tensor.bytes);
+        let groups = groups(bytes, most_bytes.unwrap_or(u64::MAX), "--split-max-size")?;
+        if groups.len() <= 1 {
             return Ok(Split { files: vec![whole] });
         }
-        if starts.len() > MOST_FILES {
-            let found = starts.len();
-            let expected = format!("a size that makes at most {MOST_FILES}");
-            return Err(Error::Usage(format!(
-                "--split-max-size: found one that makes {found} files, expected {expected}"
-            )));
-        }
-        let count = starts.len() as u16; // at most MOST_FILES
+        let count = groups.len() as u16; // a few hundred at most
         let total = tensors.len() as i32; // a model's few thousand tensors
         let mut rest = tensors;
         let mut files = Vec::new();
-        for (number, start) in (0..count).zip(starts).rev() {
+        for (number, group) in (0..count).zip(groups).rev() {
             let mut keys = if number == 0 { metadata.clone() } else { Metadata::new() };
             keys.push(("split.no".to_owned(), Value::U16(number)));
             keys.push(("split.count".to_owned(), Value::U16(count)));
             keys.push(("split.tensors.count".to_owned(), Value::I32(total)));
-            files.push(Layout::new(keys, rest.split_off(start))?);
+            files.push(Layout::new(keys, rest.split_off(group.start))?);
         }
         files.reverse();
         Ok(Split { files })
@@ -100,20 +91,6 @@ impl Split {
         };
         (1..=count).map(name).collect()
     }
-}
-
-/// The numbers of the tensors that a file starts with.
-fn starts(tensors: &[TensorInfo], most_bytes: u64) -> Vec<usize> {
-    let mut starts = Vec::new();
-    let mut bytes = 0;
-    for (i, tensor) in tensors.iter().enumerate() {
-        if i == 0 || bytes + tensor.bytes > most_bytes {
-            starts.push(i);
-            bytes = 0;
-        }
-        bytes += tensor.bytes;
-    }
-    starts
 }
 
 /// Writes the files of a [`Split`]. Dropping it unfinished deletes what was written.

@@ -28,27 +28,27 @@ use names::Part;
 
 /// What `--lora` asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Request {
+pub struct AdapterSource {
     /// The adapter's folder.
     pub folder: PathBuf,
     /// A factor besides the adapter's own.
     pub scale: f64,
 }
 
-impl Request {
+impl AdapterSource {
     /// Reads `DIR` or `DIR=SCALE`, and finds the adapter's own folder if it is one below. A folder that is there goes
     /// before a scale: its name may have a `=`.
     ///
     /// # Errors
     /// When there is no folder's name in it, or no number behind one, or several adapters are below it.
-    pub fn parse(text: &OsStr) -> Result<Request> {
-        let Request { folder, scale } = Request::as_written(text)?;
-        Ok(Request { folder: folder::of(&folder)?, scale })
+    pub fn parse(text: &OsStr) -> Result<AdapterSource> {
+        let AdapterSource { folder, scale } = AdapterSource::as_written(text)?;
+        Ok(AdapterSource { folder: folder::of(&folder)?, scale })
     }
 
-    fn as_written(text: &OsStr) -> Result<Request> {
+    fn as_written(text: &OsStr) -> Result<AdapterSource> {
         let shown = Path::new(text).display();
-        let whole = Request { folder: PathBuf::from(text), scale: 1.0 };
+        let whole = AdapterSource { folder: PathBuf::from(text), scale: 1.0 };
         let split = split_at_last(text, '=').filter(|_| !whole.folder.is_dir());
         let Some((folder, scale)) = split else { return Ok(whole) };
         if folder.is_empty() {
@@ -57,7 +57,7 @@ impl Request {
         }
         let folder = PathBuf::from(folder);
         match scale.parse().ok().filter(|scale: &f64| scale.is_finite()) {
-            Some(scale) => Ok(Request { folder, scale }),
+            Some(scale) => Ok(AdapterSource { folder, scale }),
             None if folder.is_dir() => Err(Error::Usage(format!(
                 "--lora {shown}: found the scale `{scale}`, expected a finite number"
             ))),
@@ -98,7 +98,7 @@ impl Lora {
     ///
     /// # Errors
     /// When an adapter is damaged, is more than LoRA, or does not fit the checkpoint.
-    pub fn open(requests: &[Request], base: &Checkpoint, plan: &Plan) -> Result<Lora> {
+    pub fn open(requests: &[AdapterSource], base: &Checkpoint, plan: &Plan) -> Result<Lora> {
         let used = used_tensors(plan);
         let mut lora = Lora::default();
         for request in requests {

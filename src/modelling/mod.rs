@@ -6,10 +6,9 @@ mod code;
 
 use std::path::Path;
 
-use crate::config::{GlmConfig, Layout};
+use crate::config::{GlmConfig, RopeRatio, TensorNaming};
 use crate::error::{Result, shortened};
 use crate::input::read_capped;
-use crate::remap::RopeRatio;
 use crate::tokenizer::ChatFormat;
 use code::{RATIO, Rotation};
 
@@ -52,8 +51,8 @@ fn judge(source: &str, config: &GlmConfig, chat: ChatFormat, said: Option<RopeRa
     let log_scaled_from = (code.contains("math.log(2048)") || code.contains("np.log(2048)")).then_some(1984);
     // The library's own class has its base in the config, and no such file.
     let rotation = match config.layout {
-        Layout::ChatGlm => Rotation::of(&code),
-        Layout::Glm => Rotation::default(),
+        TensorNaming::ChatGlm => Rotation::of(&code),
+        TensorNaming::Glm => Rotation::default(),
     };
     let ratio = config.rope_ratio;
     let taken = config.rope_base * ratio;

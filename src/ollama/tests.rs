@@ -1,11 +1,11 @@
 use super::*;
-use crate::config::Layout;
+use crate::config::TensorNaming;
 use crate::tokenizer::{ChatFormat, Kind, Sampling};
 
 /// ChatGLM3-6B's.
 fn config() -> GlmConfig {
     GlmConfig {
-        layout: Layout::ChatGlm,
+        layout: TensorNaming::ChatGlm,
         name_or_path: String::new(),
         num_layers: 28,
         hidden_size: 4096,
@@ -110,7 +110,7 @@ fn a_base_model_continues_the_prompt() {
     assert_eq!(begins(&TOKENS), "TEMPLATE \"\"\"[gMASK]<sop>{{ .Prompt }}\"\"\"");
     assert_eq!(begins(&["<|user|>"]), "TEMPLATE \"\"\"{{ .Prompt }}\"\"\"");
     // GLM-Edge has the tokens, and begins no text with them.
-    let edge = GlmConfig { layout: Layout::Glm, hidden_size: 3072, ..config() };
+    let edge = GlmConfig { layout: TensorNaming::Glm, hidden_size: 3072, ..config() };
     let text = modelfile("m.gguf", None, &tokenizer(&TOKENS), &edge).unwrap().text;
     assert_eq!(text.lines().nth(1), Some("TEMPLATE \"\"\"{{ .Prompt }}\"\"\""));
 }

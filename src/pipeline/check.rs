@@ -94,7 +94,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::model::{Model, Request};
+    use crate::model::{Model, ModelSource};
     use crate::pipeline::{Options, run};
     use crate::sink::Sink;
 
@@ -124,7 +124,7 @@ mod tests {
     }
 
     fn open(folder: impl Into<PathBuf>) -> Model {
-        Model::open(&Request { folder: folder.into(), ..Request::default() }).unwrap()
+        Model::open(&ModelSource { folder: folder.into(), ..ModelSource::default() }).unwrap()
     }
 
     /// Runs the model's plan with a checkpoint, its own or another.

@@ -36,26 +36,30 @@ impl Receipt {
         let mut check = Check::default();
         let listed: HashSet<&str> = self.model.iter().map(|entry| entry.file.as_str()).collect();
         // What fails is found by others; it has read what a conversion would have by then.
-        let model = model::Request { folder: folder.to_owned(), ..model::Request::default() };
+        let model = model::ModelSource { folder: folder.to_owned(), ..model::ModelSource::default() };
         let (_, read) = input::noted(|| (Card::load(folder), Model::open(&model)));
         for file in read.opened() {
             if !listed.contains(&*file.file_name().unwrap_or_default().to_string_lossy()) {
                 check.differing.push(format!("{}: not in the receipt", base_name(file)));
             }
         }
+        let sizes = self.model.iter().map(|entry| entry.bytes);
+        let written = outputs.iter().filter_map(|output| Some(output.metadata().ok()?.len()));
+        let mut reading =
+            Reading { watch, done: 0, total: sizes.chain(written).fold(0, u64::saturating_add) };
         for entry in &self.model {
             // A name out of the folder would let a receipt ask after any file.
             let file = (!entry.file.contains('/')).then(|| folder.join(&entry.file));
             match file.filter(|file| file.is_file()) {
-                Some(file) => check.add(entry.difference(&file, watch)?),
+                Some(file) => check.add(entry.difference(&file, &mut reading)?),
                 None => check.add(Some(format!("{}: not in the folder", shortened(&entry.file, 160)))),
             }
         }
         for output in outputs {
             let name = output.file_name().unwrap_or_default().to_string_lossy();
             check.add(match self.outputs.iter().find(|entry| entry.file == name) {
-                Some(entry) => entry.difference(output, watch)?,
-                None => self.renamed(output, watch)?,
+                Some(entry) => entry.difference(output, &mut reading)?,
+                None => self.renamed(output, &mut reading)?,
             });
         }
         if check.differing.len() > MOST_LINES {
@@ -67,11 +71,11 @@ impl Receipt {
     }
 
     /// One output that agrees is enough.
-    fn renamed(&self, output: &Path, watch: &dyn Watch) -> Result<Option<String>> {
+    fn renamed(&self, output: &Path, reading: &mut Reading) -> Result<Option<String>> {
         let bytes = output.metadata().map_err(Error::io(output, "read"))?.len();
         let mut alike = self.outputs.iter().filter(|entry| entry.bytes == bytes).peekable();
         if alike.peek().is_some() {
-            let hashes = Hashes::of(output, &self.outputs, watch)?;
+            let hashes = Hashes::of(output, &self.outputs, reading)?;
             if alike.any(|entry| entry.has_hash() && entry.agrees(&hashes)) {
                 return Ok(None);
             }
@@ -100,7 +104,7 @@ impl Entry {
     }
 
     /// What differs in the file, in words.
-    fn difference(&self, path: &Path, watch: &dyn Watch) -> Result<Option<String>> {
+    fn difference(&self, path: &Path, reading: &mut Reading) -> Result<Option<String>> {
         let differs = |what: String| Ok(Some(format!("{}: {what}", base_name(path))));
         if !self.has_hash() {
             return differs("no hash in the receipt".to_owned());
@@ -109,11 +113,18 @@ impl Entry {
         if length != self.bytes {
             return differs(format!("{length} bytes, and {} in the receipt", self.bytes));
         }
-        if !self.agrees(&Hashes::of(path, std::slice::from_ref(self), watch)?) {
+        if !self.agrees(&Hashes::of(path, std::slice::from_ref(self), reading)?) {
             return differs("other bytes than the receipt's".to_owned());
         }
         Ok(None)
     }
+}
+
+/// How much of all files has been read.
+struct Reading<'a> {
+    watch: &'a dyn Watch,
+    done: u64,
+    total: u64,
 }
 
 /// A file's hashes, as far as entries have them.
@@ -123,20 +134,21 @@ struct Hashes {
 }
 
 impl Hashes {
-    fn of(path: &Path, entries: &[Entry], watch: &dyn Watch) -> Result<Hashes> {
+    fn of(path: &Path, entries: &[Entry], reading: &mut Reading) -> Result<Hashes> {
         let want_whole = entries.iter().any(|entry| entry.sha256.is_some());
         let want_blocks = entries.iter().any(|entry| entry.sha256_of_64k_blocks.is_some());
         let mut file = input::open(path)?;
         let (mut whole, mut blocks) = (Sha256::new(), Sha256::new());
-        let mut block = Vec::new();
+        let (name, mut block) = (base_name(path), Vec::new());
         loop {
-            watch.go_on()?;
+            reading.watch.step(&name, reading.done, reading.total)?;
             block.clear();
             let read =
                 file.by_ref().take(64 << 10).read_to_end(&mut block).map_err(Error::io(path, "read"))?;
             if read == 0 {
                 return Ok(Hashes { whole: hex(&whole.finalize()), blocks: hex(&blocks.finalize()) });
             }
+            reading.done += read as u64;
             if want_whole {
                 whole.update(&block);
             }

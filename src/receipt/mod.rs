@@ -53,7 +53,7 @@ impl Receipt {
     /// Begins a receipt with every small file that is read: the `guests` of a model's folder but for its weights, which
     /// are added when they have been read, and those that options `given` name.
     pub(crate) fn begin(
-        request: &model::Request,
+        request: &model::ModelSource,
         guests: &GuestBook,
         given: &GuestBook,
         checkpoint: &Checkpoint,

@@ -2,6 +2,7 @@
 //!
 //! The rules are llama.cpp's for a dense model, with the real layer index.
 
+mod budget;
 mod overrides;
 mod spelling;
 
@@ -13,6 +14,7 @@ use quant::Format;
 use crate::config::GlmConfig;
 use crate::error::Error;
 use crate::remap::{Plan, Role, Target};
+pub use budget::{Budget, budgeted_ffn, candidates};
 pub use overrides::{Overrides, parse_format, parse_tensor_type};
 pub use spelling::meant;
 

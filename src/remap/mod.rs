@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use crate::checkpoint::{Checkpoint, Dtype, Tensor};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
-pub use rope::{Rope, RopeRatio};
+pub use rope::Rope;
 use slot::Rows;
 pub use slot::{InBlock, Part, Slot};
 use tensors::Draft;

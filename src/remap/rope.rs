@@ -4,21 +4,10 @@
 //! in most of them; Llama rotates the whole head by `p * base^(-2i/d) / factor[i]`. With `base = B^(d/r)` the angles
 //! of the first r values are the same, and a factor of 1e30 makes those of the rest vanish: cos = 1, sin = 0.
 
-use std::fmt;
-
-use crate::config::GlmConfig;
+use crate::config::{GlmConfig, RopeRatio};
 
 /// Divides an angle down to nothing.
 const NO_ROTATION: f32 = 1e30;
-
-/// What `rope_ratio` multiplies; no field of the config tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RopeRatio {
-    /// The frequency base: all models but one.
-    Base,
-    /// It divides the positions: ChatGLM2-6B-32k.
-    Positions,
-}
 
 /// The rotary metadata and factors of the GGUF.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,15 +32,6 @@ impl Rope {
             _ => base.powf(config.head_dim as f64 / config.rotary_dim as f64),
         };
         Rope { freq_base: freq_base as f32, factors }
-    }
-}
-
-impl fmt::Display for RopeRatio {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            RopeRatio::Base => "base",
-            RopeRatio::Positions => "positions",
-        })
     }
 }
 

@@ -5,7 +5,7 @@
 use super::slot::{InBlock, Part, Rows, Slot};
 use super::{Role, Rope, Source, Span, Target, chatglm, glm};
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::config::{GlmConfig, Layout};
+use crate::config::{GlmConfig, TensorNaming};
 use crate::error::Result;
 
 /// A target whose sources are names.
@@ -70,8 +70,8 @@ pub(super) enum Names<'a> {
 impl<'a> Names<'a> {
     pub(super) fn new(config: &'a GlmConfig, checkpoint: &Checkpoint) -> Names<'a> {
         match config.layout {
-            Layout::ChatGlm => Names::ChatGlm(chatglm::Names::new(config, checkpoint)),
-            Layout::Glm => Names::Glm(glm::Names::new(config)),
+            TensorNaming::ChatGlm => Names::ChatGlm(chatglm::Names::new(config, checkpoint)),
+            TensorNaming::Glm => Names::Glm(glm::Names::new(config)),
         }
     }
 

@@ -294,7 +294,7 @@ mod tests {
     /// ChatGLM3's, with a small vocabulary.
     pub fn config() -> GlmConfig {
         GlmConfig {
-            layout: crate::config::Layout::ChatGlm,
+            layout: crate::config::TensorNaming::ChatGlm,
             name_or_path: String::new(),
             num_layers: 1,
             hidden_size: 64,
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_model_without_a_template_is_told_its_own_format() {
-        let edge = GlmConfig { layout: crate::config::Layout::Glm, hidden_size: 2048, ..config() };
+        let edge = GlmConfig { layout: crate::config::TensorNaming::Glm, hidden_size: 2048, ..config() };
         let nine = GlmConfig { hidden_size: 4096, seq_length: 131_072, ..config() };
         let found = |name: &str, config: &GlmConfig| {
             let config = GlmConfig { name_or_path: name.to_owned(), ..config.clone() };

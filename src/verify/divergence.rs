@@ -65,7 +65,8 @@ impl Softmax {
 }
 
 impl Divergence {
-    pub(super) fn new(tokens: &[u32]) -> Divergence {
+    /// Of tokens that are a text of their own every `window`: nothing follows the last of one.
+    pub(super) fn new(tokens: &[u32], window: usize) -> Divergence {
         let empty = Sums {
             source: Softmax::EMPTY,
             file: Softmax::EMPTY,
@@ -73,7 +74,10 @@ impl Divergence {
             largest_difference: 0.0,
             next: None,
         };
-        let next = tokens.iter().skip(1).copied().map(Some).chain([None]).take(tokens.len()).collect();
+        let next = tokens
+            .chunks(window)
+            .flat_map(|text| text.iter().skip(1).copied().map(Some).chain([None]))
+            .collect();
         Divergence { sums: vec![empty; tokens.len()], next }
     }
 
@@ -140,7 +144,7 @@ mod tests {
         let a: Vec<f32> = (0..50).map(|i| ((i * 37 % 50) as f32 - 20.0) / 7.0).collect();
         let b: Vec<f32> = a.iter().enumerate().map(|(i, x)| x + (i % 3) as f32 * 0.3).collect();
         let column = |x: &[f32]| Array2::from_shape_vec((x.len(), 1), x.to_vec()).expect("a column");
-        let mut divergence = Divergence::new(&[7]);
+        let mut divergence = Divergence::new(&[7], 1);
         divergence.next = vec![Some(33)];
         for start in [0, 20, 40] {
             let end = (start + 20).min(50);

@@ -14,12 +14,18 @@ pub(super) const PREFIX_LEN: usize = PREFIX.len();
 
 /// The ids of the prefix and of the text, `most` at most.
 pub(super) fn encode(pieces: &Pieces, text: &str, most: usize) -> Vec<u32> {
-    // A token holds a few characters; text far behind the last one wanted cannot change it.
-    let text: String = text.chars().take(most.saturating_mul(32)).collect();
+    let text = start(text, most);
     let mut out: Vec<u32> = PREFIX.iter().map(|&number| pieces.special(number)).collect();
     out.extend(spell(pieces, &format!(" {text}")));
     out.truncate(most);
     out
+}
+
+/// Enough of a text for so many tokens, each of which holds a few characters: text far behind the last one wanted cannot
+/// change it.
+pub(super) fn start(text: &str, tokens: usize) -> &str {
+    let end = text.char_indices().nth(tokens.saturating_mul(32));
+    end.map_or(text, |(end, _)| &text[..end])
 }
 
 /// The ids of a text, with no space but its own before it.

@@ -7,21 +7,12 @@ use std::path::Path;
 use super::added::{Added, added_tokens};
 use super::pieces::Pieces;
 use super::vocabulary::{MASKS, ROLES};
-use crate::config::GlmConfig;
+use crate::config::{GlmConfig, RopeRatio};
 use crate::error::Result;
 use crate::input::read_capped;
 
 /// The real files have 6 to 60 kB, and one, with 16,402 added tokens, 3.2 MB.
 const MAX_BYTES: u64 = 4 << 20;
-
-/// What `rope_ratio` scales.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RopeScale {
-    /// It multiplies the frequency base.
-    Base,
-    /// It divides the positions.
-    Positions,
-}
 
 /// What the files tell.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +33,7 @@ impl Evidence {
         folder: &Path,
         config: &GlmConfig,
         pieces: Option<&Pieces>,
-        scale: Option<RopeScale>,
+        scale: Option<RopeRatio>,
     ) -> Result<Evidence> {
         let text = |name: &str| -> Result<String> {
             let bytes = read_capped(&folder.join(name), MAX_BYTES)?.unwrap_or_default();
@@ -63,10 +54,10 @@ impl Evidence {
         Ok(evidence)
     }
 
-    fn scale(&mut self, config: &GlmConfig, scale: RopeScale) {
+    fn scale(&mut self, config: &GlmConfig, scale: RopeRatio) {
         (self.base, self.position_ratio) = match scale {
-            RopeScale::Base => (config.rope_base * config.rope_ratio, 1.0),
-            RopeScale::Positions => (config.rope_base, config.rope_ratio),
+            RopeRatio::Base => (config.rope_base * config.rope_ratio, 1.0),
+            RopeRatio::Positions => (config.rope_base, config.rope_ratio),
         };
     }
 
@@ -125,14 +116,14 @@ fn judge(
     let chatglm2 =
         config.name_or_path.to_lowercase().contains("chatglm2") || (pieces && roles == Some(false));
     let that_one = chatglm2 && config.seq_length == 32768 && config.rope_ratio == 16.0;
-    let scale = scaled.unwrap_or(if that_one { RopeScale::Positions } else { RopeScale::Base });
+    let scale = scaled.unwrap_or(if that_one { RopeRatio::Positions } else { RopeRatio::Base });
     let mut evidence = Evidence { base: 0.0, rotated: config.rotary_dim, position_ratio: 1.0, roles };
     evidence.scale(config, scale);
     evidence
 }
 
 /// What the modelling file scales, read line by line: the ratio may have a name of its own there.
-fn scaled_in(modelling: &str) -> Option<RopeScale> {
+fn scaled_in(modelling: &str) -> Option<RopeRatio> {
     let lines: Vec<String> = modelling
         .lines()
         .map(|line| line.split('#').next().unwrap_or_default().split_whitespace().collect())
@@ -161,7 +152,7 @@ fn scaled_in(modelling: &str) -> Option<RopeScale> {
         })
     };
     if by_name('/') {
-        return Some(RopeScale::Positions);
+        return Some(RopeRatio::Positions);
     }
     let multiplies = |line: &String| {
         line.match_indices('*').any(|(at, _)| {
@@ -170,7 +161,7 @@ fn scaled_in(modelling: &str) -> Option<RopeScale> {
         })
     };
     if by_name('*') || lines.iter().any(multiplies) {
-        return Some(RopeScale::Base);
+        return Some(RopeRatio::Base);
     }
     let divides = |line: &String| {
         line.match_indices('/').any(|(at, _)| {
@@ -181,7 +172,7 @@ fn scaled_in(modelling: &str) -> Option<RopeScale> {
             positions && is_ratio(&word_after(line, at + 1))
         })
     };
-    lines.iter().any(divides).then_some(RopeScale::Positions)
+    lines.iter().any(divides).then_some(RopeRatio::Positions)
 }
 
 #[cfg(test)]

@@ -42,17 +42,18 @@ pub struct Function {
     pub largest_difference: f32,
 }
 
-/// Runs the source and each of the files over the tokens, of which the first `prefix` are not text: the source once,
-/// whatever the number of files. A file that cannot be run is no obstacle to the others.
+/// Runs the source and each of the files over the tokens, of which every `window` are a text of their own: the source
+/// once, whatever the number of files. A file that cannot be run is no obstacle to the others.
 pub(super) fn run(
-    source: &Glm,
+    mut source: Glm,
     pairs: &[&Pair],
     tokens: &[u32],
-    prefix: usize,
+    window: usize,
     watch: &dyn Watch,
-) -> Result<Vec<Result<Function>>> {
+) -> Result<Vec<Result<Vec<Position>>>> {
+    source.window = window;
     let vocabulary = source.vocabulary();
-    let mut runs: Vec<Result<Run>> = pairs.iter().map(|pair| Run::new(pair, tokens)).collect();
+    let mut runs: Vec<Result<Run>> = pairs.iter().map(|pair| Run::new(pair, tokens, window)).collect();
     // A layer is in work once on each side; the output layer is about as much as one more.
     let (layers, sides) = (source.layers() as u64, 1 + runs.len() as u64);
     let total = (layers + 1) * sides;
@@ -60,10 +61,11 @@ pub(super) fn run(
     for layer in 0..source.layers() {
         a = source.layer(layer, a)?;
         let done = layer as u64 * sides + 1;
-        watch.step(PART, done, total)?;
+        let at = format!("layer {} of {layers}", layer + 1);
+        watch.step(&at, done, total)?;
         for (i, run) in (1..).zip(&mut runs) {
             advance(run, |run| run.layer(layer));
-            watch.step(PART, done + i, total)?;
+            watch.step(&at, done + i, total)?;
         }
     }
     let a = source.last_norm(&a)?;
@@ -82,14 +84,11 @@ pub(super) fn run(
                 Ok(())
             });
         }
-        watch.step(PART, layers * sides + sides * start as u64 / vocabulary.max(1) as u64, total)?;
+        let done = layers * sides + sides * start as u64 / vocabulary.max(1) as u64;
+        watch.step("output layer", done, total)?;
     }
-    let function = |run: Run| Function::new(run.divergence.positions(), prefix, vocabulary);
-    Ok(runs.into_iter().map(|run| run.map(function)).collect())
+    Ok(runs.into_iter().map(|run| run.map(|run| run.divergence.positions())).collect())
 }
-
-/// What the watch is told.
-const PART: &str = "predictions";
 
 /// One file on its way through the layers.
 struct Run<'a> {
@@ -99,11 +98,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn new<'a>(pair: &'a Pair, tokens: &[u32]) -> Result<Run<'a>> {
-        let file = llama::open(&pair.file)?;
+    fn new<'a>(pair: &'a Pair, tokens: &[u32], window: usize) -> Result<Run<'a>> {
+        let mut file = llama::open(&pair.file)?;
         llama::refuse_other_sizes(&file, &pair.config)?;
+        file.window = window;
         let x = file.embed(tokens)?;
-        Ok(Run { file, x, divergence: Divergence::new(tokens) })
+        Ok(Run { file, x, divergence: Divergence::new(tokens, window) })
     }
 
     fn layer(&mut self, layer: usize) -> Result<()> {
@@ -146,7 +146,8 @@ fn all_logits(decoder: &dyn Decoder, tokens: &[u32], watch: &dyn Watch) -> Resul
     let mut x = decoder.embed(tokens)?;
     for layer in 0..decoder.layers() {
         x = decoder.layer(layer, x)?;
-        watch.step("layers", layer as u64 + 1, decoder.layers() as u64)?;
+        let (number, layers) = (layer as u64 + 1, decoder.layers() as u64);
+        watch.step(&format!("layer {number} of {layers}"), number, layers)?;
     }
     let x = decoder.last_norm(&x)?;
     let vocabulary = decoder.vocabulary();
@@ -161,7 +162,8 @@ fn all_logits(decoder: &dyn Decoder, tokens: &[u32], watch: &dyn Watch) -> Resul
 }
 
 impl Function {
-    fn new(positions: Vec<Position>, prefix: usize, vocabulary: usize) -> Function {
+    /// Sums up; of the positions' tokens the first `prefix` are not text.
+    pub(super) fn new(positions: Vec<Position>, prefix: usize, vocabulary: usize) -> Function {
         let mut kls: Vec<f64> = positions.iter().map(|position| position.kl).collect();
         kls.sort_by(f64::total_cmp);
         let count = positions.len().max(1) as f64;

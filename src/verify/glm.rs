@@ -9,7 +9,7 @@ use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use super::evidence::Evidence;
 use super::mapping::query_key_value;
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::config::{GlmConfig, Layout};
+use crate::config::{GlmConfig, TensorNaming};
 use crate::error::{Error, Result};
 use crate::forward::{
     Activations, Decoder, Matrix, Past, add_bias, attention, embed, gated, linear, multiply, rms_norm,
@@ -24,6 +24,8 @@ pub(super) struct Glm<'a> {
     prefix: &'static str,
     /// How fast the pairs of a head turn, as far as they do.
     speeds: Vec<f64>,
+    /// Every so many tokens are a text of their own.
+    pub window: usize,
 }
 
 impl<'a> Glm<'a> {
@@ -31,17 +33,18 @@ impl<'a> Glm<'a> {
         let prefixed = checkpoint.tensors().keys().any(|name| name.starts_with("transformer."));
         let d = config.head_dim;
         let speeds = (0..d / 2).map_while(|i| evidence.rotation_speed(i)).collect();
-        Glm { config, checkpoint, prefix: if prefixed { "transformer." } else { "" }, speeds }
+        let prefix = if prefixed { "transformer." } else { "" };
+        Glm { config, checkpoint, prefix, speeds, window: usize::MAX }
     }
 
     /// The checkpoint's name of a tensor, by the authors' one.
     fn name(&self, authors: &str) -> String {
         match (self.config.layout, authors) {
-            (Layout::ChatGlm, _) => format!("{}{authors}", self.prefix),
-            (Layout::Glm, "embedding.word_embeddings.weight") => "model.embed_tokens.weight".to_owned(),
-            (Layout::Glm, "encoder.final_layernorm.weight") => "model.norm.weight".to_owned(),
-            (Layout::Glm, "output_layer.weight") => "lm_head.weight".to_owned(),
-            (Layout::Glm, block) => block
+            (TensorNaming::ChatGlm, _) => format!("{}{authors}", self.prefix),
+            (TensorNaming::Glm, "embedding.word_embeddings.weight") => "model.embed_tokens.weight".to_owned(),
+            (TensorNaming::Glm, "encoder.final_layernorm.weight") => "model.norm.weight".to_owned(),
+            (TensorNaming::Glm, "output_layer.weight") => "lm_head.weight".to_owned(),
+            (TensorNaming::Glm, block) => block
                 .replace("encoder.layers.", "model.layers.")
                 .replace("self_attention.dense.", "self_attn.o_proj.")
                 .replace("self_attention.", "self_attn.")
@@ -85,17 +88,16 @@ impl<'a> Glm<'a> {
             Ok::<Activations, Error>(projected)
         };
         let (mut q, mut k, v) = match c.layout {
-            Layout::ChatGlm => self.take_apart(&projected("query_key_value", (n + 2 * g) * d)?),
-            Layout::Glm => {
+            TensorNaming::ChatGlm => self.take_apart(&projected("query_key_value", (n + 2 * g) * d)?),
+            TensorNaming::Glm => {
                 (projected("q_proj", n * d)?, projected("k_proj", g * d)?, projected("v_proj", g * d)?)
             }
         };
-        let window = usize::MAX; // all tokens are one text
         let first = past.tokens(number);
-        rotate_pairs(&mut q, d, &self.speeds, first, window);
-        rotate_pairs(&mut k, d, &self.speeds, first, window);
+        rotate_pairs(&mut q, d, &self.speeds, first, self.window);
+        rotate_pairs(&mut k, d, &self.speeds, first, self.window);
         let (k, v) = past.extend(number, k, v);
-        let mixed = attention(&q, k, v, (n, g), window);
+        let mixed = attention(&q, k, v, (n, g), self.window);
         linear(&self.tensor(&name("dense.weight"), h, n * d)?, &mixed)
     }
 

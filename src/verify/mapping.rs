@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::config::{GlmConfig, Layout};
+use crate::config::{GlmConfig, TensorNaming};
 
 /// Consecutive rows of a checkpoint tensor that stand together in one tensor of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +46,8 @@ pub(super) fn place(config: &GlmConfig, name: &str, rows: usize) -> Place {
         return Place::Nowhere;
     }
     match config.layout {
-        Layout::ChatGlm => authors_place(config, name, rows),
-        Layout::Glm => transformers_place(config, name, rows),
+        TensorNaming::ChatGlm => authors_place(config, name, rows),
+        TensorNaming::Glm => transformers_place(config, name, rows),
     }
 }
 

@@ -16,6 +16,7 @@ mod glm;
 mod grade;
 mod llama;
 mod mapping;
+mod paired;
 mod pieces;
 mod rank_vocabulary;
 mod ranks;
@@ -30,17 +31,17 @@ mod zeros;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::Checkpoint;
-use crate::config::GlmConfig;
+use crate::config::{GlmConfig, RopeRatio};
 use crate::error::{Error, Result};
 use crate::forward::Decoder;
 use crate::gguf::{GgufFile, Value};
 use crate::watch::Watch;
 pub use divergence::Position;
 use evidence::Evidence;
-pub use evidence::RopeScale;
 pub use function::{Function, file_logits, source_logits};
 use glm::Glm;
 pub use grade::{Grade, Quality};
+pub use paired::{Closer, Paired, Ratio};
 use pieces::Pieces;
 use ranks::Ranks;
 pub use speech::{Answer, Said, ask};
@@ -107,7 +108,7 @@ impl Pair {
     ///
     /// # Errors
     /// When one cannot be read, or the file is of another architecture: then there is nothing to compare.
-    pub fn open(folder: &Path, file: &Path, scale: Option<RopeScale>) -> Result<Pair> {
+    pub fn open(folder: &Path, file: &Path, scale: Option<RopeRatio>) -> Result<Pair> {
         Pair::of(folder, GgufFile::open_model(file)?, scale)
     }
 
@@ -115,7 +116,7 @@ impl Pair {
     ///
     /// # Errors
     /// As for [`Pair::open`].
-    pub fn of(folder: &Path, file: GgufFile, scale: Option<RopeScale>) -> Result<Pair> {
+    pub fn of(folder: &Path, file: GgufFile, scale: Option<RopeRatio>) -> Result<Pair> {
         let config = GlmConfig::load(folder)?;
         let checkpoint = Checkpoint::open(folder)?;
         let most = config.padded_vocab_size;
@@ -215,23 +216,13 @@ impl Pair {
         watch: &dyn Watch,
     ) -> Result<Vec<Result<Function>>> {
         let (tokens, prefix) = self.encode(text, most)?;
-        let vocabulary = self.config.padded_vocab_size;
-        if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
-            let file = self.folder.join("tokenizer.model");
-            return Err(Error::mismatch(
-                &file,
-                "",
-                format!("token {token}"),
-                format!("fewer than {vocabulary}"),
-            ));
-        }
-        let mut functions = function::run(&self.source(), pairs, &tokens, prefix, watch)?;
-        for (pair, function) in pairs.iter().zip(&mut functions) {
-            if let Ok(function) = function {
-                pair.spell(&tokens, function);
-            }
-        }
-        Ok(functions)
+        let run = function::run(self.source(), pairs, &tokens, usize::MAX, watch)?;
+        let function = |(pair, positions): (&&Pair, Result<Vec<Position>>)| {
+            let mut function = Function::new(positions?, prefix, self.config.padded_vocab_size);
+            pair.spell(&tokens, &mut function);
+            Ok(function)
+        };
+        Ok(pairs.iter().zip(run).map(function).collect())
     }
 
     fn source(&self) -> Glm<'_> {
@@ -264,7 +255,7 @@ impl Pair {
             let mut tokens = Vec::new();
             speech::speak(model, prompt, &spelling.ends, most, watch, &mut |token| {
                 tokens.push(token);
-                watch.step("answers", done + tokens.len() as u64, total)
+                watch.step("", done + tokens.len() as u64, total)
             })?;
             done += most as u64;
             Ok::<String, Error>(spelling.texts(&tokens).concat())
@@ -281,7 +272,8 @@ impl Pair {
 
     /// At most so many tokens of a text, and how many of them are the prefix of every prompt.
     fn encode(&self, text: &str, most: usize) -> Result<(Vec<u32>, usize)> {
-        Ok(match &self.vocabulary {
+        let vocabulary = self.config.padded_vocab_size;
+        let (tokens, prefix) = match &self.vocabulary {
             Vocabulary::Pieces(pieces) => (encode::encode(pieces, text, most), encode::PREFIX_LEN),
             Vocabulary::Ranks(ranks) => {
                 let specials = rank_vocabulary::specials(&self.folder, ranks)?;
@@ -290,18 +282,28 @@ impl Pair {
                     ["[gMASK]", "<sop>"].iter().filter_map(|name| u32::try_from(*named(name)?.0).ok());
                 let mut tokens: Vec<u32> = prefix.collect();
                 let prefix = tokens.len();
-                // A token holds a few characters.
-                let sample: String = text.chars().take(most.saturating_mul(32)).collect();
-                tokens.extend(ranks.encode(&sample));
+                tokens.extend(ranks.encode(encode::start(text, most)));
                 tokens.truncate(most);
                 (tokens, prefix)
             }
-            Vocabulary::None => (scattered_tokens(self.config.padded_vocab_size, most), 0),
-        })
+            Vocabulary::None => match Spelling::of(&self.file) {
+                Ok(spelling) => spelling.sample(text, most),
+                Err(_) => (scattered_tokens(vocabulary, most), 0),
+            },
+        };
+        match tokens.iter().find(|&&token| token as usize >= vocabulary) {
+            Some(token) => Err(Error::mismatch(
+                &self.folder.join("tokenizer.model"),
+                "",
+                format!("token {token}"),
+                format!("fewer than {vocabulary}"),
+            )),
+            None => Ok((tokens, prefix)),
+        }
     }
 }
 
-/// Tokens for a model whose tokenizer is not read here: the same for every run, from all over the vocabulary.
+/// Tokens where no side has a vocabulary: the same for every run, from all over it.
 fn scattered_tokens(vocabulary: usize, count: usize) -> Vec<u32> {
     (1..=count as u64)
         .map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % vocabulary.max(1))

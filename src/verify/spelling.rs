@@ -85,6 +85,16 @@ impl Spelling {
         ids
     }
 
+    /// At most so many tokens of a text behind the prefix of GLM-4's prompts, and how many of them are the prefix.
+    pub(super) fn sample(&self, text: &str, most: usize) -> (Vec<u32>, usize) {
+        let prefix = ["[gMASK]", "<sop>"].iter().filter_map(|name| self.specials.get(*name).copied());
+        let mut ids: Vec<u32> = prefix.collect();
+        let prefix = ids.len();
+        self.encode_text(encode::start(text, most), &mut ids);
+        ids.truncate(most);
+        (ids, prefix)
+    }
+
     fn encode_text(&self, text: &str, ids: &mut Vec<u32>) {
         match &self.kind {
             Kind::Pieces(pieces) => {

@@ -13,7 +13,7 @@ use super::zeros::{Zeros, zero_rows};
 use super::{Finding, Pair};
 use crate::checkpoint::Tensor;
 use crate::config::GlmConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, grouped};
 use crate::gguf::StoredTensor;
 use crate::watch::Watch;
 
@@ -79,17 +79,9 @@ pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
     let mut weights = Weights::default();
     let shapes = mapping::file_shapes(&pair.config, pair.ffn());
     check_tensors(pair, &shapes, &mut weights.findings);
-    let usable: BTreeMap<&str, usize> = pair
-        .file
-        .tensors
-        .iter()
-        .enumerate()
-        .filter(|(_, tensor)| tensor.format().is_some() && shapes.get(&tensor.name) == Some(&tensor.shape))
-        .map(|(i, tensor)| (tensor.name.as_str(), i))
-        .collect();
-    let chunks = chunks(pair, &usable, &mut weights.findings);
+    let chunks = chunks(pair, &usable(pair, &shapes), &mut weights.findings);
     let total: u64 = chunks.iter().map(Chunk::weights).sum();
-    watch.step("weights", 0, total)?;
+    watch.step("", 0, total)?;
     pair.checkpoint.check_known_hashes(watch)?;
     let done = AtomicU64::new(0);
     let compared = chunks
@@ -97,7 +89,7 @@ pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
         .map(|chunk| {
             let compared = chunk.compare(pair)?;
             let done = done.fetch_add(chunk.weights(), Ordering::Relaxed) + chunk.weights();
-            watch.step("weights", done, total)?;
+            watch.step(&pair.file.tensors[chunk.target].name, done, total)?;
             Ok(compared)
         })
         .collect::<Result<Vec<Compared>>>()?;
@@ -119,6 +111,27 @@ pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
     }
     weights.findings.extend(padding_with_effect(pair, &by_tensor));
     Ok(weights)
+}
+
+/// A norm or a bias that is not the checkpoint's: such vectors are in no blocks, so that they are exact in every file.
+pub(super) fn other_vector(pair: &Pair) -> Result<Option<Finding>> {
+    let shapes = mapping::file_shapes(&pair.config, pair.ffn());
+    let vectors = usable(pair, &shapes).into_iter().filter(|&(_, i)| pair.file.tensors[i].shape.len() == 1);
+    let mut tallies: BTreeMap<usize, Tally> = BTreeMap::new();
+    for chunk in chunks(pair, &vectors.collect(), &mut Vec::new()) {
+        tallies.entry(chunk.target).or_default().add(&chunk.compare(pair)?.tally);
+    }
+    let mut tallies = tallies.into_iter();
+    Ok(tallies.find_map(|(i, tally)| TensorError::new(&pair.file.tensors[i], &tally).finding()))
+}
+
+/// The tensors of a file that can be compared, with their places in it.
+fn usable<'a>(pair: &'a Pair, shapes: &BTreeMap<String, Vec<u64>>) -> BTreeMap<&'a str, usize> {
+    let tensors = pair.file.tensors.iter().enumerate();
+    tensors
+        .filter(|(_, tensor)| tensor.format().is_some() && shapes.get(&tensor.name) == Some(&tensor.shape))
+        .map(|(i, tensor)| (tensor.name.as_str(), i))
+        .collect()
 }
 
 /// The file has exactly the tensors that this model has, each with its shape.
@@ -301,12 +314,15 @@ fn padding_with_effect(pair: &Pair, tallies: &[Tally]) -> Vec<Finding> {
         for (name, tally) in parts {
             let wild = tally.padding_wild;
             if wild > 0 {
-                let problem = format!("has {wild} weights of padding that are no numbers or over {WILD}");
+                let problem =
+                    format!("has {} weights of padding that are no numbers or over {WILD}", grouped(wild));
                 findings.push(Finding::new(name, problem));
             } else if acts {
                 let nonzero = tally.padding_nonzero;
-                findings
-                    .push(Finding::new(name, format!("has {nonzero} weights of padding that are not zero")));
+                findings.push(Finding::new(
+                    name,
+                    format!("has {} weights of padding that are not zero", grouped(nonzero)),
+                ));
             }
         }
     }
@@ -343,7 +359,9 @@ impl TensorError {
         let (row, column) = self.worst;
         let problem = format!(
             "{} of {} weights are further from their source than {} allows, the worst at row {row}, column {column}",
-            self.outside, self.weights, self.format
+            grouped(self.outside),
+            grouped(self.weights),
+            self.format
         );
         Some(Finding::new(&self.name, problem))
     }

@@ -4,14 +4,14 @@
 mod given;
 mod go;
 
-use glm2llama::config::{GlmConfig, Layout};
+use glm2llama::config::{GlmConfig, TensorNaming};
 use glm2llama::ollama::{Modelfile, Shape, modelfile, shape};
 use glm2llama::tokenizer::{ChatFormat, Sampling, TokenType, Tokenizer, Vocabulary};
 
 /// ChatGLM3-6B's.
 fn config() -> GlmConfig {
     GlmConfig {
-        layout: Layout::ChatGlm,
+        layout: TensorNaming::ChatGlm,
         name_or_path: String::new(),
         num_layers: 28,
         hidden_size: 4096,

@@ -8,6 +8,7 @@ pub mod forward;
 pub mod gguf;
 pub mod logits;
 pub mod program;
+pub mod terminal;
 pub mod tokenizers;
 
 use std::fs;

@@ -10,7 +10,7 @@ mod spm;
 use std::path::Path;
 
 use bpe::Bpe;
-use glm2llama::config::{GlmConfig, Layout};
+use glm2llama::config::{GlmConfig, TensorNaming};
 use glm2llama::tokenizer::{self, ChatFormat, Tokenizer};
 use llama_runtime::{shared, shared_path};
 use minijinja::syntax::SyntaxConfig;
@@ -34,7 +34,7 @@ fn load(vocabulary: &Path, family: &str, config: &GlmConfig) -> Tokenizer {
 
 fn config(padded_vocab_size: usize, seq_length: usize) -> GlmConfig {
     GlmConfig {
-        layout: Layout::ChatGlm,
+        layout: TensorNaming::ChatGlm,
         name_or_path: String::new(),
         num_layers: 28,
         hidden_size: 4096,

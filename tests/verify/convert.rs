@@ -23,7 +23,7 @@ fn a_conversion_checks_itself_before_the_file_has_its_name() {
     std::fs::remove_file(&gguf).expect("deleted");
 
     let request = Request {
-        model: model::Request { folder: tiny(), ..model::Request::default() },
+        model: model::ModelSource { folder: tiny(), ..model::ModelSource::default() },
         types: vec!["Q4_K_M".parse().expect("a type")],
         output: Some(gguf.clone()),
         ..Request::default()

@@ -91,8 +91,8 @@ fn json_tells_all_there_is() {
     assert!(matches!(events.last(), Some(Event::Verdict { same: true, .. })));
     // Nothing of `remap` is used, but both must speak of the same model.
     let Some(Event::Verdict { weights_compared, .. }) = events.last() else { panic!("a verdict") };
-    let model =
-        model::Model::open(&model::Request { folder: tiny(), ..model::Request::default() }).expect("a model");
+    let model = model::Model::open(&model::ModelSource { folder: tiny(), ..model::ModelSource::default() })
+        .expect("a model");
     let plan: &remap::Plan = &model.plan;
     assert_eq!(*weights_compared, plan.parameters());
 }

@@ -28,7 +28,7 @@ pub(in crate::cli) struct TensorTypes {
     token_embedding_type: Option<String>,
 
     /// Give every matrix the type's base format, without the mix
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["target_size", "target_bpw"])]
     pure: bool,
 }
 
@@ -55,7 +55,7 @@ pub(in crate::cli) struct Contents {
     chat_template: Option<PathBuf>,
 
     /// Write only metadata and vocabulary, without a tensor; not with --type, --imatrix or --split-max-size
-    #[arg(long, conflicts_with_all = ["types", "split_max_size", "imatrix"])]
+    #[arg(long, conflicts_with_all = ["types", "target_size", "target_bpw", "split_max_size", "imatrix"])]
     pub(in crate::cli) vocab_only: bool,
 
     /// Start a new file, NAME-00001-of-00003.gguf and so on, before one has more bytes of

@@ -1,24 +1,28 @@
 //! What the user may type. Only parsed here: whatever touches the disk comes after.
 
+mod compare;
 mod export_hf;
 mod imatrix;
 mod llama_cpp;
 mod model;
+mod target;
 mod values;
 
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, ColorChoice, Parser, Subcommand};
 
+pub(super) use compare::Compare;
 pub(super) use export_hf::ExportHf;
+use glm2llama::config::RopeRatio;
 use glm2llama::error::Result;
 use glm2llama::recipe::{FfnPad, FileType};
-use glm2llama::remap::RopeRatio;
 use glm2llama::request::Quality;
 pub(super) use imatrix::Imatrix;
 use llama_cpp::{Contents, TensorTypes};
 pub(super) use model::ModelArgs;
+use target::Target;
 use values::Names;
 
 /// Converts ChatGLM checkpoints into GGUF files that every llama.cpp program loads as a Llama model.
@@ -28,6 +32,10 @@ pub struct Args {
     /// The command.
     #[command(subcommand)]
     pub(super) command: Command,
+
+    /// When to colour what is printed; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub(super) color: ColorChoice,
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,6 +65,9 @@ pub(super) enum Command {
     /// Shows whether GGUF files are the same model as a checkpoint, and how good they are
     #[command(after_help = VERIFY_CODES)]
     Verify(Verify),
+    /// Shows which GGUF file of a checkpoint predicts more like it, and how sure that is
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(Compare),
     /// Asks a GGUF file a question: shows that it talks, before anything is installed; slowly
     #[command(
         after_help = "Example:\n  glm2llama ask ChatGLM3-6B-Q4_K_M.gguf \"What is the capital of France?\""
@@ -211,7 +222,8 @@ pub(super) struct Plan {
     pub(super) convert: Convert,
 
     /// Name the best type that runs in so much memory, 6GB or 5500MB for instance
-    #[arg(long, value_name = "SIZE", conflicts_with_all = ["types", "all", "strict", "output", "vocab_only"])]
+    #[arg(long, value_name = "SIZE")]
+    #[arg(conflicts_with_all = ["types", "target_size", "target_bpw", "all", "strict", "output", "vocab_only"])]
     pub(super) fit: Option<String>,
 }
 
@@ -228,6 +240,9 @@ pub(super) struct Convert {
     #[arg(short, long = "type", alias = "outtype", value_name = "NAME")]
     #[arg(ignore_case = true, value_delimiter = ',', value_parser = Names(FileType::names().collect()))]
     pub(super) types: Vec<String>,
+
+    #[command(flatten)]
+    pub(super) target: Target,
 
     /// The file to write; {type} in it stands for the type's name [default: NAME-TYPE.gguf in the current folder]
     #[arg(short, long, alias = "outfile", value_name = "FILE", value_parser = values::output())]
@@ -330,9 +345,10 @@ impl Convert {
         None
     }
 
-    /// What `--type` names.
+    /// What `--type` names; without it the most usual one, or none where formats are chosen for a size.
     pub(super) fn types(&self) -> Result<Vec<FileType>> {
         match self.types.as_slice() {
+            [] if self.target.is_given() => Ok(Vec::new()),
             [] => Ok(vec![FileType::Q4_K_M]),
             names => names.iter().map(|name| name.parse()).collect(),
         }

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::values::{self, at_home};
+use glm2llama::config::RopeRatio;
 use glm2llama::error::Result;
 use glm2llama::locate::{self, Caches, Located};
 use glm2llama::lora;
-use glm2llama::model::Request;
-use glm2llama::remap::RopeRatio;
+use glm2llama::model::ModelSource;
 
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct ModelArgs {
@@ -36,12 +36,16 @@ impl ModelArgs {
         locate::find(&self.folder, &Caches::of_user())
     }
 
-    pub(in crate::cli) fn request(&self, located: &Located) -> Result<Request> {
-        Ok(Request {
+    pub(in crate::cli) fn request(&self, located: &Located) -> Result<ModelSource> {
+        Ok(ModelSource {
             folder: located.folder.clone(),
             rope_ratio: self.rope_ratio_applies_to,
-            lora: self.lora.iter().map(|text| lora::Request::parse(&at_home(text))).collect::<Result<_>>()?,
-            ..Request::default()
+            lora: self
+                .lora
+                .iter()
+                .map(|text| lora::AdapterSource::parse(&at_home(text)))
+                .collect::<Result<_>>()?,
+            ..ModelSource::default()
         })
     }
 }

@@ -8,9 +8,9 @@ use clap::builder::{
 };
 use clap::{Arg, Command, Error};
 
+use glm2llama::config::RopeRatio;
 use glm2llama::locate::Caches;
 use glm2llama::recipe::{FfnPad, meant};
-use glm2llama::remap::RopeRatio;
 use glm2llama::request::Quality;
 
 /// One of some names; what other programs call them is refused with the name here.

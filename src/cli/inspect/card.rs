@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::cli::memory::run_bytes;
 use crate::cli::print::{gigabytes, weights};
-use glm2llama::error::one_line;
+use crate::cli::table::cut;
+use glm2llama::error::{grouped, one_line};
 use glm2llama::gguf::{GgufFile, Value};
 use glm2llama::recipe::FileType;
 
@@ -80,8 +81,7 @@ impl Card {
         let mut lines = Vec::new();
         let mut line = |name: &str, text: Option<String>| {
             if let Some(text) = text {
-                let cut = if text.chars().count() > WIDTH { "..." } else { "" };
-                lines.push(format!("  {name:13} {}{cut}", text.chars().take(WIDTH).collect::<String>()));
+                lines.push(format!("  {name:13} {}", cut(&text, WIDTH)));
             }
         };
         line("name", self.name.clone());
@@ -89,13 +89,13 @@ impl Card {
         let weights = weights(self.weights);
         line("architecture", self.architecture.as_ref().map(|name| format!("{name}, {weights}{layers}")));
         line("type", self.file_type.clone());
-        line("context", self.context.map(|context| format!("{context} tokens")));
+        line("context", self.context.map(|context| format!("{} tokens", grouped(context))));
         let tools = if self.tools { "offers tools" } else { "without tools" };
         line(
             "template",
             Some(self.template.map_or_else(
                 || "none: it continues text".to_owned(),
-                |characters| format!("{characters} characters of Jinja, {tools}"),
+                |characters| format!("{} characters of Jinja, {tools}", grouped(characters as u64)),
             )),
         );
         let ends =
@@ -104,7 +104,7 @@ impl Card {
         line(
             "memory",
             self.memory.map(|(context, bytes)| {
-                format!("about {} with {context} tokens of context", gigabytes(bytes))
+                format!("about {} with {} tokens of context", gigabytes(bytes), grouped(context))
             }),
         );
         line("written by", self.writer.clone());

@@ -13,12 +13,14 @@ use self::card::Card;
 pub(super) use self::values::describe;
 use super::args::Inspect;
 use super::print::{gigabytes, json, out};
-use glm2llama::error::{Error, Result, one_line};
+use super::table::{self, Side, WIDTH, cut};
+use glm2llama::error::{Error, Result, grouped, one_line};
 use glm2llama::gguf::{GgufFile, StoredTensor, Value};
 
-/// Values of an array, and characters of a text, that are shown without `--all`.
+/// Values of an array that are shown without `--all`.
 const FIRST_VALUES: usize = 6;
-const FIRST_CHARACTERS: usize = 56;
+/// Columns of the longest key that others are aligned with.
+const LONGEST_KEY: usize = 40;
 
 /// One JSON line: `{"type": ..., "data": ...}`.
 #[derive(Serialize)]
@@ -77,8 +79,7 @@ pub(super) fn run(args: &Inspect) -> Result<()> {
         out(template);
         return Ok(());
     }
-    let (values, characters) =
-        if args.all { (usize::MAX, usize::MAX) } else { (FIRST_VALUES, FIRST_CHARACTERS) };
+    let values = if args.all { usize::MAX } else { FIRST_VALUES };
     let keys = file.metadata.iter().map(|(key, value)| Key::new(key, value, values));
     let tensors = file.tensors.iter().map(Tensor::new);
     let card = Card::new(&file);
@@ -97,20 +98,25 @@ pub(super) fn run(args: &Inspect) -> Result<()> {
         1 => String::new(),
         files => format!(" and its {} other parts", files - 1),
     };
-    out(&format!("{}{parts}: GGUF version {}, {}", args.file.display(), file.version, summary.text()));
+    let size = gigabytes(summary.bytes);
+    out(&format!("{}{parts}: GGUF version {}, {size}", args.file.display(), file.version));
     card.lines().iter().for_each(|line| out(line));
+    out(&summary.text());
     out("\nmetadata");
-    let widest = file.metadata.keys().map(|key| one_line(key).chars().count()).max().unwrap_or(0).min(40);
+    let widest = file.metadata.keys().map(|key| one_line(key).chars().count()).max().unwrap_or(0);
+    let widest = widest.min(LONGEST_KEY);
     keys.for_each(|key| {
         let kind = if key.length.is_some() { "" } else { key.kind };
-        out(&format!("  {:widest$}  {kind:6}  {}", one_line(&key.key), key.text(characters)));
+        let line = format!("  {:widest$}  {kind:6}  {}", one_line(&key.key), key.text());
+        out(&if args.all { line } else { cut(&line, WIDTH) });
     });
     if args.tensors || args.all {
-        out(&format!(
-            "\ntensors\n  {:>13}  {:>13}  {:>6}  {:8} {:16} name",
-            "offset", "bytes", "bits", "format", "shape"
-        ));
-        tensors.for_each(|tensor| out(&tensor.text()));
+        out("\ntensors");
+        let heads = ["offset", "bytes", "format", "shape", "name"].map(str::to_owned);
+        let rows: Vec<[String; 5]> =
+            std::iter::once(heads).chain(tensors.map(|tensor| tensor.cells())).collect();
+        let sides = [Side::Right, Side::Right, Side::Left, Side::Left, Side::Left];
+        table::lines(&rows, sides).iter().for_each(|line| out(line));
     }
     out("\nformats");
     summary.format_lines().iter().for_each(|line| out(line));
@@ -138,22 +144,15 @@ impl Key {
         Key { key: key.to_owned(), kind, value, length }
     }
 
-    fn text(&self, most: usize) -> String {
-        let short = |text: String| {
-            let text = one_line(text);
-            if text.chars().count() <= most {
-                return text;
-            }
-            format!("{} ...", text.chars().take(most).collect::<String>())
-        };
+    fn text(&self) -> String {
         match (&self.value, self.length) {
             (Json::Array(values), Some(length)) => {
-                let shown = values.iter().map(|value| short(value.to_string())).collect::<Vec<_>>();
+                let shown = values.iter().map(one_line).collect::<Vec<_>>();
                 let more = if shown.len() < length { ", ..." } else { "" };
-                format!("{length} x {}: {}{more}", self.kind, shown.join(", "))
+                format!("{} x {}: {}{more}", grouped(length as u64), self.kind, shown.join(", "))
             }
-            (Json::String(text), _) => short(text.clone()),
-            (other, _) => short(other.to_string()),
+            (Json::String(text), _) => one_line(text),
+            (other, _) => one_line(other),
         }
     }
 }
@@ -170,10 +169,9 @@ impl Tensor {
         }
     }
 
-    fn text(&self) -> String {
+    fn cells(&self) -> [String; 5] {
         let shape = self.shape.iter().map(u64::to_string).collect::<Vec<_>>().join(" x ");
-        let Tensor { name, format, bytes, offset, bits_per_weight, .. } = self;
-        format!("  {offset:13}  {bytes:13}  {bits_per_weight:6.3}  {format:8} {shape:16} {}", one_line(name))
+        [grouped(self.offset), grouped(self.bytes), self.format.clone(), shape, one_line(&self.name)]
     }
 }
 
@@ -197,13 +195,9 @@ impl Summary {
     }
 
     fn text(&self) -> String {
-        format!(
-            "{}, {} tensors, {} weights, {:.2} bits per stored weight",
-            gigabytes(self.bytes),
-            self.tensors,
-            self.weights,
-            self.bits_per_weight
-        )
+        let (tensors, weights) = (grouped(self.tensors as u64), grouped(self.weights));
+        let bits = self.bits_per_weight;
+        format!("  tensors       {tensors}, of {weights} stored weights of {bits:.2} bits")
     }
 
     /// Largest first.

@@ -14,10 +14,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use words::{escape, kl, perplexity};
 
-use super::print::{gigabytes, grouped};
+use super::print::gigabytes;
 use super::verify::PAGE;
 use super::verify_report::{Outcome, Session};
-use glm2llama::error::Result;
+use glm2llama::error::{Result, grouped};
 use glm2llama::gguf::Value;
 
 /// The whole page. Hashes the files, for a page is of no use that does not say of what it is.

@@ -8,12 +8,9 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::remap::Role;
-use crate::sink::Shape;
+use crate::sink::{Shape, groups};
 
 use super::plan::HfPlan;
-
-/// All are open at a time, and a system allows a process about a thousand files.
-const MOST_SHARDS: usize = 500;
 
 /// The shards of an export.
 #[derive(Clone, Debug)]
@@ -70,14 +67,7 @@ impl Layout {
             }
         });
         let tensors: Vec<Tensor> = tensors.collect();
-        let groups = groups(&tensors, most_bytes);
-        if groups.len() > MOST_SHARDS {
-            let expected = format!("a size that makes at most {MOST_SHARDS}");
-            let found = groups.len();
-            return Err(Error::Usage(format!(
-                "--max-shard-size: found one that makes {found} files, expected {expected}"
-            )));
-        }
+        let groups = groups(tensors.iter().map(|tensor| tensor.bytes), most_bytes, "--max-shard-size")?;
         let count = groups.len();
         let mut shards = Vec::new();
         for (i, group) in groups.into_iter().enumerate() {
@@ -119,22 +109,6 @@ fn shard_name(i: usize, count: usize) -> String {
         1 => "model.safetensors".to_owned(),
         _ => format!("model-{:05}-of-{count:05}.safetensors", i + 1),
     }
-}
-
-fn groups(tensors: &[Tensor], most_bytes: u64) -> Vec<Range<usize>> {
-    let mut groups: Vec<Range<usize>> = Vec::new();
-    let mut bytes = 0;
-    for (i, tensor) in tensors.iter().enumerate() {
-        bytes += tensor.bytes;
-        match groups.last_mut() {
-            Some(group) if bytes <= most_bytes => group.end = i + 1,
-            _ => {
-                groups.push(i..i + 1);
-                bytes = tensor.bytes;
-            }
-        }
-    }
-    groups
 }
 
 /// The head of a file with these tensors, and the bytes behind it.
@@ -180,9 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_are_filled_in_order_and_a_large_tensor_stands_alone() {
-        assert_eq!(groups(&tensors(&[4, 4, 4, 40, 4]), 8), [0..2, 2..3, 3..4, 4..5]);
-        assert_eq!(groups(&tensors(&[4, 4]), 8), [0..2; 1]);
+    fn shards_are_called_as_transformers_calls_them() {
         assert_eq!(shard_name(0, 1), "model.safetensors");
         assert_eq!(shard_name(1, 12), "model-00002-of-00012.safetensors");
     }

@@ -28,9 +28,9 @@ use writer::Writer;
 
 /// What the user asks for.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct ExportRequest {
     /// What to export.
-    pub model: model::Request,
+    pub model: model::ModelSource,
     /// The folder to write.
     pub output: PathBuf,
     /// How to store the weights; as the checkpoint does when `None`.
@@ -75,7 +75,7 @@ impl Export {
     ///
     /// # Errors
     /// When anything in the folder does not fit, or the request contradicts itself.
-    pub fn prepare(request: &Request) -> Result<Export> {
+    pub fn prepare(request: &ExportRequest) -> Result<Export> {
         let model = Model::open(&request.model)?;
         let plan = HfPlan::new(&model.plan, &model.config);
         let stored = plan.plan.tensors.iter().map(Target::dtype);

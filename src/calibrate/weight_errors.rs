@@ -1,0 +1,74 @@
+//! What rounding may do to a model's predictions, by the weights alone: for when the model is not run.
+
+use std::num::NonZero;
+
+use rayon::ThreadPoolBuilder;
+use rayon::prelude::*;
+
+use super::refine::How;
+use super::trial::{Costs, TRIED_ROWS, Trial, errors, read, spread};
+use super::weights::Planned;
+use crate::error::{Error, Result};
+use crate::forward::Tensors;
+use crate::model::Model;
+use crate::remap::{Role, Target};
+use crate::watch::Watch;
+
+/// The divergence, in nats a token, that a relative squared error of 1 would bring if all were so simple: of all layers'
+/// matrices of a kind together, or of the embedding or the output layer. Measured by
+/// [`divergences`](super::divergences) on a trained model of 135 million weights (docs/quality.md); those of other
+/// models differ, and those of a kind's layers among themselves, which is why the best is not found without running it.
+fn gain(role: Role) -> f64 {
+    match role {
+        Role::Vector => 0.0,
+        Role::TokenEmbedding => 1.0,
+        Role::Output => 1.0,
+        Role::AttnQK => 1.0,
+        Role::AttnV => 1.0,
+        Role::AttnOutput => 1.0,
+        Role::FfnGateUp => 1.0,
+        Role::FfnDown => 1.0,
+    }
+}
+
+/// For each format of each of the plan's tensors, its relative squared error times what such errors of its kind brought
+/// in another model. `importance`: a weight for each column of a tensor, where there are any.
+///
+/// # Errors
+/// When the checkpoint cannot be read, or `watch` stops the run.
+pub fn guesses(
+    model: &Model,
+    importance: &[Option<Vec<f32>>],
+    trials: &[Trial],
+    how: How,
+    watch: &dyn Watch,
+) -> Result<Vec<Costs>> {
+    let threads: NonZero<usize> = how.threads;
+    let pool = ThreadPoolBuilder::new().num_threads(threads.get()).build().map_err(|e| {
+        Error::Usage(format!("cannot start {threads} threads: {e}: give fewer with --threads"))
+    })?;
+    let nobody = |_: &[&str], _: &crate::forward::Activations| Ok(());
+    let tensors = Planned::new(model, &nobody);
+    let layers = model.config.num_layers.max(1) as f64;
+    let cost = |(target, (trial, importance)): (&Target, (&Trial, &Option<Vec<f32>>))| {
+        if trial.formats.is_empty() {
+            return Ok(Vec::new());
+        }
+        watch.go_on()?;
+        let matrix = tensors.matrix(&target.name, Some(target.rows), target.columns)?;
+        let rows = read(matrix.as_ref(), &spread(target.rows, TRIED_ROWS), trial.columns)?;
+        let importance = importance.as_ref().map(|weights| &weights[..trial.columns.min(weights.len())]);
+        let weighted = |values: &[f32]| -> f64 {
+            let weight = |at: usize| importance.map_or(1.0, |weights| f64::from(weights[at % trial.columns]));
+            let square = |(at, x): (usize, &f32)| weight(at) * f64::from(*x) * f64::from(*x);
+            values.iter().enumerate().map(square).sum()
+        };
+        let whole = weighted(&rows);
+        let share = target.slot.layer().map_or(1.0, |_| 1.0 / layers);
+        let scale = if whole > 0.0 { gain(target.role()) * share / whole } else { 0.0 };
+        let errors = errors(how.backend, trial, &rows, importance)?;
+        Ok(errors.iter().map(|errors| scale * weighted(errors.as_slice().unwrap_or_default())).collect())
+    };
+    let work: Vec<_> = model.plan.tensors.iter().zip(trials.iter().zip(importance)).collect();
+    pool.install(|| work.into_par_iter().map(cost).collect())
+}

@@ -1,0 +1,238 @@
+//! Formats chosen for a size: what each would cost is measured, and the bytes go where they gain most.
+
+use std::time::{Duration, Instant};
+
+use quant::Format;
+
+use super::Job;
+use crate::allocate::{Variant, allocate, smallest_two};
+use crate::calibrate::cost::{self, Cost};
+use crate::calibrate::{self, Costs, How, Trial};
+use crate::error::{Error, Result};
+use crate::gguf::{ALIGNMENT, Metadata, Split, Value};
+use crate::metadata;
+use crate::model::Model;
+use crate::pipeline;
+use crate::provenance;
+use crate::recipe::{Budget, Recipe, budgeted_ffn, candidates};
+use crate::request::{Quality, Request};
+use crate::watch::Watch;
+
+/// Formats that are to be chosen, or were.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// What was asked for.
+    pub budget: Budget,
+    /// The same in bytes, of all files.
+    pub most_bytes: u64,
+    /// What was found out.
+    pub outcome: Option<Outcome>,
+    /// The formats that each tensor may take.
+    trials: Vec<Trial>,
+    /// The keys of the file, but for what the formats decide.
+    keys: Metadata,
+}
+
+/// What the chosen formats come to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The mean divergence of predictions that the chosen formats bring with plain rounding, in nats a token: measured
+    /// on the calibration text, or guessed by the weights alone.
+    pub divergence: f64,
+    /// Whether the model was run for it.
+    pub measured: bool,
+    /// How long that took.
+    pub took: Duration,
+    /// How long the rest of the measuring will take at the same speed; nothing where the model is not run.
+    pub left: Duration,
+    /// What is left of the size that was asked for.
+    pub unused_bytes: u64,
+}
+
+impl Choice {
+    /// Begins a choice with every tensor in its smallest format; the keys are added when they are known.
+    pub(super) fn begin(request: &Request, model: &Model, budget: Budget) -> (Choice, Recipe) {
+        let (plan, config) = (&model.plan, &model.config);
+        let ffn = budgeted_ffn(request.pad, config);
+        let trial = |target: &crate::remap::Target| Trial {
+            columns: target.padded_shape(ffn).1,
+            formats: candidates(target, ffn, &request.overrides, config),
+        };
+        let trials: Vec<Trial> = plan.tensors.iter().map(trial).collect();
+        let first = trials.iter().map(|trial| trial.formats.first().copied().unwrap_or(Format::F32));
+        let recipe = Recipe::of_formats(first.collect(), ffn, plan);
+        let most_bytes = budget.bytes(plan.parameters());
+        (Choice { budget, most_bytes, outcome: None, trials, keys: Metadata::new() }, recipe)
+    }
+
+    /// Takes the keys of the file, and refuses a budget that the smallest formats are over.
+    pub(super) fn with_keys(mut self, keys: Metadata, split: &Split) -> Result<Choice> {
+        self.keys = keys;
+        let unknown: Vec<Costs> = self.trials.iter().map(|trial| vec![0.0; trial.formats.len()]).collect();
+        let variants = self.variants(split, &unknown);
+        let [least, second] = smallest_two(&variants);
+        let rest = overhead(split, &variants);
+        if self.most_bytes >= rest + least {
+            return Ok(self);
+        }
+        let (option, value) = self.budget.option();
+        let in_bytes = match self.budget {
+            Budget::Bytes(_) => String::new(),
+            Budget::BitsPerWeight(_) => format!(", which is {} bytes", self.most_bytes),
+        };
+        Err(Error::Usage(format!(
+            "--{option} {value}: found less than any file of this model has{in_bytes}, expected at least {}, every \
+             tensor in its smallest format; the next larger has {} bytes",
+            rest + least,
+            rest + second
+        )))
+    }
+
+    /// What each tensor may take, and what that costs; for one without a choice, what it has.
+    fn variants(&self, split: &Split, costs: &[Costs]) -> Vec<Vec<Variant>> {
+        let of_tensor = |((trial, info), costs): ((&Trial, &crate::gguf::TensorInfo), &Costs)| {
+            let rows = info.shape.iter().rev().skip(1).product::<usize>() as u64;
+            let variant = |(format, cost): (&Format, &f64)| Variant {
+                bytes: aligned(rows * format.row_bytes(trial.columns).unwrap_or_default() as u64),
+                cost: *cost,
+            };
+            match trial.formats.is_empty() {
+                true => vec![Variant { bytes: aligned(info.bytes), cost: 0.0 }],
+                false => trial.formats.iter().zip(costs).map(variant).collect(),
+            }
+        };
+        self.trials.iter().zip(split.tensors()).zip(costs).map(of_tensor).collect()
+    }
+}
+
+fn aligned(bytes: u64) -> u64 {
+    bytes.next_multiple_of(ALIGNMENT)
+}
+
+/// What is in the files beside the tensors; in `split` all tensors have their first variant.
+fn overhead(split: &Split, variants: &[Vec<Variant>]) -> u64 {
+    let tensors: u64 = variants.iter().filter_map(|variants| Some(variants.first()?.bytes)).sum();
+    split.total_bytes().saturating_sub(tensors)
+}
+
+impl Job {
+    /// Whether [`Job::choose`] has something to do.
+    pub fn chooses(&self) -> bool {
+        self.choice.is_some()
+    }
+
+    /// What measuring takes at most, with the work that is left when formats are chosen.
+    pub fn measuring_bytes(&self) -> u64 {
+        let choosing = self.choosing().map_or(0, |cost| cost.memory_bytes);
+        self.refining().map_or(0, |cost| cost.memory_bytes).max(choosing)
+    }
+
+    fn choosing(&self) -> Option<Cost> {
+        let (choice, sample) = (self.choice.as_ref()?, self.sample.as_ref()?);
+        Some(cost::of_divergences(&self.model, &choice.trials, sample.tokens.len()))
+    }
+
+    fn refining(&self) -> Option<Cost> {
+        let tokens = self.sample.as_ref()?.tokens.len();
+        Some(match self.request.quality {
+            Quality::Fast | Quality::Good => cost::of_importance(&self.model, tokens),
+            Quality::Best => cost::of_refinement(&self.model, tokens),
+        })
+    }
+
+    /// What [`Job::measure`] will take, when choosing took so long.
+    fn left(&self, took: Duration) -> Duration {
+        let costs = self.choosing().zip(self.refining());
+        costs.map_or(Duration::ZERO, |(choosing, refining)| {
+            took.mul_f64(refining.operations / choosing.operations.max(1.0))
+        })
+    }
+
+    /// Chooses the formats for the size that was asked for, to be done before anything that asks for the outputs. With
+    /// `good` and `best` the model is run for it.
+    ///
+    /// # Errors
+    /// When the checkpoint cannot be read, the model does not compute numbers, or the user stops the run.
+    pub fn choose(&mut self, options: pipeline::Options, watch: &dyn Watch) -> Result<()> {
+        let (Some(choice), Some(output)) = (&self.choice, self.outputs.first()) else { return Ok(()) };
+        let started = Instant::now();
+        let how = How { threads: options.threads, backend: options.backend };
+        let costs = match &self.sample {
+            Some(sample) => calibrate::divergences(&self.model, sample, &choice.trials, how, watch)?,
+            None => calibrate::guesses(&self.model, &self.importance, &choice.trials, how, watch)?,
+        };
+        let costs = never_worse(costs);
+        let took = started.elapsed();
+        let left = self.left(took);
+        let variants = choice.variants(&output.split, &costs);
+        let mut room = choice.most_bytes.saturating_sub(overhead(&output.split, &variants));
+        let fault = || Error::Internal("no formats fit a size that was checked".to_owned());
+        let (recipe, split, keys, divergence) = loop {
+            let allocation = allocate(&variants, room).ok_or_else(fault)?;
+            let formats = choice.trials.iter().zip(&allocation.chosen);
+            let formats =
+                formats.map(|(trial, &number)| trial.formats.get(number).copied().unwrap_or(Format::F32));
+            let recipe = Recipe::of_formats(formats.collect(), output.recipe.ffn, &self.model.plan);
+            let mut keys = choice.keys.clone();
+            // What the user says of the type stands.
+            let said = |(key, value): &(String, Value)| {
+                key == "general.file_type" && *value != Value::U32(output.recipe.file_type.number())
+            };
+            if !keys.iter().any(said) {
+                let file_type = Value::U32(recipe.file_type.number());
+                metadata::set(&mut keys, vec![("general.file_type".to_owned(), file_type)]);
+            }
+            let split = Split::new(
+                keys.clone(),
+                super::prepare::shapes(&self.model.plan, &recipe),
+                self.request.split_max_bytes,
+            )?;
+            match split.total_bytes().checked_sub(choice.most_bytes) {
+                None | Some(0) => break (recipe, split, keys, allocation.cost),
+                // Cut in more files, it has more heads.
+                Some(over) => room = room.checked_sub(over).ok_or_else(fault)?,
+            }
+        };
+        let outcome = Outcome {
+            divergence,
+            measured: self.sample.is_some(),
+            took,
+            left,
+            unused_bytes: choice.most_bytes - split.total_bytes(),
+        };
+        if let (Some(choice), Some(output)) = (&mut self.choice, self.outputs.first_mut()) {
+            let more = output.split.files.len() == 1 && split.files.len() > 1;
+            (output.recipe, output.split) = (recipe, split);
+            (choice.outcome, choice.keys) = (Some(outcome), keys);
+            if more {
+                output.modelfile = None;
+                self.note_split();
+            }
+        }
+        self.check_targets() // there may be more parts
+    }
+}
+
+/// Sums of measurements are no exact order: a tensor's larger format never counts as worse than a smaller one.
+fn never_worse(mut costs: Vec<Costs>) -> Vec<Costs> {
+    for costs in &mut costs {
+        let mut least = f64::INFINITY;
+        for cost in costs {
+            least = least.min(*cost);
+            *cost = least;
+        }
+    }
+    costs
+}
+
+/// What the file says of it.
+pub(super) fn keys(request: &Request) -> Metadata {
+    request.target.map_or_else(Metadata::new, |budget| {
+        let by = match request.quality {
+            Quality::Fast => "the weights' errors",
+            Quality::Good | Quality::Best => "measured sensitivity",
+        };
+        let (option, value) = budget.option();
+        provenance::target_keys(&format!("{option} {value}, by {by}"))
+    })
+}
