@@ -9,8 +9,12 @@ FUZZ_SECONDS ?= 20
 
 CONVERT := cargo run --quiet --release -- convert
 TINY := testdata/models/tiny-chatglm3
+# Where cargo puts what it builds.
+TARGET = $$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+# The first build takes minutes, in which cargo would say nothing.
+TELL_BUILD = @[ -x "$(TARGET)/release/glm2llama" ] || echo "Building glm2llama: only this first time, a few minutes."
 
-.PHONY: help quantize test test-hf check check-windows check-aarch64 check-systems msrv fuzz-smoke deny wheel dist runtime bench bench-6b synthetic
+.PHONY: help quantize test test-hf quality check check-windows check-aarch64 check-systems msrv fuzz-smoke deny wheel dist runtime bench bench-6b screenshot synthetic
 
 # Show these targets.
 help:
@@ -18,6 +22,7 @@ help:
 
 # Convert MODEL=dir [TYPE=Q4_K_M] [OUT=file] [FORCE=1]; without MODEL, a tiny one from testdata.
 quantize:
+	$(TELL_BUILD)
 ifdef MODEL
 	$(CONVERT) "$(MODEL)" $(addprefix --type ,$(TYPE)) $(if $(OUT),--output "$(OUT)") $(if $(FORCE),--force)
 else
@@ -44,6 +49,16 @@ target/hf-venv/installed: tests/hf/requirements.txt
 	python3 -m venv target/hf-venv
 	target/hf-venv/bin/pip install --quiet --requirement tests/hf/requirements.txt
 	touch target/hf-venv/installed
+
+# Divergence against bytes beside llama.cpp's own: MODEL=dir [TYPES="Q4_K_M Q2_K"] [TOKENS=10240] [LLAMA=dir of its programs].
+quality: $(if $(MODEL),,target/quality-model/config.json)
+	cargo build --quiet --release
+	python3 tests/quality/measure.py "$(or $(MODEL),target/quality-model)" --program "$(or $(CARGO_TARGET_DIR),target)/release/glm2llama" \
+		$(if $(TYPES),--types $(TYPES)) $(if $(TOKENS),--tokens $(TOKENS)) $(if $(LLAMA),--llama "$(LLAMA)")
+target/quality-model/config.json: tests/quality/trained.py tests/quality/requirements.txt
+	python3 -m venv target/quality-venv
+	target/quality-venv/bin/pip install --quiet --requirement tests/quality/requirements.txt
+	target/quality-venv/bin/python tests/quality/trained.py target/quality-model
 
 # Formatting, lints and documentation, warnings denied.
 check:
@@ -103,8 +118,13 @@ bench: runtime
 # The whole job on a full-size checkpoint: time, peak memory and size, beside plain reading and writing.
 bench-6b: synthetic
 	cargo build --quiet --release
-	GLM2LLAMA="$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/glm2llama" \
+	GLM2LLAMA="$(TARGET)/release/glm2llama" \
 	sh tests/full-size.sh "$(SYNTHETIC)"
+
+# Draw docs/report.png anew with Chromium, from MODEL=dir, a small trained model; any other gets no grades.
+screenshot:
+	cargo build --quiet --release
+	GLM2LLAMA="$(TARGET)/release/glm2llama" sh docs/screenshot.sh "$(or $(MODEL),$(TINY))" docs/report.png
 
 # Write a checkpoint with ChatGLM3-6B's exact shapes and random weights.
 synthetic: $(SYNTHETIC)/config.json

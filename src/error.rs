@@ -167,19 +167,6 @@ pub fn shortened(text: &str, most: usize) -> String {
     }
 }
 
-/// A whole number with its thousands apart: `1,234,567`.
-pub fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,10 +177,5 @@ mod tests {
         assert_eq!(error.to_string(), "m/config.json: num\\nlayers: found -1, expected a whole number");
         let error = Error::input(Path::new("m/a.safetensors"), "", "ends too early");
         assert_eq!(error.to_string(), "m/a.safetensors: ends too early");
-    }
-
-    #[test]
-    fn thousands_stand_apart() {
-        assert_eq!([0, 999, 1000, 6_243_584_000].map(grouped), ["0", "999", "1,000", "6,243,584,000"]);
     }
 }

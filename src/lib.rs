@@ -62,6 +62,7 @@ pub mod request;
 pub mod sink;
 pub mod system;
 pub mod tokenizer;
+pub mod units;
 pub mod verify;
 pub mod watch;
 

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::gguf::{Metadata, Value};
 use crate::input::GuestBook;
 use crate::model;
-use crate::recipe::{Budget, FfnPad, FileType, Overrides};
+use crate::recipe::{FfnPad, FileType, Overrides};
 use crate::request::{Quality, Request};
 
 /// This program's version, as in `Cargo.toml`.
@@ -44,9 +44,9 @@ pub(crate) fn quality_keys(quality: &str, calibration: &str) -> Metadata {
     vec![key("quality", quality), key("sha256.calibration", calibration)]
 }
 
-/// The key of a file whose formats were chosen for its size.
-pub(crate) fn target_keys(target: &str) -> Metadata {
-    vec![key("target", target)]
+/// The keys of a file whose formats were chosen for its size: how many bytes it may have, and what the choice goes by.
+pub(crate) fn target_keys(bytes: u64, by: &str) -> Metadata {
+    vec![("glm2llama.target_size".to_owned(), Value::U64(bytes)), key("target_by", by)]
 }
 
 fn key(name: &str, value: &str) -> (String, Value) {
@@ -77,9 +77,10 @@ fn options(request: &Request, file_type: FileType) -> String {
         receipt: _,
     } = request;
     let option = |name: &str, value: &dyn Display| format!("--{name} {value}");
-    let mut options = vec![match (vocab_only, target.map(Budget::option)) {
+    let mut options = vec![match (vocab_only, target) {
         (true, _) => "--vocab-only".to_owned(),
-        (false, Some((name, value))) => option(name, &value),
+        // Its bytes have a key of their own, of one length: the head's length must not depend on them.
+        (false, Some(_)) => "--target-size".to_owned(),
         (false, None) => option("type", &file_type),
     }];
     options.extend(match pad {

@@ -20,7 +20,11 @@ fn files_are_named_after_the_model_in_the_current_folder() {
         Cmd::new("convert").arg(model.path()).args(&["--type", "q8_0"]).current_dir(out.path()).succeed();
     assert_eq!(out.names(), ["ChatGLM3-1.1M-Q8_0.Modelfile", "ChatGLM3-1.1M-Q8_0.gguf"]);
     assert!(run.stdout.starts_with("ChatGLM3-1.1M-Q8_0.gguf: "), "{}", run.stdout);
-    assert!(run.stdout.contains("bits per weight") && run.stdout.contains(" of memory"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("bits per weight") && run.stdout.contains(" s, peak memory "),
+        "{}",
+        run.stdout
+    );
     let modelfile = fs::read_to_string(out.join("ChatGLM3-1.1M-Q8_0.Modelfile")).unwrap();
     assert!(modelfile.starts_with("FROM ./ChatGLM3-1.1M-Q8_0.gguf\nTEMPLATE "), "{modelfile}");
 }
@@ -212,5 +216,26 @@ fn every_commands_help_ends_with_an_example() {
             help.contains("Example") && help.contains(&format!("  glm2llama {command}")),
             "{command}: {help}"
         );
+    }
+}
+
+/// What most people need stands first, and what hardly anybody needs last.
+#[test]
+fn options_stand_in_the_order_of_need() {
+    for command in ["convert", "plan", "imatrix", "export-hf"] {
+        let help = Cmd::new(command).arg("--help").succeed().stdout;
+        let place =
+            |option: &str| help.find(&format!("{option} <")).unwrap_or_else(|| panic!("{option}: {help}"));
+        let first: &[&str] = match command {
+            "convert" | "plan" => &["--type", "--output", "--quality"],
+            _ => &["--output"],
+        };
+        assert!(first.is_sorted_by_key(|option| place(option)), "{help}");
+        for option in ["--lora", "--threads", "--rope-ratio-applies-to"] {
+            assert!(place(first[first.len() - 1]) < place(option), "{option}: {help}");
+        }
+        assert!(help.contains("\nModels of long contexts:\n"), "{help}");
+        let rope = place("--rope-ratio-applies-to");
+        assert!(help[rope..].matches("\n      --").count() == 0, "{command}: {}", &help[rope..]);
     }
 }

@@ -195,10 +195,10 @@ fn what_cannot_be_is_refused_in_one_line_and_leaves_nothing() {
         ),
         ("out", &["--max-shard-size", "5TB"], "--max-shard-size: found `5TB`, expected a whole number"),
         ("out", &["--dtype", "F16"], "expected weights that fit F16"),
-        ("mine", &[], "exists already: give --force"),
+        ("mine", &[], "found no export of glm2llama in it"),
         ("mine", &["--force"], no_export),
         ("model", &["--force"], no_export),
-        ("no/such/out", &[], "no/such: found no such folder, expected the output's"),
+        ("no/such/out", &[], "no/such: does not exist: make this folder, or write elsewhere"),
     ];
     for (out, options, expected) in cases {
         let run = Cmd::new("export-hf").arg(&model).arg(dir.join(out)).arg("--quiet").args(options);
@@ -210,13 +210,31 @@ fn what_cannot_be_is_refused_in_one_line_and_leaves_nothing() {
 }
 
 #[test]
+fn the_folder_is_named_by_an_option_or_by_its_place() {
+    let dir = Dir::new();
+    let model = dir.join("model");
+    Checkpoint::tiny().write(&model, &tiny_tokenizer()).unwrap();
+    let run = |arguments: &[&str]| {
+        Cmd::new("export-hf").arg("model").args(arguments).arg("--quiet").current_dir(dir.path())
+    };
+    run(&["--output", "a"]).succeed();
+    run(&["b"]).succeed();
+    assert_eq!(dir.names(), ["a", "b", "model"]);
+    run(&["c", "--output", "d"]).exit_with(2);
+    let nothing = run(&[]).exit_with(2).stderr;
+    assert!(nothing.contains("--output <OUT_DIR>"), "{nothing}");
+    assert_eq!(dir.names(), ["a", "b", "model"]);
+}
+
+#[test]
 fn an_export_is_replaced_only_with_force() {
     let dir = Dir::new();
     let (model, out) = (dir.join("model"), dir.join("out"));
     Checkpoint::tiny().write(&model, &tiny_tokenizer()).unwrap();
     let run = |options: &[&str]| Cmd::new("export-hf").arg(&model).arg(&out).arg("--quiet").args(options);
     run(&["--max-shard-size", "600KB"]).succeed();
-    run(&[]).exit_with(2);
+    let refused = run(&[]).exit_with(2).stderr;
+    assert!(refused.contains("out: exists already: choose another name, or give --force"), "{refused}");
     run(&["--force"]).succeed();
     assert!(out.join("model.safetensors").exists() && !out.join("model.safetensors.index.json").exists());
     assert_eq!(dir.names(), ["model", "out"]);

@@ -95,12 +95,15 @@ fn what_convert_would_refuse_is_warned_of() {
     let plan = |arguments: &[&str]| {
         Cmd::new("plan").arg(&model).args(arguments).current_dir(out.path()).succeed().stderr
     };
-    let exists = "warning: convert would refuse this: a.gguf: exists already: give --force to replace it\n";
+    let exists = "warning: convert would refuse this: a.gguf: exists already: choose another name, or give --force to replace it\n";
     assert!(plan(&["-o", "a.gguf"]).contains(exists));
     assert!(!plan(&["-o", "a.gguf", "--force"]).contains("warning"));
     assert!(!plan(&["-o", "b.gguf"]).contains("warning"));
-    let folder = "warning: convert would refuse this: no/such: found no such folder, expected the output's\n";
-    assert!(plan(&["-o", "no/such/a.gguf"]).contains(folder));
+    let folder =
+        "warning: convert would refuse this: no/such: does not exist: make this folder, or write elsewhere\n";
+    let missing = plan(&["-o", "no/such/a.gguf"]);
+    assert!(missing.contains(folder), "{missing}");
+    assert_eq!(missing.matches("warning").count(), 1, "once, not for each file: {missing}");
 }
 
 #[test]

@@ -6,9 +6,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use glm2llama::calibrate::{REFINEMENT_TOKENS, Sample};
+use glm2llama::model::{Model, ModelSource};
 use support::command::convert;
 use support::gguf::{Gguf, Value};
-use support::{Checkpoint, Cmd, Dir, program, tiny_tokenizer};
+use support::{Checkpoint, Cmd, Dir, program, shared, tiny_tokenizer};
 
 fn model(shape: Checkpoint) -> Dir {
     let model = Dir::new();
@@ -193,4 +195,28 @@ fn best_needs_something_to_hold_out_and_one_type() {
     };
     refused(&["--calibration-tokens", "600"], "expected 1024 at least, a part of which is held out");
     refused(&["--type", "Q4_0,Q8_0"], "--quality best: found several types, expected one");
+}
+
+/// What `best` promises to run the model on, with the real vocabularies of both kinds.
+#[test]
+fn the_built_in_text_is_long_enough_for_best() {
+    for (vocabulary, vocab, family) in
+        [("chatglm3.model", 65024, "chatglm3-6b"), ("glm4.tiktoken", 151552, "glm-4-9b-chat")]
+    {
+        let Some(tokenizer) = shared(&format!("data/tokenizer/{vocabulary}")) else { return };
+        let Some(config) = shared(&format!("data/family/{family}/tokenizer_config.json")) else { return };
+        let folder = Dir::new();
+        let shape =
+            Checkpoint { layers: 1, hidden: 32, heads: 1, kv_heads: 1, ffn: 32, vocab, ..Checkpoint::tiny() };
+        shape.write(folder.path(), &tokenizer).expect("written");
+        fs::copy(config, folder.join("tokenizer_config.json")).expect("copied");
+        let request = ModelSource { folder: folder.path().to_owned(), ..ModelSource::default() };
+        let model = Model::open(&request).expect("a model");
+        let sample = Sample::new(&model.tokenizer, &[] as &[&Path], REFINEMENT_TOKENS).expect("a text");
+        let found = sample.tokens.len();
+        assert!(
+            found + 8 > REFINEMENT_TOKENS,
+            "{family}: {found} tokens, expected about {REFINEMENT_TOKENS}"
+        );
+    }
 }

@@ -183,7 +183,7 @@ fn requests_that_cannot_be() {
         tiny(),
         ok,
         &["--output", "no/such/folder.gguf"],
-        &["no/such: found no such folder, expected the output's"],
+        &["no/such: does not exist: make this folder, or write elsewhere"],
     );
     let twice = ["--type", "F16", "--type", "Q8_0", "--output", "one.gguf"];
     refused_with(tiny(), ok, &twice, &["one.gguf: would be written twice", "{type}"]);
@@ -204,7 +204,11 @@ fn an_existing_output_is_kept_unless_forced() {
     let run = || Cmd::new("convert").arg(model.path()).arg("--quiet").arg("--output").arg(&file);
     fs::write(&file, "precious").unwrap();
     let refused = run().exit_with(2);
-    assert!(refused.stderr.contains("m.gguf: exists already: give --force"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("m.gguf: exists already: choose another name, or give --force"),
+        "{}",
+        refused.stderr
+    );
     assert_eq!(fs::read(&file).unwrap(), b"precious");
     run().arg("--force").succeed();
     assert!(fs::read(&file).unwrap().starts_with(b"GGUF"));

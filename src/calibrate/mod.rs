@@ -18,7 +18,7 @@ mod weights;
 
 pub use refine::{How, refine, refuse_short};
 pub use sample::{Sample, WINDOW};
-pub use sensitivity::divergences;
+pub use sensitivity::{Sensitivity, divergences};
 pub use squares::importance;
 pub use store::Store;
 pub use trial::{Costs, Trial};

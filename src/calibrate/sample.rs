@@ -135,6 +135,13 @@ mod tests {
         assert!(chats(Some("{% if")).starts_with("你好"));
     }
 
+    /// Files name the text by its hash, and the documents say which one is the built-in text's.
+    #[test]
+    fn the_documents_state_the_texts_hash() {
+        let hash = sha256(format!("{CHATS}{}", TEXTS.concat()).as_bytes());
+        assert!(include_str!("../../docs/quality.md").contains(&hash), "docs/quality.md: expected {hash}");
+    }
+
     /// Held-out text must not be what a file was made for.
     #[test]
     fn the_text_is_disjoint_from_verifys() {

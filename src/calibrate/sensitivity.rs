@@ -29,8 +29,17 @@ use crate::watch::Watch;
 /// Windows that are run: for the sums over them, more hardly move the order of the matrices.
 pub(super) const MOST_WINDOWS: usize = 4;
 
-/// Runs a model on a part of the sample, and tells the divergence in nats a token that each format of each of the
-/// plan's tensors brings. Threads change no bit of it.
+/// What a run tells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sensitivity {
+    /// The divergence in nats a token that each format of each of the plan's tensors brings.
+    pub costs: Vec<Costs>,
+    /// How much an error in each column of the embedding weighs: the mean square of the gradient there.
+    pub embedding: Vec<f32>,
+}
+
+/// Runs a model on a part of the sample, forwards and backwards. `weighted`: the embedding is rounded by what is found
+/// out of its columns. Threads change no bit of it.
 ///
 /// # Errors
 /// When the checkpoint cannot be read, a value is no number on the way, or `watch` stops the run.
@@ -38,14 +47,15 @@ pub fn divergences(
     model: &Model,
     sample: &Sample,
     trials: &[Trial],
+    weighted: bool,
     how: How,
     watch: &dyn Watch,
-) -> Result<Vec<Costs>> {
+) -> Result<Sensitivity> {
     let threads = how.threads;
     let pool = ThreadPoolBuilder::new().num_threads(threads.get()).build().map_err(|e| {
         Error::Usage(format!("cannot start {threads} threads: {e}: give fewer with --threads"))
     })?;
-    pool.install(|| Run { model, trials, backend: how.backend, watch }.run(sample))
+    pool.install(|| Run { model, trials, weighted, backend: how.backend, watch }.run(sample))
 }
 
 /// The windows that are run, evenly spread over the sample; a sample without a whole one is run as it is.
@@ -62,12 +72,13 @@ fn windows(sample: &Sample) -> (Vec<u32>, usize) {
 struct Run<'a> {
     model: &'a Model,
     trials: &'a [Trial],
+    weighted: bool,
     backend: Backend,
     watch: &'a dyn Watch,
 }
 
 impl Run<'_> {
-    fn run(&self, sample: &Sample) -> Result<Vec<Costs>> {
+    fn run(&self, sample: &Sample) -> Result<Sensitivity> {
         let (tokens, window) = windows(sample);
         let squares: Mutex<BTreeMap<String, Vec<f32>>> = Mutex::new(BTreeMap::new());
         let observe = |names: &[&str], x: &Activations| {
@@ -126,8 +137,13 @@ impl Run<'_> {
             }
             self.step(llama.layers() + 3 * (llama.layers() - layer))?;
         }
-        self.embedding(&llama.tensors, &tokens, &gradient, &squares, &mut costs)?;
-        Ok(costs)
+        let embedding = mean_squares(&gradient);
+        let importance = match squares.get("token_embd.weight") {
+            Some(squares) => Some(squares.as_slice()), // it is the output layer, too
+            None => self.weighted.then_some(embedding.as_slice()),
+        };
+        self.embedding(&llama.tensors, &tokens, &gradient, importance, &mut costs)?;
+        Ok(Sensitivity { costs, embedding })
     }
 
     /// The number of a tensor that has a choice.
@@ -170,7 +186,7 @@ impl Run<'_> {
         tensors: &Planned,
         tokens: &[u32],
         gradient: &Activations,
-        squares: &BTreeMap<String, Vec<f32>>,
+        importance: Option<&[f32]>,
         costs: &mut [Costs],
     ) -> Result<()> {
         let mut targets = self.model.plan.tensors.iter();
@@ -184,7 +200,6 @@ impl Run<'_> {
         known.dedup();
         let trial = &self.trials[at];
         let weights = read(matrix.as_ref(), &known, trial.columns)?;
-        let importance = squares.get(&target.name).map(Vec::as_slice);
         let errors = errors(self.backend, trial, &weights, importance)?;
         for (cost, errors) in costs[at].iter_mut().zip(errors) {
             let of_token = |(token, gradient): (&u32, ndarray::ArrayView1<f32>)| {

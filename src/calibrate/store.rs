@@ -5,12 +5,16 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::hash::sha256;
 use crate::system;
 
 /// The file that says which run the folder belongs to.
 const RUN: &str = "run";
 
-/// Blocks of tensors on disk, each in a file of its own. It stays when it is dropped.
+/// Characters of the hash that stands behind a tensor's blocks.
+const HASH: usize = 64;
+
+/// Blocks of tensors on disk, each in a file of its own, with their hash behind them. It stays when it is dropped.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
@@ -19,7 +23,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the folder, or makes it. `run`: a hash of all that decides the bytes.
+    /// Opens the folder, or makes it. `run`: a hash of all that decides the bytes. A tensor that has not the bytes that
+    /// were put there (a disk may lose some) is deleted, to be made again.
     ///
     /// # Errors
     /// When it cannot be made, or holds the tensors of a run with another model or other options.
@@ -42,9 +47,18 @@ impl Store {
             }
             Err(e) => return Err(Error::io(&mark, "read")(e)),
         }
-        let entries = fs::read_dir(folder).map_err(Error::io(folder, "read"))?;
-        let resumed = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let resumed = resumed.filter(|name| name.ends_with(".blocks")).count();
+        let mut resumed = 0;
+        for entry in fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
+            let file = entry.map_err(Error::io(folder, "read"))?.path();
+            if file.extension().is_none_or(|extension| extension != "blocks") {
+                continue;
+            }
+            let bytes = fs::read(&file).map_err(Error::io(&file, "read"))?;
+            match bytes.split_last_chunk::<HASH>() {
+                Some((blocks, hash)) if sha256(blocks).as_bytes() == hash => resumed += 1,
+                _ => fs::remove_file(&file).map_err(Error::io(&file, "delete"))?,
+            }
+        }
         Ok(Store { folder: folder.to_owned(), resumed })
     }
 
@@ -65,7 +79,10 @@ impl Store {
         let (file, unfinished) = (self.file(tensor), self.folder.join("unfinished"));
         let mut out = File::create(&unfinished).map_err(Error::io(&unfinished, "write"))?;
         // A name must not outlive a power cut that its bytes do not.
-        out.write_all(blocks).and_then(|()| out.sync_all()).map_err(Error::io(&unfinished, "write"))?;
+        out.write_all(blocks)
+            .and_then(|()| out.write_all(sha256(blocks).as_bytes()))
+            .and_then(|()| out.sync_all())
+            .map_err(Error::io(&unfinished, "write"))?;
         fs::rename(&unfinished, &file).map_err(Error::io(&file, "write"))
     }
 
@@ -111,10 +128,34 @@ mod tests {
         let mut out = vec![9];
         assert!(store.read("a", 1, 2, &mut out).unwrap() && !store.read("b", 0, 1, &mut out).unwrap());
         assert_eq!(out, [9, 2, 3]);
-        assert!(store.read("a", 3, 2, &mut out).is_err(), "it ends before");
+        assert!(store.read("a", 3, 2 + HASH, &mut out).is_err(), "it ends before");
         let error = Store::open(&folder, "two").unwrap_err().to_string();
         assert!(error.contains("tensors of another model or of other options"), "{error}");
         store.remove().unwrap();
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn damaged_tensors_are_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole: Vec<u8> = (0..100).collect();
+        type Damage = fn(&mut Vec<u8>);
+        let damages: [(&str, Damage); 4] = [
+            ("shorter", |bytes| bytes.truncate(90)),
+            ("longer", |bytes| bytes.push(0)),
+            ("flipped", |bytes| bytes[50] ^= 1),
+            ("empty", Vec::clear),
+        ];
+        let store = Store::open(folder.path(), "one").unwrap();
+        for (name, damage) in damages {
+            store.put(name, &whole).unwrap();
+            let mut bytes = fs::read(store.file(name)).unwrap();
+            damage(&mut bytes);
+            fs::write(store.file(name), bytes).unwrap();
+        }
+        store.put("whole", &whole).unwrap();
+        let store = Store::open(folder.path(), "one").unwrap();
+        assert_eq!((store.resumed, store.holds("whole")), (1, true));
+        assert!(damages.iter().all(|(name, _)| !store.holds(name)));
     }
 }

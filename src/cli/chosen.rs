@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use glm2llama::convert::{Job, Outcome};
-use glm2llama::error::grouped;
+use glm2llama::units::grouped;
 
 /// In JSON the data of a `chosen` line.
 #[derive(Serialize)]

@@ -10,9 +10,14 @@ use super::pairs;
 use super::print::{gigabytes, json, out, warn};
 use super::progress::{Counts, Progress, Stop};
 use super::report::Report;
-use glm2llama::error::{Result, grouped, one_line};
+use super::table::cut_front;
+use glm2llama::error::{Result, one_line};
 use glm2llama::system::peak_memory_bytes;
+use glm2llama::units::grouped;
 use glm2llama::verify::{Closer, Function, Pair, Quality, Ratio};
+
+/// Columns that the table has for a file's name.
+const FILE: usize = 36;
 
 /// One JSON line: `{"type": ..., "data": ...}`.
 #[derive(Serialize)]
@@ -131,7 +136,7 @@ impl<'a> FileEvent<'a> {
             self.mean_kl,
             100.0 * self.top_1_agreement,
             self.perplexity,
-            one_line(self.file.display())
+            cut_front(&one_line(self.file.display()), FILE)
         ));
     }
 }

@@ -112,15 +112,29 @@ fn show(args: &Convert) -> Result<()> {
         let chosen = choose_formats(&mut job, options, report, &progress);
         chosen.map_err(|error| found.located.explain(error))?;
     }
-    for target in job.targets() {
-        if let Err(error) = output::check(&target, args.force) {
-            report.warning(&format!("convert would refuse this: {error}"));
-        }
+    for obstacle in obstacles(&job, args.force) {
+        report.warning(&format!("convert would refuse this: {obstacle}"));
     }
     if !report.is_quiet() {
         plan::print(&job, options.memory_bytes as u64, args.all, args.json);
     }
     Ok(())
+}
+
+/// Why a conversion could not be written, each reason once.
+fn obstacles(job: &Job, force: bool) -> Vec<String> {
+    let refused = |target: PathBuf| output::check(&target, force).err();
+    let mut found: Vec<String> =
+        job.targets().into_iter().filter_map(refused).map(|error| error.to_string()).collect();
+    found.dedup(); // a folder that is missing is missing for all
+    let bytes = job.outputs.iter().map(|output| output.split.total_bytes()).sum();
+    let first = job.outputs.first().map(|output| &output.path);
+    if let Some((target, free)) = first.and_then(|target| Some((target, output::free_bytes(target)?)))
+        && bytes > free
+    {
+        found.push(output::no_space(target, bytes, free).to_string());
+    }
+    found
 }
 
 /// Everything that is done before the first weight is read. `keep`: where what comes from a hub is stored, unless nothing

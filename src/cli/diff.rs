@@ -7,8 +7,9 @@ use super::args::Diff;
 use super::inspect::describe;
 use super::print::{gigabytes, out};
 use super::table::{WIDTH, cut};
-use glm2llama::error::{Result, grouped, one_line};
+use glm2llama::error::{Result, one_line};
 use glm2llama::gguf::{GgufFile, StoredTensor, Value};
+use glm2llama::units::grouped;
 
 /// Bytes of a tensor that are compared at a time.
 const BUFFER: usize = 1 << 20;

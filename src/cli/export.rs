@@ -17,7 +17,7 @@ pub(super) fn run(args: &ExportHf) -> Result<()> {
     let located = args.model.locate()?;
     let request = ExportRequest {
         model: args.model.request(&located)?,
-        output: args.output.clone(),
+        output: args.output(),
         dtype: args.dtype.as_deref().map(dtype).transpose()?,
         max_shard_bytes: size::parse("--max-shard-size", &args.max_shard_size)?,
         force: args.force,

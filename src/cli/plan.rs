@@ -9,11 +9,11 @@ use super::output::{Padding, parts, title};
 use super::print::{gigabytes, json, out};
 use super::table::{self, Side, WIDTH};
 use glm2llama::convert::{Job, Output};
-use glm2llama::error::grouped;
 use glm2llama::gguf::TensorInfo;
 use glm2llama::output::free_bytes;
 use glm2llama::recipe::Choice;
 use glm2llama::remap::{Source, Span, Target};
+use glm2llama::units::grouped;
 
 /// What a run takes beside its buffers and the heads of its files: the program, the vocabulary, threads' stacks.
 const BASE_MEMORY_BYTES: u64 = 24 << 20;

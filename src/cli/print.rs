@@ -8,15 +8,7 @@ use serde::Serialize;
 
 use super::colour::Tone;
 use glm2llama::error::{Error, Result, one_line};
-
-/// Bytes for people.
-pub(super) fn gigabytes(bytes: u64) -> String {
-    match bytes {
-        1_000_000_000.. => format!("{:.2} GB", bytes as f64 / 1e9),
-        1_000_000.. => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.1} kB", bytes as f64 / 1e3),
-    }
-}
+pub(super) use glm2llama::units::gigabytes;
 
 /// A model's size for people.
 pub(super) fn weights(count: u64) -> String {

@@ -228,7 +228,7 @@ impl Report {
 }
 
 fn cost(seconds: f64, peak_memory_bytes: Option<u64>) -> String {
-    let memory = peak_memory_bytes.map(|bytes| format!(", {} MB of memory at most", bytes / 1_000_000));
+    let memory = peak_memory_bytes.map(|bytes| format!(", peak memory {}", gigabytes(bytes)));
     format!("{seconds:.1} s{}", memory.unwrap_or_default())
 }
 

@@ -38,17 +38,13 @@ fn color(arguments: impl Iterator<Item = OsString>) -> ColorChoice {
 }
 
 /// Options of other programs, and what stands for them here.
-const HABITS: [(&[&str], &str); 5] = [
+const HABITS: [(&[&str], &str); 4] = [
     (
         &["-m", "--model", "--model-dir", "--model_dir", "--model-path", "--model_path", "-i", "--input"],
         "the model is given without an option: glm2llama convert MODEL_DIR",
     ),
     (&["--quant", "--quantize", "--quantization", "--ftype", "--qtype", "--format"], "give --type NAME"),
     (&["--out", "--outdir", "--out-file", "--output-file", "--output-dir"], "give --output FILE"),
-    (
-        &["-o", "--output", "--outfile"],
-        "convert and plan alone take it; glm2llama export-hf MODEL_DIR OUT_DIR names its folder without an option",
-    ),
     (
         &["--remote", "--hf-repo", "--repo-id"],
         "the model is given without an option: glm2llama convert hf://ORG/NAME",
@@ -81,7 +77,9 @@ fn in_one_line(text: &str) -> String {
         paragraph.lines().map(|line| shortened(line.trim(), 400)).collect::<Vec<_>>().join(" ")
     });
     let kept = paragraphs.filter_map(|paragraph| {
-        let kept = paragraph.strip_prefix("error: ").or_else(|| paragraph.strip_prefix("tip: "));
+        let tip = paragraph.strip_prefix("tip: ");
+        // Nobody means a file by the name of an option.
+        let kept = paragraph.strip_prefix("error: ").or(tip.filter(|tip| !tip.starts_with("to pass '")));
         kept.map(str::to_owned)
     });
     kept.collect::<Vec<_>>().join("; ") + "; --help lists the options"
@@ -109,10 +107,6 @@ mod tests {
                 &["convert", "m", "--quantize", "Q8_0"],
                 "unexpected argument '--quantize' found: give --type NAME",
             ),
-            (
-                &["export-hf", "m", "--output", "x"],
-                "unexpected argument '--output' found: convert and plan alone",
-            ),
             (&["convert", "m", "q8_0"], "unexpected argument 'q8_0' found: give --type q8_0;"),
             (&["convert", "m", "o.gguf"], "unexpected argument 'o.gguf' found: give --output o.gguf;"),
         ] {
@@ -132,6 +126,14 @@ mod tests {
             (
                 &["convert", "m", "--forse"],
                 "unexpected argument '--forse' found; a similar argument exists: '--force'; --help lists the options",
+            ),
+            (
+                &["inspect", "m", "--output", "x"],
+                "unexpected argument '--output' found; --help lists the options",
+            ),
+            (
+                &["export-hf", "m", "--output", "x", "y"],
+                "the argument '--output <OUT_DIR>' cannot be used with '[OUT_DIR]'; --help lists the options",
             ),
             (
                 &["convert", "m", "--threads", "0"],

@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::colour::Tone;
 use super::print::{gigabytes, out};
 use super::table;
-use glm2llama::error::{grouped, one_line};
+use glm2llama::error::one_line;
 use glm2llama::system::peak_memory_bytes;
+use glm2llama::units::grouped;
 use glm2llama::verify::{Facts, Finding, Function, Pair, Quality, TensorError, Verdict, Weights};
 
 /// What was run.
@@ -186,7 +187,7 @@ fn function_lines(function: &Function) -> [String; 3] {
             100.0 * function.top_agreement
         ),
         format!(
-            "  KL divergence: mean {:.6}, median {:.6}, 99 % {:.6}, largest {:.4}",
+            "  KL divergence: mean {:.5}, median {:.4}, 99 % below {:.4}, largest {:.4}",
             function.mean_kl, function.median_kl, function.p99_kl, function.largest_kl
         ),
         format!(

@@ -15,6 +15,7 @@ use crate::model::Model;
 use crate::pipeline;
 use crate::provenance;
 use crate::recipe::{Budget, Recipe, budgeted_ffn, candidates};
+use crate::remap::{Plan, Role, Target};
 use crate::request::{Quality, Request};
 use crate::watch::Watch;
 
@@ -54,7 +55,7 @@ impl Choice {
     pub(super) fn begin(request: &Request, model: &Model, budget: Budget) -> (Choice, Recipe) {
         let (plan, config) = (&model.plan, &model.config);
         let ffn = budgeted_ffn(request.pad, config);
-        let trial = |target: &crate::remap::Target| Trial {
+        let trial = |target: &Target| Trial {
             columns: target.padded_shape(ffn).1,
             formats: candidates(target, ffn, &request.overrides, config),
         };
@@ -157,9 +158,14 @@ impl Job {
         let (Some(choice), Some(output)) = (&self.choice, self.outputs.first()) else { return Ok(()) };
         let started = Instant::now();
         let how = How { threads: options.threads, backend: options.backend };
-        let costs = match &self.sample {
-            Some(sample) => calibrate::divergences(&self.model, sample, &choice.trials, how, watch)?,
-            None => calibrate::guesses(&self.model, &self.importance, &choice.trials, how, watch)?,
+        let best = self.request.quality == Quality::Best;
+        let (model, trials) = (&self.model, choice.trials.as_slice());
+        let (costs, embedding) = match &self.sample {
+            Some(sample) => {
+                let found = calibrate::divergences(model, sample, trials, best, how, watch)?;
+                (found.costs, best.then_some(found.embedding))
+            }
+            None => (calibrate::guesses(model, &self.importance, trials, how, watch)?, None),
         };
         let costs = never_worse(costs);
         let took = started.elapsed();
@@ -200,6 +206,13 @@ impl Job {
             left,
             unused_bytes: choice.most_bytes - split.total_bytes(),
         };
+        // An embedding that is the output layer too is rounded with that one's feedback.
+        if let Some(embedding) = embedding.filter(|_| !self.model.config.tie_word_embeddings) {
+            let mut targets = self.model.plan.tensors.iter().zip(&mut self.importance);
+            if let Some((_, importance)) = targets.find(|(t, _)| t.role() == Role::TokenEmbedding) {
+                *importance = Some(embedding);
+            }
+        }
         if let (Some(choice), Some(output)) = (&mut self.choice, self.outputs.first_mut()) {
             let more = output.split.files.len() == 1 && split.files.len() > 1;
             (output.recipe, output.split) = (recipe, split);
@@ -226,13 +239,12 @@ fn never_worse(mut costs: Vec<Costs>) -> Vec<Costs> {
 }
 
 /// What the file says of it.
-pub(super) fn keys(request: &Request) -> Metadata {
+pub(super) fn keys(request: &Request, plan: &Plan) -> Metadata {
     request.target.map_or_else(Metadata::new, |budget| {
         let by = match request.quality {
             Quality::Fast => "the weights' errors",
             Quality::Good | Quality::Best => "measured sensitivity",
         };
-        let (option, value) = budget.option();
-        provenance::target_keys(&format!("{option} {value}, by {by}"))
+        provenance::target_keys(budget.bytes(plan.parameters()), by)
     })
 }

@@ -166,7 +166,7 @@ impl<'a> Options<'a> {
         let mut origin = origin.clone();
         origin.push(provenance::options_key(request, recipe.file_type));
         origin.extend(sample.iter().flat_map(|sample| measure::keys(sample, plan, request.quality)));
-        origin.extend(choice::keys(request));
+        origin.extend(choice::keys(request, plan));
         let (keys, warnings) = metadata::assemble(Parts {
             model,
             recipe: &recipe,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::config::MARK;
 use crate::error::{Error, Result};
 use crate::input::read_capped;
-use crate::output::{Kind, Pending, Temporary, check_mount, check_name, folder_of, sync_folder};
+use crate::output::{Kind, Pending, Temporary, check_mount, check_name, exists, folder_of, sync_folder};
 
 /// What an export writes besides weights, and all that it may replace.
 const OWN_FILES: [&str; 5] = [
@@ -78,9 +78,6 @@ fn check_target(target: &Path, replace: bool) -> Result<()> {
     match target.symlink_metadata() {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Error::io(target, "read")(e)),
-        Ok(_) if !replace => {
-            return Err(Error::input(target, "", "exists already: give --force to replace it"));
-        }
         Ok(metadata) if !metadata.is_dir() => {
             return Err(Error::mismatch(target, "", "no folder", "the name of the folder to write"));
         }
@@ -102,7 +99,8 @@ fn check_target(target: &Path, replace: bool) -> Result<()> {
             return Err(Error::mismatch(target, "", format!("{name} in it"), expected));
         }
     }
-    Ok(())
+    // After all that --force would refuse too.
+    if replace { Ok(()) } else { Err(exists(target)) }
 }
 
 /// Its config bears our mark: any Llama's folder has files of the same names. So does a fine-tune of an export, but

@@ -11,11 +11,12 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::system;
+use crate::units::gigabytes;
 pub use publish::publish;
 pub(crate) use publish::sync_folder;
 pub use target::check;
-use target::{check_kind, exists, in_use_elsewhere};
-pub(crate) use target::{check_mount, check_name, folder_of};
+use target::{check_kind, in_use_elsewhere};
+pub(crate) use target::{check_mount, check_name, exists, folder_of};
 pub(crate) use temporary::{Kind, Temporary};
 
 /// An unfinished file. Dropping it deletes what was written; [`publish`] gives it its name.
@@ -47,11 +48,8 @@ impl Pending {
         let target = &self.target;
         let free = free_bytes(target).unwrap_or(0); // asked first: a failed reservation may have taken a part
         system::reserve(self.temporary.file(), bytes).map_err(|e| match e.kind() {
-            io::ErrorKind::StorageFull => {
-                let found = format!("{free} bytes free on its disk");
-                Error::mismatch(target, "", found, format!("{bytes} bytes"))
-            }
-            _ => self.no_room(e, &format!("{bytes} bytes")),
+            io::ErrorKind::StorageFull => no_space(target, bytes, free),
+            _ => self.no_room(e, &gigabytes(bytes)),
         })
     }
 
@@ -91,7 +89,7 @@ impl Pending {
     /// # Errors
     /// When the system cannot.
     pub(crate) fn set_length(&self, bytes: u64) -> Result<()> {
-        self.temporary.file().set_len(bytes).map_err(|e| self.no_room(e, &format!("{bytes} bytes")))
+        self.temporary.file().set_len(bytes).map_err(|e| self.no_room(e, &gigabytes(bytes)))
     }
 
     /// Hashes what is written from now on, after `written`.
@@ -147,6 +145,16 @@ impl Pending {
         };
         Error::mismatch(&self.target, "", found, format!("room for {room}{remedy}"))
     }
+}
+
+/// The disk has less room than a file takes.
+pub fn no_space(target: &Path, bytes: u64, free: u64) -> Error {
+    let (needed, free) = (gigabytes(bytes), gigabytes(free));
+    Error::input(
+        target,
+        "",
+        format!("needs {needed} of disk, {free} are free there: free some, or write elsewhere"),
+    )
 }
 
 /// What is free on the disk of a file to be, where the system tells.

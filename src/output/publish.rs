@@ -59,7 +59,13 @@ mod tests {
         let waiting = files();
         std::fs::write(path("c"), "another's").unwrap();
         let error = publish(waiting).unwrap_err().to_string();
-        assert_eq!(error, format!("{}: exists already: give --force to replace it", path("c").display()));
+        assert_eq!(
+            error,
+            format!(
+                "{}: exists already: choose another name, or give --force to replace it",
+                path("c").display()
+            )
+        );
         let names = || {
             let entries = std::fs::read_dir(folder.path()).unwrap();
             let mut names: Vec<_> =

@@ -31,12 +31,25 @@ pub fn check(target: &Path, replace: bool) -> Result<()> {
     check_mount(target)?;
     match target.symlink_metadata() {
         Ok(_) if !replace => Err(exists(target)),
-        Ok(_) => system::check_replaceable(target).map_err(|_| in_use_elsewhere(target)),
+        Ok(_) => {
+            system::check_replaceable(target).map_err(|_| in_use_elsewhere(target))?;
+            check_folder(target)
+        }
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(target, "write")(e)),
         Err(_) => match fs::metadata(folder_of(target)) {
             Err(e) if e.kind() == ErrorKind::NotFound => Err(no_folder(target)),
-            _ => Ok(()),
+            _ => check_folder(target),
         },
+    }
+}
+
+/// A file is made beside its target before it takes the name.
+fn check_folder(target: &Path) -> Result<()> {
+    match system::may_write(folder_of(target)).err() {
+        Some(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            Err(Error::io(target, "write")(e))
+        }
+        _ => Ok(()), // whatever else there is shows when it is made
     }
 }
 
@@ -77,12 +90,16 @@ pub(super) fn in_use_elsewhere(target: &Path) -> Error {
     Error::mismatch(target, "", "a file that another program has open", expected)
 }
 
-pub(super) fn exists(target: &Path) -> Error {
-    Error::input(target, "", "exists already: give --force to replace it")
+pub(crate) fn exists(target: &Path) -> Error {
+    Error::input(target, "", "exists already: choose another name, or give --force to replace it")
 }
 
 pub(super) fn no_folder(target: &Path) -> Error {
-    Error::mismatch(folder_of(target), "", "no such folder", "the output's")
+    let folder = folder_of(target);
+    match folder.is_dir() {
+        true => Error::input(target, "", "cannot be made: its folder takes no new files"), // /proc is one
+        false => Error::input(folder, "", "does not exist: make this folder, or write elsewhere"),
+    }
 }
 
 /// The folder that a file of this name lies in.
@@ -117,7 +134,7 @@ mod tests {
         assert_eq!(refusal(&long), "found a name of 256 bytes, expected at most 255");
         assert!(check(&folder.path().join("x".repeat(255)), false).is_ok());
         let error = check(Path::new("no/such/m.gguf"), false).unwrap_err().to_string();
-        assert_eq!(error, "no/such: found no such folder, expected the output's");
+        assert_eq!(error, "no/such: does not exist: make this folder, or write elsewhere");
     }
 
     #[cfg(unix)] // Windows has neither, nor links for everyone

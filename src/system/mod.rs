@@ -28,7 +28,7 @@ use windows as this;
 
 pub(crate) use this::{
     LONGEST_NAME, allow_rename, check_name, check_replaceable, exchange, free_bytes, identity, identity_of,
-    is_mount_point, link, lock, make_file, make_folder, name_length, number, open, open_to_lock,
+    is_mount_point, link, lock, make_file, make_folder, may_write, name_length, number, open, open_to_lock,
     read_exact_at, rename_new, reserve, split_at_last, too_many_open, write_all_at,
 };
 pub use this::{machine_memory_bytes, peak_memory_bytes, stop_on_signals};

@@ -96,6 +96,11 @@ pub(crate) fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
 }
 
+/// Fails when this user may make no file in a folder.
+pub(crate) fn may_write(folder: &Path) -> io::Result<()> {
+    Ok(rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?)
+}
+
 /// Whether a file can be replaced: here it stays with those who have it open.
 pub(crate) fn check_replaceable(_: &Path) -> io::Result<()> {
     Ok(())

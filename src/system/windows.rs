@@ -136,6 +136,11 @@ pub(crate) fn exchange(_: &Path, _: &Path) -> io::Result<()> {
     Err(ErrorKind::Unsupported.into())
 }
 
+/// What is allowed in a folder shows when a file is made in it.
+pub(crate) fn may_write(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 /// Whether a file can be replaced: not while a program has it open that does not let others delete it.
 pub(crate) fn check_replaceable(path: &Path) -> io::Result<()> {
     match OpenOptions::new().access_mode(DELETE).custom_flags(BACKUP_SEMANTICS).open(path) {

@@ -73,7 +73,7 @@ fn line(weights: &Weights, tokens: bool, blame: &[Finding]) -> String {
     } else {
         let subjects: BTreeSet<&str> = blame.iter().map(|finding| finding.subject.as_str()).collect();
         let subjects: Vec<&str> = subjects.into_iter().collect();
-        format!("not the same model: to blame: {}", join(&subjects, NAMED))
+        format!("not the same model: failed: {}", join(&subjects, NAMED))
     }
 }
 

@@ -13,8 +13,9 @@ use super::zeros::{Zeros, zero_rows};
 use super::{Finding, Pair};
 use crate::checkpoint::Tensor;
 use crate::config::GlmConfig;
-use crate::error::{Error, Result, grouped};
+use crate::error::{Error, Result};
 use crate::gguf::StoredTensor;
+use crate::units::grouped;
 use crate::watch::Watch;
 
 /// Source weights that are compared at a time by one thread.

@@ -72,7 +72,10 @@ fn an_output_that_appears_meanwhile_is_kept() {
     fs::write(out.join("m.gguf"), "precious").unwrap();
     let (code, stderr) = run.end();
     assert_eq!(code, Some(2));
-    assert!(stderr.ends_with("m.gguf: exists already: give --force to replace it\n"), "{stderr}");
+    assert!(
+        stderr.ends_with("m.gguf: exists already: choose another name, or give --force to replace it\n"),
+        "{stderr}"
+    );
     assert_eq!(out.names(), ["m.gguf"]);
     assert_eq!(fs::read(out.join("m.gguf")).unwrap(), b"precious");
 }
@@ -242,6 +245,36 @@ fn a_mount_point_is_refused_before_the_work() {
     assert_eq!(run.status.code(), Some(2), "{stderr}");
     let expected = "found a mount point, expected a name that can be replaced: choose one in it\n";
     assert!(stderr.ends_with(expected), "{stderr}");
+}
+
+/// `convert` finds it before the work, and `plan` says so.
+#[test]
+fn a_disk_with_too_little_room_is_told_of_in_the_usual_units() {
+    let (model, disk) = (tiny(), Dir::new());
+    if !mounted(&disk) {
+        return;
+    }
+    fs::write(disk.join("other"), vec![1; 95 << 20]).expect("there is room");
+    let run = |command: &str| {
+        let run = Cmd::new(command).arg(model.path()).args(&["--type", "F32", "--no-modelfile", "--quiet"]);
+        run.arg("--output").arg(disk.join("m.gguf"))
+    };
+    let refused = run("convert").run();
+    let left = disk.names();
+    // --quiet keeps warnings back.
+    let plan = Cmd::new("plan").arg(model.path()).args(&["--type", "F32", "--output"]);
+    let planned = plan.arg(disk.join("m.gguf")).run();
+    let _ = Command::new("umount").arg(disk.path()).status();
+    assert_eq!((refused.code, left), (Some(2), vec!["other".to_owned()]), "{}", refused.stderr);
+    let reason = " MB of disk, 1.0 MB are free there: free some, or write elsewhere\n";
+    assert!(
+        refused.stderr.contains("m.gguf: needs ") && refused.stderr.ends_with(reason),
+        "{}",
+        refused.stderr
+    );
+    let warning = refused.stderr.replace("glm2llama: ", "warning: convert would refuse this: ");
+    assert!(planned.stderr.ends_with(&warning), "{}", planned.stderr);
+    assert_eq!(planned.code, Some(0));
 }
 
 /// The space that was reserved is given back and taken by another: a disk that is full in the middle.

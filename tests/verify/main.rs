@@ -121,7 +121,7 @@ fn the_bar_can_be_set() {
         |bar: &str| Cmd::new("verify").arg(tiny()).arg(&gguf).args(&["--tokens", "32", "--max-kld", bar]);
     verify("1").succeed();
     let run = verify("0.0001").exit_with(1);
-    assert!(run.stdout.contains("to blame: KL divergence"), "{}", run.stdout);
+    assert!(run.stdout.contains("failed: KL divergence"), "{}", run.stdout);
     verify("-1").exit_with(2);
 }
 

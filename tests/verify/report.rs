@@ -67,7 +67,7 @@ fn a_page_that_cannot_be_is_refused_before_the_work() {
         let run = run.current_dir(dir.path()).exit_with(2);
         assert_eq!((run.stdout.as_str(), run.stderr), ("", format!("glm2llama: {expected}\n")));
     };
-    refused("no/such/x.html", "no/such: found no such folder, expected the output's");
+    refused("no/such/x.html", "no/such: does not exist: make this folder, or write elsewhere");
     #[cfg(unix)]
     refused("/dev/null", "/dev/null: found no regular file, expected a file or nothing there");
     #[cfg(unix)]

@@ -98,7 +98,7 @@ fn padding_that_makes_no_number_of_zero_is_damage() {
         let run = Cmd::new("verify").arg(tiny()).arg(&gguf).arg("--weights-only").exit_with(1);
         let line = "blk.0.ffn_up.weight has 1 weights of padding that are no numbers or over 65504";
         assert_eq!(findings(&tiny(), &gguf), [line], "{wild}");
-        assert!(run.stdout.contains("to blame: blk.0.ffn_up.weight"), "{}", run.stdout);
+        assert!(run.stdout.contains("failed: blk.0.ffn_up.weight"), "{}", run.stdout);
     }
 }
 

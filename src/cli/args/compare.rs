@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::model::ROPE;
 use super::values;
 use glm2llama::config::RopeRatio;
 
@@ -33,11 +34,11 @@ pub(in crate::cli) struct Compare {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1048576))]
     pub(in crate::cli) tokens: u32,
 
-    /// As given to convert: what config.json's rope_ratio scales
-    #[arg(long, value_name = "WHAT", value_parser = values::rope_ratio())]
-    pub(in crate::cli) rope_ratio_applies_to: Option<RopeRatio>,
-
     /// Print one JSON object a line instead of text (docs/json.md)
     #[arg(long)]
     pub(in crate::cli) json: bool,
+
+    /// As given to convert: what config.json's rope_ratio scales
+    #[arg(long, value_name = "WHAT", value_parser = values::rope_ratio(), help_heading = ROPE)]
+    pub(in crate::cli) rope_ratio_applies_to: Option<RopeRatio>,
 }

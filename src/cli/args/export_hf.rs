@@ -8,19 +8,21 @@ use super::values::{self, Names};
 use super::{ModelArgs, Running};
 
 pub(in crate::cli) const EXAMPLES: &str = "Example:
-  glm2llama export-hf chatglm3-6b chatglm3-6b-llama
+  glm2llama export-hf chatglm3-6b --output chatglm3-6b-llama
   python -c 'from transformers import AutoModelForCausalLM as M; M.from_pretrained(\"chatglm3-6b-llama\")'
 
 Exit codes: as for convert.";
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ExportHf {
-    #[command(flatten)]
-    pub(in crate::cli) model: ModelArgs,
-
     /// The folder to write
-    #[arg(value_name = "OUT_DIR", value_parser = values::written())]
-    pub(in crate::cli) output: PathBuf,
+    #[arg(short, long, value_name = "OUT_DIR", value_parser = values::written())]
+    #[arg(required_unless_present = "place")]
+    output: Option<PathBuf>,
+
+    /// The same, by its place
+    #[arg(value_name = "OUT_DIR", index = 2, value_parser = values::written(), conflicts_with = "output", hide = true)]
+    place: Option<PathBuf>,
 
     /// How to store the weights [default: as the checkpoint]
     #[arg(long, alias = "outtype", value_name = "NAME", ignore_case = true)]
@@ -41,4 +43,14 @@ pub(in crate::cli) struct ExportHf {
 
     #[command(flatten)]
     pub(in crate::cli) running: Running,
+
+    #[command(flatten)]
+    pub(in crate::cli) model: ModelArgs,
+}
+
+impl ExportHf {
+    /// The folder to write.
+    pub(in crate::cli) fn output(&self) -> PathBuf {
+        self.output.as_ref().or(self.place.as_ref()).cloned().unwrap_or_default() // the parser wants one of them
+    }
 }

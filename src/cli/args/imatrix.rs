@@ -16,8 +16,9 @@ Exit codes: 0 done; 2 bad usage, bad input, or a failed read or write; 130 inter
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Imatrix {
-    #[command(flatten)]
-    pub(in crate::cli) model: ModelArgs,
+    /// The file to write, in llama.cpp's GGUF format
+    #[arg(short, long, value_name = "FILE", value_parser = values::written())]
+    pub(in crate::cli) output: PathBuf,
 
     /// Text to measure on, UTF-8; of several, as large a part of each [default: English, Chinese, code and chats]
     #[arg(long, value_name = "FILE", value_parser = values::read())]
@@ -28,14 +29,13 @@ pub(in crate::cli) struct Imatrix {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1048576))]
     pub(in crate::cli) tokens: u32,
 
-    /// The file to write, in llama.cpp's GGUF format
-    #[arg(short, long, value_name = "FILE", value_parser = values::written())]
-    pub(in crate::cli) output: PathBuf,
-
     /// Replace a file that exists
     #[arg(short, long)]
     pub(in crate::cli) force: bool,
 
     #[command(flatten)]
     pub(in crate::cli) running: Running,
+
+    #[command(flatten)]
+    pub(in crate::cli) model: ModelArgs,
 }

@@ -34,7 +34,7 @@ pub struct Args {
     pub(super) command: Command,
 
     /// When to colour what is printed; auto: on a terminal, unless NO_COLOR is set
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value = "auto")]
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value = "auto", display_order = 100)]
     pub(super) color: ColorChoice,
 }
 
@@ -75,7 +75,7 @@ pub(super) enum Command {
     Ask(Ask),
     /// Prints completions for a shell
     #[command(
-        after_help = "Example:\n  glm2llama completions bash > ~/.local/share/bash-completion/completions/glm2llama"
+        after_help = "Example:\n  mkdir -p ~/.local/share/bash-completion/completions\n  glm2llama completions bash > ~/.local/share/bash-completion/completions/glm2llama"
     )]
     Completions {
         /// The shell
@@ -93,7 +93,7 @@ const VERIFY_CODES: &str = "Examples:
   glm2llama verify chatglm3-6b ChatGLM3-6B-Q4_K_M.gguf --weights-only --receipt receipt.json
 
 Exit codes: 0 faithful: the same model, within what the file's formats allow; 1 not the same (or over --max-kld), \
-and what is to blame is named; 2 it could not be judged; 130 interrupted.";
+and what fails is named; 2 it could not be judged; 130 interrupted.";
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Verify {
@@ -109,10 +109,6 @@ pub(super) struct Verify {
     #[arg(long)]
     pub(super) weights_only: bool,
 
-    /// As given to convert: what config.json's rope_ratio scales
-    #[arg(long, value_name = "WHAT", value_parser = values::rope_ratio())]
-    pub(super) rope_ratio_applies_to: Option<RopeRatio>,
-
     /// The text to run both models on, UTF-8 [default: a page of English, Chinese and code]
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(super) text: Option<PathBuf>,
@@ -126,7 +122,7 @@ pub(super) struct Verify {
     #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with = "weights_only")]
     pub(super) max_kld: Option<f64>,
 
-    /// Write a page to look at, complete in itself; an earlier page is replaced. Both models answer two questions
+    /// Write a page for a browser, complete in itself; an earlier page is replaced. Both models answer two questions
     /// for it, if the checkpoint is a trained one
     #[arg(long, value_name = "FILE.html", value_parser = values::written())]
     pub(super) report: Option<PathBuf>,
@@ -143,6 +139,10 @@ pub(super) struct Verify {
     /// Print one JSON object a line instead of text (docs/json.md)
     #[arg(long)]
     pub(super) json: bool,
+
+    /// As given to convert: what config.json's rope_ratio scales
+    #[arg(long, value_name = "WHAT", value_parser = values::rope_ratio(), help_heading = model::ROPE)]
+    pub(super) rope_ratio_applies_to: Option<RopeRatio>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -222,7 +222,7 @@ pub(super) struct Plan {
     pub(super) convert: Convert,
 
     /// Name the best type that runs in so much memory, 6GB or 5500MB for instance
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", help_heading = None, display_order = 0)]
     #[arg(conflicts_with_all = ["types", "target_size", "target_bpw", "all", "strict", "output", "vocab_only"])]
     pub(super) fit: Option<String>,
 }
@@ -232,11 +232,8 @@ const RUNNING: &str = "Running";
 
 #[derive(Clone, Debug, ClapArgs)]
 pub(super) struct Convert {
-    #[command(flatten)]
-    pub(super) model: ModelArgs,
-
-    /// What to write, in upper or lower case; several, as Q4_K_M,Q8_0 or by several --type, are written from one
-    /// reading [default: Q4_K_M]
+    /// What to write, in upper or lower case; several, as Q4_K_M,Q8_0 or by several --type, need the model to be
+    /// read only once [default: Q4_K_M]
     #[arg(short, long = "type", alias = "outtype", value_name = "NAME")]
     #[arg(ignore_case = true, value_delimiter = ',', value_parser = Names(FileType::names().collect()))]
     pub(super) types: Vec<String>,
@@ -247,6 +244,10 @@ pub(super) struct Convert {
     /// The file to write; {type} in it stands for the type's name [default: NAME-TYPE.gguf in the current folder]
     #[arg(short, long, alias = "outfile", value_name = "FILE", value_parser = values::output())]
     pub(super) output: Option<PathBuf>,
+
+    /// How much work goes into the weights
+    #[arg(long, value_name = "HOW", value_parser = values::quality(), default_value = "fast")]
+    pub(super) quality: Quality,
 
     /// Replace output files that exist
     #[arg(short, long)]
@@ -264,10 +265,6 @@ pub(super) struct Convert {
     /// Quantize with an importance matrix, as llama-imatrix writes it (GGUF or .dat)
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(super) imatrix: Option<PathBuf>,
-
-    /// How much work goes into the weights
-    #[arg(long, value_name = "HOW", value_parser = values::quality(), default_value = "fast")]
-    pub(super) quality: Quality,
 
     /// With --quality good and best: text to measure on, UTF-8; of several, as large a part of each [default: English,
     /// Chinese, code and chats]
@@ -334,6 +331,10 @@ pub(super) struct Convert {
     /// Print errors only
     #[arg(short, long, help_heading = RUNNING)]
     pub(super) quiet: bool,
+
+    /// Last, for the heading that it brings along.
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
 }
 
 impl Convert {

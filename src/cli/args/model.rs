@@ -12,22 +12,25 @@ use glm2llama::locate::{self, Caches, Located};
 use glm2llama::lora;
 use glm2llama::model::ModelSource;
 
+/// Of an option that hardly anybody needs.
+pub(super) const ROPE: &str = "Models of long contexts";
+
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct ModelArgs {
     /// The folder with config.json, the tokenizer, and the weights as safetensors or PyTorch's .bin; or
     /// ORG/NAME or ORG/NAME@REVISION of a model in the download cache of Hugging Face or ModelScope; convert and plan
     /// read hf://ORG/NAME[@REVISION] and ms://ORG/NAME[@REVISION] straight from the hub
-    #[arg(value_name = "MODEL_DIR")]
+    #[arg(value_name = "MODEL_DIR", index = 1)]
     pub(in crate::cli) folder: PathBuf,
 
-    /// Only for models of long contexts (rope_ratio other than 1) that are recognised wrongly: rope_ratio
-    /// multiplies the frequency base (all models but one), or divides the positions (ChatGLM2-6B-32k)
-    #[arg(long, value_name = "WHAT", value_parser = values::rope_ratio())]
+    /// Only where the line `rope:` says it wrong: whether rope_ratio of config.json multiplies the frequency base (all
+    /// models but one) or divides the positions (ChatGLM2-6B-32k)
+    #[arg(long, value_name = "WHAT", value_parser = values::rope_ratio(), help_heading = ROPE)]
     pub(in crate::cli) rope_ratio_applies_to: Option<RopeRatio>,
 
     /// Merge a LoRA adapter (PEFT's format) into the weights, times SCALE if given, `my-adapter=0.5` for instance;
     /// several are added in order; convert and plan take one on a hub too, hf://ORG/NAME=0.5
-    #[arg(long, value_name = "ADAPTER_DIR[=SCALE]")]
+    #[arg(long, value_name = "ADAPTER_DIR[=SCALE]", help_heading = None, display_order = 5)]
     pub(in crate::cli) lora: Vec<OsString>,
 }
 

@@ -5,9 +5,10 @@ use serde::Serialize;
 use crate::cli::memory::run_bytes;
 use crate::cli::print::{gigabytes, weights};
 use crate::cli::table::cut;
-use glm2llama::error::{grouped, one_line};
+use glm2llama::error::one_line;
 use glm2llama::gguf::{GgufFile, Value};
 use glm2llama::recipe::FileType;
+use glm2llama::units::grouped;
 
 pub(super) const TEMPLATE: &str = "tokenizer.chat_template";
 

@@ -14,8 +14,9 @@ pub(super) use self::values::describe;
 use super::args::Inspect;
 use super::print::{gigabytes, json, out};
 use super::table::{self, Side, WIDTH, cut};
-use glm2llama::error::{Error, Result, grouped, one_line};
+use glm2llama::error::{Error, Result, one_line};
 use glm2llama::gguf::{GgufFile, StoredTensor, Value};
+use glm2llama::units::grouped;
 
 /// Values of an array that are shown without `--all`.
 const FIRST_VALUES: usize = 6;

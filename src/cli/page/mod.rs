@@ -17,8 +17,9 @@ use words::{escape, kl, perplexity};
 use super::print::gigabytes;
 use super::verify::PAGE;
 use super::verify_report::{Outcome, Session};
-use glm2llama::error::{Result, grouped};
+use glm2llama::error::Result;
 use glm2llama::gguf::Value;
+use glm2llama::units::grouped;
 
 /// The whole page. Hashes the files, for a page is of no use that does not say of what it is.
 ///
@@ -27,7 +28,7 @@ use glm2llama::gguf::Value;
 pub(super) fn render(session: &Session, outcomes: &[Outcome]) -> Result<String> {
     let title = outcomes.first().map(model_name).unwrap_or_default();
     let mut body = format!(
-        "<h1>{}</h1>\n<p class=\"soft\">{} held against the checkpoint in <code>{}</code></p>\n",
+        "<h1>{}</h1>\n<p class=\"soft\">{} compared with the checkpoint in <code>{}</code></p>\n",
         escape(&title),
         match outcomes {
             [one] => format!("<code>{}</code>", file_name(&one.file)),

@@ -20,7 +20,7 @@ pub(super) fn count(n: u64) -> String {
     match n {
         1_000_000_000.. => format!("{:.2} billion", n as f64 / 1e9),
         1_000_000.. => format!("{:.2} million", n as f64 / 1e6),
-        _ => glm2llama::error::grouped(n),
+        _ => glm2llama::units::grouped(n),
     }
 }
 
@@ -40,7 +40,7 @@ pub(super) fn perplexity(x: f64) -> String {
     match x {
         _ if !x.is_finite() => NO_NUMBER.to_owned(),
         ..1e3 => format!("{x:.2}"),
-        ..1e6 => glm2llama::error::grouped(x as u64),
+        ..1e6 => glm2llama::units::grouped(x as u64),
         _ => "over a million".to_owned(),
     }
 }

@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(of_bytes().with_bar(60), "[===>    ]   45 %  653.2 MB/s  1 min 20 s left   blk.12.ffn_");
         assert_eq!(
             of_bytes().with_bar(80),
-            "[===>    ]   45 %   5.62 of 12.49 GB  653.2 MB/s  1 min 20 s left   blk.12.ffn_do"
+            "[===>    ]   45 %   5.62 of 12.49 GB  653.2 MB/s  1 min 20 s left   blk.12.ffn_d"
         );
         assert_eq!(
             of_bytes().plain(),
