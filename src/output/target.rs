@@ -122,7 +122,9 @@ mod tests {
     #[test]
     fn names_that_no_file_can_have() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["new/", "new/.", "new/.."] {
+        // Windows takes `new/..` for the folder that it is in, be there a `new` or not.
+        let up = if cfg!(windows) { "new/" } else { "new/.." };
+        for name in ["new/", "new/.", up] {
             let expected = "found the name of a folder, expected that of a file";
             assert_eq!(refusal(&folder.path().join(name)), expected, "{name}");
         }
