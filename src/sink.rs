@@ -23,7 +23,7 @@ pub trait Sink {
 }
 
 /// An output that takes a tensor's bytes in any order.
-pub trait Place: Sink {
+pub trait PlacedSink: Sink {
     /// Puts bytes of the tensor with this number in the plan to their place, `offset` bytes behind its first.
     ///
     /// # Errors

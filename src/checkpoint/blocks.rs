@@ -10,7 +10,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{Source, ends_before};
+use super::{ReadAt, ends_before};
 use crate::error::{Error, Result};
 use crate::watch::Watch;
 
@@ -70,7 +70,7 @@ impl Blocks {
     }
 
     /// Reads what has not come by, such as the header, and hashes the whole.
-    pub(super) fn finish(&mut self, path: &Path, file: &dyn Source, watch: &dyn Watch) -> Result<String> {
+    pub(super) fn finish(&mut self, path: &Path, file: &dyn ReadAt, watch: &dyn Watch) -> Result<String> {
         let mut buffer = Vec::new();
         for block in 0..self.done.len() {
             if self.done[block].is_some() {

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, InFile, Result};
-use crate::input::{self, Source, State};
+use crate::input::{self, ReadAt, State};
 use crate::watch::Watch;
 use blocks::Blocks;
 pub use dtype::Dtype;
@@ -66,7 +66,7 @@ pub struct Checkpoint {
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
-    file: Box<dyn Source>,
+    file: Box<dyn ReadAt>,
     length: u64,
     /// When it was opened; none where it is elsewhere, and cannot change.
     state: Option<State>,
@@ -75,7 +75,7 @@ struct Shard {
 }
 
 impl Shard {
-    fn state(path: &Path, file: &dyn Source) -> Result<Option<State>> {
+    fn state(path: &Path, file: &dyn ReadAt) -> Result<Option<State>> {
         Ok(file.metadata().map_err(Error::io(path, "read"))?.as_ref().map(State::of))
     }
 
@@ -152,7 +152,7 @@ impl Checkpoint {
     }
 
     fn add_shard(&mut self, path: PathBuf, kind: Kind) -> Result<()> {
-        let file: Box<dyn Source> = match (&self.remote, path.file_name().and_then(|name| name.to_str())) {
+        let file: Box<dyn ReadAt> = match (&self.remote, path.file_name().and_then(|name| name.to_str())) {
             (Some(remote), Some(name)) => remote.open(name)?,
             _ => Box::new(input::open(&path)?),
         };
@@ -160,7 +160,7 @@ impl Checkpoint {
         self.add(path, file, kind)
     }
 
-    fn add(&mut self, path: PathBuf, file: Box<dyn Source>, kind: Kind) -> Result<()> {
+    fn add(&mut self, path: PathBuf, file: Box<dyn ReadAt>, kind: Kind) -> Result<()> {
         let (length, state) =
             (file.length().map_err(Error::io(&path, "read"))?, Shard::state(&path, &*file)?);
         let (entries, records) = match kind {

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use crc32fast::Hasher;
 
 use crate::error::{Fault, Problem};
-use crate::input::Source;
+use crate::input::ReadAt;
 
 /// Bytes that are read at a time of what no tensor uses.
 const BUFFER: u64 = 1 << 20;
@@ -45,7 +45,7 @@ impl Records {
     }
 
     /// Reads what is left of records of which something was read: no tensor needs it, but the CRC does.
-    pub(super) fn finish(&self, file: &dyn Source) -> Result<(), Fault> {
+    pub(super) fn finish(&self, file: &dyn ReadAt) -> Result<(), Fault> {
         let mut buffer = Vec::new();
         for (start, record) in &self.0 {
             while let Some((from, len)) = record.first_gap() {

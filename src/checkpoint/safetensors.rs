@@ -8,13 +8,13 @@ use super::dtype::Dtype;
 use super::foreign;
 use super::index::UniqueMap;
 use crate::error::{Fault, Problem};
-use crate::input::{self, Source};
+use crate::input::{self, ReadAt};
 
 /// A shard of a real checkpoint has a header of 4 kB. In memory, one of tiny tensors takes 15 times its bytes.
 const MAX_HEADER: u64 = 2 << 20;
 
 /// Reads and validates the header; the file must end exactly where the header says.
-pub(super) fn read_header(file: &dyn Source) -> Result<Vec<Entry>, Fault> {
+pub(super) fn read_header(file: &dyn ReadAt) -> Result<Vec<Entry>, Fault> {
     let wrong = |problem: String| Problem::new("", problem);
     let length = file.length()?;
     let mut prefix = [0; 8];

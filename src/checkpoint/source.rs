@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Checkpoint;
 use crate::error::{Error, Result};
-use crate::input::Source;
+use crate::input::ReadAt;
 
 /// A place that has the files of weights, where the folder has only empty ones of their names.
 ///
@@ -20,7 +20,7 @@ pub trait Remote: Debug + Send + Sync {
     ///
     /// # Errors
     /// When there is none.
-    fn open(&self, name: &str) -> Result<Box<dyn Source>>;
+    fn open(&self, name: &str) -> Result<Box<dyn ReadAt>>;
 
     /// Reads a file from its first byte to its last. The read behind the last one fails when the bytes were not
     /// those of the file's hash, or not those that its header was read from. It ends early, with an error, when

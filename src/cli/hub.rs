@@ -12,7 +12,7 @@ use super::progress::Stop;
 use super::source::Found;
 use glm2llama::error::{Error, Result, one_line};
 use glm2llama::gguf::GgufFile;
-use glm2llama::hub::{self, Address, Client, Fetched, Hub, Keep, Pace, Repository, Watch};
+use glm2llama::hub::{self, Address, Caller, Client, Fetched, Hub, Keep, Pace, Repository};
 use glm2llama::locate::{Caches, Located};
 
 /// What a run from a hub holds until its end.
@@ -73,8 +73,8 @@ fn open(address: &Address, quiet: bool) -> Result<Repository> {
             note(&one_line(message))
         }
     };
-    let watch = Watch { stop: Stop::on_signals()?.flag(), tell: Arc::new(tell) };
-    let client = Client::new(address.hub, &|name| std::env::var_os(name), Pace::default(), watch)?;
+    let caller = Caller { stop: Stop::on_signals()?.flag(), tell: Arc::new(tell) };
+    let client = Client::new(address.hub, &|name| std::env::var_os(name), Pace::default(), caller)?;
     Repository::open(client, address)
 }
 

@@ -21,7 +21,7 @@ use crate::watch::Watch;
 
 /// Formats that are to be chosen, or were.
 #[derive(Clone, Debug)]
-pub struct Choice {
+pub struct FormatChoice {
     /// What was asked for.
     pub budget: Budget,
     /// The same in bytes, of all files.
@@ -50,9 +50,9 @@ pub struct Outcome {
     pub unused_bytes: u64,
 }
 
-impl Choice {
+impl FormatChoice {
     /// Begins a choice with every tensor in its smallest format; the keys are added when they are known.
-    pub(super) fn begin(request: &Request, model: &Model, budget: Budget) -> (Choice, Recipe) {
+    pub(super) fn begin(request: &Request, model: &Model, budget: Budget) -> (FormatChoice, Recipe) {
         let (plan, config) = (&model.plan, &model.config);
         let ffn = budgeted_ffn(request.pad, config);
         let trial = |target: &Target| Trial {
@@ -63,11 +63,11 @@ impl Choice {
         let first = trials.iter().map(|trial| trial.formats.first().copied().unwrap_or(Format::F32));
         let recipe = Recipe::of_formats(first.collect(), ffn, plan);
         let most_bytes = budget.bytes(plan.parameters());
-        (Choice { budget, most_bytes, outcome: None, trials, keys: Metadata::new() }, recipe)
+        (FormatChoice { budget, most_bytes, outcome: None, trials, keys: Metadata::new() }, recipe)
     }
 
     /// Takes the keys of the file, and refuses a budget that the smallest formats are over.
-    pub(super) fn with_keys(mut self, keys: Metadata, split: &Split) -> Result<Choice> {
+    pub(super) fn with_keys(mut self, keys: Metadata, split: &Split) -> Result<FormatChoice> {
         self.keys = keys;
         let unknown: Vec<Costs> = self.trials.iter().map(|trial| vec![0.0; trial.formats.len()]).collect();
         let variants = self.variants(split, &unknown);

@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::pipeline;
 use crate::recipe::Recipe;
 use crate::request::Request;
-pub use choice::{Choice, Outcome};
+pub use choice::{FormatChoice, Outcome};
 pub use outputs::Outputs;
 
 /// A conversion that has passed every check that needs no weights.
@@ -42,7 +42,7 @@ pub struct Job {
     /// The text that the model is to be measured on first.
     sample: Option<Sample>,
     /// The formats, where they are to be chosen.
-    pub choice: Option<Choice>,
+    pub choice: Option<FormatChoice>,
     /// Blocks that were made before the file is filled.
     refined: Option<Store>,
     /// The importance weights of each tensor of the plan, padded.

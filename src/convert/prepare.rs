@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Choice, Job, Output, choice, measure};
+use super::{FormatChoice, Job, Output, choice, measure};
 use crate::calibrate::Sample;
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
@@ -125,10 +125,10 @@ impl<'a> Options<'a> {
         model: &Model,
         origin: Metadata,
         notes: &mut Vec<String>,
-    ) -> Result<(Vec<Output>, Option<Choice>)> {
+    ) -> Result<(Vec<Output>, Option<FormatChoice>)> {
         let request = self.request;
         if let Some(budget) = request.target {
-            let (choice, recipe) = Choice::begin(request, model, budget);
+            let (choice, recipe) = FormatChoice::begin(request, model, budget);
             let (output, keys) = self.output(&budget.to_string(), recipe, model, &origin, notes)?;
             let choice = choice.with_keys(keys, &output.split)?;
             return Ok((vec![output], Some(choice)));

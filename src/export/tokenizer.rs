@@ -11,7 +11,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::tokenizer::{Kind, TokenType, Tokenizer, Vocabulary, WORDS};
+use crate::tokenizer::{TokenType, Tokenizer, Vocabulary, VocabularyKind, WORDS};
 
 /// `tokenizer.json`.
 #[derive(Serialize)]
@@ -63,14 +63,14 @@ pub(super) fn tokenizer_json(vocabulary: &Vocabulary) -> Result<Vec<u8>> {
         continuing_subword_prefix: None,
         end_of_word_suffix: None,
         fuse_unk: false,
-        byte_fallback: v.kind == Kind::SentencePiece,
-        ignore_merges: v.kind == Kind::Bpe { whole_words: true },
+        byte_fallback: v.kind == VocabularyKind::SentencePiece,
+        ignore_merges: v.kind == VocabularyKind::Bpe { whole_words: true },
         vocab: used(v),
         merges,
     };
     let unk = v.unk.and_then(|id| v.tokens.get(id as usize)).map(String::as_str);
     let (normalizer, pre_tokenizer, decoder, model) = match v.kind {
-        Kind::SentencePiece => (
+        VocabularyKind::SentencePiece => (
             // For each stretch of text between special tokens, as the authors encode each on its own.
             json!({"type": "Sequence", "normalizers": [
                 {"type": "Prepend", "prepend": "▁"},
@@ -85,7 +85,7 @@ pub(super) fn tokenizer_json(vocabulary: &Vocabulary) -> Result<Vec<u8>> {
             ]}),
             model(unk, merges_from_scores(v)),
         ),
-        Kind::Bpe { .. } => (
+        VocabularyKind::Bpe { .. } => (
             Value::Null,
             json!({"type": "Sequence", "pretokenizers": [
                 {"type": "Split", "pattern": {"Regex": WORDS}, "behavior": "Isolated", "invert": false},
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn whole_words_go_first_only_where_they_did() {
         for whole_words in [true, false] {
-            let glm4 = Vocabulary { kind: Kind::Bpe { whole_words }, ..vocabulary() };
+            let glm4 = Vocabulary { kind: VocabularyKind::Bpe { whole_words }, ..vocabulary() };
             let json: Value = serde_json::from_slice(&tokenizer_json(&glm4).unwrap()).unwrap();
             assert_eq!(json["model"]["ignore_merges"], whole_words);
         }

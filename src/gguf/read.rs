@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use super::header::{Header, MAX_MEMORY};
 use super::{StoredTensor, Value};
 use crate::error::{Error, InFile, Result};
-use crate::input::{self, Source};
+use crate::input::{self, ReadAt};
 
 /// An opened GGUF file: its header in memory, its tensors on disk.
 #[derive(Debug)]
 pub struct GgufFile {
     /// The files, one as a rule; see [`super::parts`]. One that is elsewhere is not open.
-    pub(super) parts: Vec<(PathBuf, Option<Box<dyn Source>>)>,
+    pub(super) parts: Vec<(PathBuf, Option<Box<dyn ReadAt>>)>,
     /// The format's version, 2 or 3.
     pub version: u32,
     /// The metadata, by key.
@@ -59,7 +59,7 @@ impl GgufFile {
         Ok(GgufFile::new(path, Some(Box::new(bytes.to_vec())), header, total_bytes))
     }
 
-    fn new(path: &Path, file: Option<Box<dyn Source>>, header: Header, total_bytes: u64) -> GgufFile {
+    fn new(path: &Path, file: Option<Box<dyn ReadAt>>, header: Header, total_bytes: u64) -> GgufFile {
         let Header { version, metadata, tensors } = header;
         GgufFile { parts: vec![(path.to_owned(), file)], version, metadata, tensors, total_bytes }
     }

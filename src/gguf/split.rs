@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Layout, Metadata, TensorInfo, Value, Writer};
 use crate::error::{Error, Result};
 use crate::output::Pending;
-use crate::sink::{Place, Shape, Sink, groups};
+use crate::sink::{PlacedSink, Shape, Sink, groups};
 use crate::system::too_many_open;
 use quant::Format;
 
@@ -167,7 +167,7 @@ impl Sink for SplitWriter {
     }
 }
 
-impl Place for SplitWriter {
+impl PlacedSink for SplitWriter {
     fn write_at(&mut self, mut tensor: usize, offset: u64, bytes: &[u8]) -> Result<()> {
         for writer in &mut self.writers {
             match tensor.checked_sub(writer.tensor_count()) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{ALIGNMENT, Layout, TensorInfo};
 use crate::error::{Error, Result};
 use crate::output::Pending;
-use crate::sink::{Place, Shape, Sink};
+use crate::sink::{PlacedSink, Shape, Sink};
 
 /// Writes the tensors of a layout. Dropping it unfinished deletes what was written.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Sink for Writer {
     }
 }
 
-impl Place for Writer {
+impl PlacedSink for Writer {
     /// What lies between the tensors is zero from the start.
     fn write_at(&mut self, tensor: usize, offset: u64, bytes: &[u8]) -> Result<()> {
         let fits =

@@ -14,7 +14,7 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::address::Hub;
-use super::redirect::{self, Place};
+use super::redirect::{self, Site};
 use crate::error::{Error, Result};
 use crate::provenance::VERSION;
 
@@ -52,30 +52,30 @@ pub struct Client {
     pub(super) hub: Hub,
     pub(super) pace: Pace,
     agent: Agent,
-    endpoint: Place,
+    endpoint: Site,
     token: Option<Token>,
-    watch: Watch,
+    caller: Caller,
 }
 
 /// What a client has to do with whoever runs it.
 #[derive(Clone)]
-pub struct Watch {
+pub struct Caller {
     /// Set when the user wants the run to stop.
     pub stop: Arc<AtomicBool>,
     /// Told why nothing comes, when a pause is long.
     pub tell: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
-impl Default for Watch {
+impl Default for Caller {
     /// Never stops, and tells nobody.
-    fn default() -> Watch {
-        Watch { stop: Arc::default(), tell: Arc::new(|_| {}) }
+    fn default() -> Caller {
+        Caller { stop: Arc::default(), tell: Arc::new(|_| {}) }
     }
 }
 
-impl fmt::Debug for Watch {
+impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("stop", &self.stop).finish_non_exhaustive()
+        f.debug_struct("Caller").field("stop", &self.stop).finish_non_exhaustive()
     }
 }
 
@@ -116,7 +116,7 @@ impl Client {
         hub: Hub,
         variable: &dyn Fn(&str) -> Option<OsString>,
         pace: Pace,
-        watch: Watch,
+        caller: Caller,
     ) -> Result<Client> {
         let value = |name: &str| match variable(name).filter(|value| !value.is_empty()) {
             None => Ok(None),
@@ -139,7 +139,7 @@ impl Client {
         };
         let token_name = token_name(hub);
         let given = value(endpoint_name)?.unwrap_or_else(|| usual.to_owned());
-        let endpoint = Place::of_endpoint(&given).ok_or_else(|| {
+        let endpoint = Site::of_endpoint(&given).ok_or_else(|| {
             Error::Usage(format!("{endpoint_name}: found `{given}`, expected an address such as {usual}"))
         })?;
         let token = match value(token_name)? {
@@ -154,7 +154,7 @@ impl Client {
         }
         // A proxy would read a token that goes without encryption to an endpoint on this machine.
         let proxied = token.is_none() || endpoint.is_encrypted();
-        Ok(Client { hub, pace, agent: agent(pace, proxied), endpoint, token, watch })
+        Ok(Client { hub, pace, agent: agent(pace, proxied), endpoint, token, caller })
     }
 
     /// An address on the endpoint; `path` begins with a slash.
@@ -164,7 +164,7 @@ impl Client {
 
     /// The address is on the endpoint's own host.
     pub(super) fn is_own(&self, url: &str) -> bool {
-        Place::of(url).is_some_and(|place| place.same_host(&self.endpoint))
+        Site::of(url).is_some_and(|place| place.same_host(&self.endpoint))
     }
 
     /// The variable that a token is in.
@@ -178,12 +178,12 @@ impl Client {
 
     /// Tells the user why nothing comes.
     pub(super) fn tell(&self, message: &str) {
-        (self.watch.tell)(message);
+        (self.caller.tell)(message);
     }
 
     /// Refuses to go on when the user wants the run to stop.
     pub(super) fn go_on(&self) -> Result<()> {
-        if self.watch.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+        if self.caller.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 
     /// One GET with its redirects. The token goes to the endpoint's own host, and never behind a redirect.
@@ -304,5 +304,5 @@ fn bad_certificate(error: &ureq::Error) -> Option<&rustls::CertificateError> {
 
 /// The host of an address, for messages.
 pub(super) fn host(url: &str) -> String {
-    Place::of(url).map_or_else(|| "the hub".to_owned(), |place| place.host().to_owned())
+    Site::of(url).map_or_else(|| "the hub".to_owned(), |place| place.host().to_owned())
 }

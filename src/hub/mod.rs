@@ -24,7 +24,7 @@ mod shards;
 mod transfer;
 
 pub use address::{Address, Hub};
-pub use client::{Client, Pace, Watch};
+pub use client::{Caller, Client, Pace};
 pub use folder::{Fetched, adapter, fetch};
 pub use keep::Keep;
 pub use repository::Repository;

@@ -4,7 +4,7 @@ use ureq::http::Uri;
 
 /// An address up to its host and port, with what an endpoint may have behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Site {
     https: bool,
     host: String,
     port: u16,
@@ -12,9 +12,9 @@ pub(super) struct Place {
     path: String,
 }
 
-impl Place {
+impl Site {
     /// None where the text is no address of the web.
-    pub(super) fn of(url: &str) -> Option<Place> {
+    pub(super) fn of(url: &str) -> Option<Site> {
         let uri: Uri = url.parse().ok()?;
         let https = match uri.scheme_str()? {
             "https" => true,
@@ -27,7 +27,7 @@ impl Place {
         }
         let host = authority.host().to_ascii_lowercase();
         let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
-        (!host.is_empty()).then(|| Place {
+        (!host.is_empty()).then(|| Site {
             https,
             host,
             port,
@@ -36,16 +36,16 @@ impl Place {
     }
 
     /// An endpoint; without a scheme it is meant with encryption.
-    pub(super) fn of_endpoint(text: &str) -> Option<Place> {
+    pub(super) fn of_endpoint(text: &str) -> Option<Site> {
         let whole = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
-        Place::of(&whole).filter(|_| !text.contains(['?', '#']))
+        Site::of(&whole).filter(|_| !text.contains(['?', '#']))
     }
 
     pub(super) fn host(&self) -> &str {
         &self.host
     }
 
-    pub(super) fn same_host(&self, other: &Place) -> bool {
+    pub(super) fn same_host(&self, other: &Site) -> bool {
         (self.https, &self.host, self.port) == (other.https, &other.host, other.port)
     }
 
@@ -61,7 +61,7 @@ impl Place {
 
     /// The address of a path, which begins with a slash.
     pub(super) fn join(&self, path: &str) -> String {
-        let Place { https, host, port, path: before } = self;
+        let Site { https, host, port, path: before } = self;
         let (scheme, usual) = if *https { ("https", 443) } else { ("http", 80) };
         let port = if *port == usual { String::new() } else { format!(":{port}") };
         format!("{scheme}://{host}{port}{before}{path}")
@@ -70,13 +70,13 @@ impl Place {
 
 /// Where a redirect leads. None where that is no address, or gives up the encryption of the one before.
 pub(super) fn follow(from: &str, location: &str) -> Option<String> {
-    let place = Place::of(from)?;
+    let place = Site::of(from)?;
     let to = match location.strip_prefix("//") {
         Some(_) => format!("{}:{location}", if place.https { "https" } else { "http" }),
-        None if location.starts_with('/') => Place { path: String::new(), ..place.clone() }.join(location),
+        None if location.starts_with('/') => Site { path: String::new(), ..place.clone() }.join(location),
         None => location.to_owned(),
     };
-    Place::of(&to).filter(|next| next.https || !place.https).map(|_| to)
+    Site::of(&to).filter(|next| next.https || !place.https).map(|_| to)
 }
 
 #[cfg(test)]
@@ -102,16 +102,16 @@ mod tests {
 
     #[test]
     fn endpoints_may_have_a_path_and_no_scheme() {
-        let join = |text: &str| Place::of_endpoint(text).map(|place| place.join("/api"));
+        let join = |text: &str| Site::of_endpoint(text).map(|place| place.join("/api"));
         assert_eq!(join("https://Hub.example/hf/").as_deref(), Some("https://hub.example/hf/api"));
         assert_eq!(join("www.modelscope.cn").as_deref(), Some("https://www.modelscope.cn/api"));
         assert_eq!(join("http://127.0.0.1:9").as_deref(), Some("http://127.0.0.1:9/api"));
         for text in ["", "https://", "file:///etc", "https://a b", "https://u:p@a", "https://a/?b"] {
             assert_eq!(join(text), None, "{text}");
         }
-        let same = |a: &str, b: &str| Place::of(a).unwrap().same_host(&Place::of(b).unwrap());
+        let same = |a: &str, b: &str| Site::of(a).unwrap().same_host(&Site::of(b).unwrap());
         assert!(same("https://a/x", "https://A:443/y") && !same("https://a", "http://a"));
         assert!(!same("https://a", "https://b.a") && !same("http://a:1", "http://a:2"));
-        assert!(!Place::of("http://a").unwrap().keeps_secrets());
+        assert!(!Site::of("http://a").unwrap().keeps_secrets());
     }
 }

@@ -17,7 +17,7 @@ use super::repository::Repository;
 use super::transfer::Wanted;
 use crate::checkpoint::Remote;
 use crate::error::{Error, Result};
-use crate::input::Source;
+use crate::input::ReadAt;
 
 /// A header is read in blocks of so many bytes.
 const BLOCK: u64 = 16 << 10;
@@ -99,7 +99,7 @@ impl Shards {
 }
 
 impl Remote for Shards {
-    fn open(&self, name: &str) -> Result<Box<dyn Source>> {
+    fn open(&self, name: &str) -> Result<Box<dyn ReadAt>> {
         let shard = self.find(name)?;
         Ok(match self.local(shard)? {
             Some((_, file)) => Box::new(file),
@@ -170,7 +170,7 @@ impl Head {
     }
 }
 
-impl Source for Head {
+impl ReadAt for Head {
     fn length(&self) -> io::Result<u64> {
         Ok(self.shard.entry.bytes)
     }

@@ -16,7 +16,7 @@ use crate::error::{Error, InFile, Problem, Result};
 use crate::hash::hex;
 use crate::system;
 pub(crate) use guests::{GuestBook, State, noted};
-pub use source::Source;
+pub use source::ReadAt;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 

@@ -7,7 +7,7 @@ use std::io;
 use crate::system;
 
 /// Bytes that can be read from any place on.
-pub trait Source: Debug + Send + Sync {
+pub trait ReadAt: Debug + Send + Sync {
     /// The length in bytes.
     ///
     /// # Errors
@@ -27,7 +27,7 @@ pub trait Source: Debug + Send + Sync {
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
-impl Source for File {
+impl ReadAt for File {
     fn length(&self) -> io::Result<u64> {
         Ok(File::metadata(self)?.len())
     }
@@ -43,7 +43,7 @@ impl Source for File {
 
 /// A file in memory, for tests.
 #[cfg(any(test, fuzzing))]
-impl Source for Vec<u8> {
+impl ReadAt for Vec<u8> {
     fn length(&self) -> io::Result<u64> {
         Ok(self.len() as u64)
     }

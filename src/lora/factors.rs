@@ -18,7 +18,7 @@ pub(super) struct Factors {
 
 /// Where the factors of one matrix are.
 #[derive(Clone, Debug)]
-pub(super) struct Pair {
+pub(super) struct FactorPair {
     /// `[rank, in]`.
     pub(super) a: Tensor,
     /// `[out, rank]`.
@@ -29,7 +29,7 @@ pub(super) struct Pair {
     pub(super) scale: f32,
 }
 
-impl Pair {
+impl FactorPair {
     pub(super) fn rank(&self) -> usize {
         self.a.rows()
     }

@@ -22,7 +22,7 @@ use crate::remap::{Plan, Source};
 use crate::system::split_at_last;
 use config::AdapterConfig;
 pub use config::check as check_config;
-use factors::{Factors, Pair};
+use factors::{FactorPair, Factors};
 pub use folder::below as adapters_below;
 use names::Part;
 
@@ -84,7 +84,7 @@ struct Adapter {
 #[derive(Debug)]
 struct Term {
     adapter: usize,
-    pair: Pair,
+    pair: FactorPair,
 }
 
 /// A term's own number: its tensor's place among all, and its own among the tensor's.
@@ -195,7 +195,7 @@ impl Adapter {
         used: &BTreeSet<&str>,
         config: &AdapterConfig,
         scale: f64,
-    ) -> Result<BTreeMap<String, Pair>> {
+    ) -> Result<BTreeMap<String, FactorPair>> {
         // By module: [A, B].
         let mut halves: BTreeMap<(&str, bool), [Option<&Tensor>; 2]> = BTreeMap::new();
         let own = self.own_name()?;
@@ -246,7 +246,7 @@ impl Adapter {
                     format!("found the scale {scale:?}, expected one that fits F32 with the adapter's own");
                 return Err(Error::Usage(format!("--lora {folder}: {problem}")));
             }
-            let pair = Pair { a: a.clone(), b: b.clone(), embedding, scale: scaled };
+            let pair = FactorPair { a: a.clone(), b: b.clone(), embedding, scale: scaled };
             let shape = base.tensors().get(&tensor).map(|base| base.shape.as_slice()).unwrap_or_default();
             if pair.shape() != shape {
                 return Err(wrong(
@@ -338,7 +338,7 @@ mod tests {
         let (folders, adapters): (Vec<_>, Vec<_>) = (0..3).map(|_| adapter()).unzip();
         let tensor = |name: &str| adapters[0].weights.tensors()[name].clone();
         let (a, b) = (tensor("m.lora_A.weight"), tensor("m.lora_B.weight"));
-        let term = Term { adapter: 0, pair: Pair { a, b, embedding: false, scale: 1.0 } };
+        let term = Term { adapter: 0, pair: FactorPair { a, b, embedding: false, scale: 1.0 } };
         let lora = Lora { adapters, ..Lora::default() };
         let factors = |name: usize| lora.factors((name.to_string(), 0), &term).unwrap();
         let kept = 3 * RECENT;

@@ -17,7 +17,7 @@ use crate::model::Model;
 use crate::naming::Name;
 use crate::recipe::Recipe;
 use crate::remap::Rope;
-use crate::tokenizer::{Kind, Vocabulary};
+use crate::tokenizer::{Vocabulary, VocabularyKind};
 pub use card::Card;
 pub use file::load as load_file;
 pub use overrides::Override;
@@ -154,9 +154,9 @@ impl Keys<'_> {
         // Of two names for one pattern of words, llama.cpp looks a whole word up before joining its parts with the first
         // only.
         let (model, pre) = match v.kind {
-            Kind::SentencePiece => ("llama", "default"),
-            Kind::Bpe { whole_words: true } => ("gpt2", "llama-bpe"),
-            Kind::Bpe { whole_words: false } => ("gpt2", "chatglm-bpe"),
+            VocabularyKind::SentencePiece => ("llama", "default"),
+            VocabularyKind::Bpe { whole_words: true } => ("gpt2", "llama-bpe"),
+            VocabularyKind::Bpe { whole_words: false } => ("gpt2", "chatglm-bpe"),
         };
         self.text("tokenizer.ggml.model", model);
         self.text("tokenizer.ggml.pre", pre);

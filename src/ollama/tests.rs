@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::TensorNaming;
-use crate::tokenizer::{ChatFormat, Kind, Sampling};
+use crate::tokenizer::{ChatFormat, Sampling, VocabularyKind};
 
 /// ChatGLM3-6B's.
 fn config() -> GlmConfig {
@@ -143,7 +143,7 @@ fn ordinary_tokens_are_stops_as_the_text_that_they_spell() {
         said.map(str::to_owned).collect::<Vec<_>>()
     };
     use TokenType::{Byte, Control, Normal};
-    let bpe = Kind::Bpe { whole_words: true };
+    let bpe = VocabularyKind::Bpe { whole_words: true };
     assert_eq!(
         ends(bpe, &["Ċ", "Ġ###", "ĠEND", "å", "<|end|>"], &[Normal, Normal, Normal, Normal, Control], 0),
         [
@@ -155,7 +155,12 @@ fn ordinary_tokens_are_stops_as_the_text_that_they_spell() {
         ]
     );
     assert_eq!(
-        ends(Kind::SentencePiece, &["▁▁", "<0x0A>", "▁完", "<0x23>"], &[Normal, Byte, Normal, Byte], 1),
+        ends(
+            VocabularyKind::SentencePiece,
+            &["▁▁", "<0x0A>", "▁完", "<0x23>"],
+            &[Normal, Byte, Normal, Byte],
+            1
+        ),
         [
             "PARAMETER stop \" 完\"",
             "PARAMETER stop \"#\"",

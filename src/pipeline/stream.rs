@@ -18,7 +18,7 @@ use super::order::{Piece, pieces};
 use super::{Buffer, Options, Rows, Work, ZeroRows, check, empty_buffers, workers};
 use crate::error::{Error, Result};
 use crate::remap::Source;
-use crate::sink::{Place, Shape, Sink};
+use crate::sink::{PlacedSink, Shape, Sink};
 use crate::watch::{Step, Watch};
 
 /// Files that come at the same time: one connection alone is seldom as fast as a line.
@@ -32,7 +32,7 @@ const SKIPPED: usize = 64 << 10;
 ///
 /// # Errors
 /// As for [`run`](super::run), and when a file cannot be read to its end or is not what its hash says.
-pub fn run_streamed<S: Place>(
+pub fn run_streamed<S: PlacedSink>(
     work: &Work,
     mut outputs: Vec<S>,
     options: Options,
@@ -201,7 +201,7 @@ fn write_to_places(
     free: &Sender<Buffer>,
     feed: &Feed,
     shapes: &[Vec<Shape>],
-    outputs: &mut [impl Place],
+    outputs: &mut [impl PlacedSink],
     watch: &dyn Watch,
 ) -> Result<ZeroRows> {
     let mut zero_rows = ZeroRows::new(feed.work.plan);

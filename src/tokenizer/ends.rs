@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn ordinary_tokens_are_shown_as_they_are_read() {
         let mut vocabulary = chat();
-        vocabulary.kind = crate::tokenizer::Kind::Bpe { whole_words: true };
+        vocabulary.kind = crate::tokenizer::VocabularyKind::Bpe { whole_words: true };
         for (id, text) in [(3, "ĊĊ"), (4, "Ġend")] {
             vocabulary.tokens[id] = text.to_owned();
             vocabulary.types[id] = TokenType::Normal;

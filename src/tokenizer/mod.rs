@@ -218,7 +218,7 @@ pub enum TokenType {
 
 /// How a vocabulary makes tokens of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
+pub enum VocabularyKind {
     /// Pieces with scores: the two neighbours that make up the best piece are joined first.
     #[default]
     SentencePiece,
@@ -233,14 +233,14 @@ pub enum Kind {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vocabulary {
     /// How text becomes tokens.
-    pub kind: Kind,
+    pub kind: VocabularyKind,
     /// The tokens' texts, by id; `padded_vocab_size` of them.
     pub tokens: Vec<String>,
-    /// Merge scores, by id; empty for [`Kind::Bpe`].
+    /// Merge scores, by id; empty for [`VocabularyKind::Bpe`].
     pub scores: Vec<f32>,
     /// Kinds, by id.
     pub types: Vec<TokenType>,
-    /// Merges, best first; empty for [`Kind::SentencePiece`].
+    /// Merges, best first; empty for [`VocabularyKind::SentencePiece`].
     pub merges: Vec<String>,
     /// Beginning of text.
     pub bos: Option<u32>,
@@ -276,8 +276,8 @@ impl Vocabulary {
         let (token, kind) = (self.tokens.get(place)?, self.types.get(place)?);
         let utf8 = |bytes: Vec<u8>| String::from_utf8(bytes).ok().map(Cow::Owned);
         match (kind, self.kind) {
-            (TokenType::Normal, Kind::Bpe { .. }) => utf8(letters::unspell(token)?),
-            (TokenType::Normal, Kind::SentencePiece) => Some(Cow::Owned(token.replace('▁', " "))),
+            (TokenType::Normal, VocabularyKind::Bpe { .. }) => utf8(letters::unspell(token)?),
+            (TokenType::Normal, VocabularyKind::SentencePiece) => Some(Cow::Owned(token.replace('▁', " "))),
             (TokenType::Byte, _) => {
                 let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
                 utf8(vec![u8::from_str_radix(digits, 16).ok()?])

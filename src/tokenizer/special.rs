@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::added::{AddedTokens, Wrong, shown};
 use super::files::Files;
 use super::sentencepiece::{Model, SCORE};
-use super::{Evidence, Kind, TokenType, Vocabulary, glm4, letters};
+use super::{Evidence, TokenType, Vocabulary, VocabularyKind, glm4, letters};
 use crate::config::GlmConfig;
 use crate::error::{Error, Problem, Result};
 
@@ -115,7 +115,7 @@ pub(super) fn complete(
     config: &GlmConfig,
 ) -> Result<Vocabulary, Wrong> {
     let mut vocabulary = Vocabulary {
-        kind: Kind::SentencePiece,
+        kind: VocabularyKind::SentencePiece,
         bos: model.bos,
         eos: model.eos,
         unk: Some(model.unk),
@@ -181,10 +181,10 @@ pub(super) fn own_text(vocabulary: &mut Vocabulary, added: &AddedTokens) -> Resu
 }
 
 /// How a vocabulary of this kind writes a text. llama.cpp looks for tokens of such writing in the words only.
-fn spelled(kind: Kind, text: &str) -> String {
+fn spelled(kind: VocabularyKind, text: &str) -> String {
     match kind {
-        Kind::Bpe { .. } => letters::spell(text.as_bytes()),
-        Kind::SentencePiece => text.replace(' ', "▁"),
+        VocabularyKind::Bpe { .. } => letters::spell(text.as_bytes()),
+        VocabularyKind::SentencePiece => text.replace(' ', "▁"),
     }
 }
 

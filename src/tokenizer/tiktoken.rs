@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::files::Files;
 use super::letters::spell;
-use super::{Evidence, Kind, TokenType, Vocabulary, glm4, special};
+use super::{Evidence, TokenType, Vocabulary, VocabularyKind, glm4, special};
 use crate::config::GlmConfig;
 use crate::error::{Error, InFile, Problem, Result, shortened};
 
@@ -31,7 +31,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
     let tokens = parse(&files.model, config.padded_vocab_size).in_file(file)?;
     let mut vocabulary = Vocabulary {
         // 893 tokens (a space and a common Chinese word) are reached in no other way.
-        kind: Kind::Bpe { whole_words: true },
+        kind: VocabularyKind::Bpe { whole_words: true },
         tokens: tokens.iter().map(|token| spell(token)).collect(),
         types: vec![TokenType::Normal; tokens.len()],
         merges: merges(&tokens)

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::added::{self, AddedToken, AddedTokens, Source, shown};
 use super::bounded::{List, Map};
 use super::files::Files;
-use super::{Evidence, Kind, TokenType, Vocabulary, glm4, special};
+use super::{Evidence, TokenType, Vocabulary, VocabularyKind, glm4, special};
 use crate::config::GlmConfig;
 use crate::error::{Error, InFile, Result};
 use crate::input;
@@ -112,7 +112,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
         Merge::Pair([left, right]) => format!("{left} {right}"),
     });
     let mut vocabulary = Vocabulary {
-        kind: Kind::Bpe { whole_words: model.ignore_merges },
+        kind: VocabularyKind::Bpe { whole_words: model.ignore_merges },
         tokens,
         types,
         merges: merges.collect(),
@@ -199,13 +199,13 @@ mod tests {
         );
         assert_eq!(
             (vocabulary.merges.as_slice(), vocabulary.kind),
-            (["a b".to_owned()].as_slice(), Kind::Bpe { whole_words: true })
+            (["a b".to_owned()].as_slice(), VocabularyKind::Bpe { whole_words: true })
         );
         assert_eq!([vocabulary.eos, vocabulary.eot, vocabulary.eom], [Some(3), Some(4), Some(6)]);
         json["model"]["merges"] = json!([["a", "b"]]);
         assert_eq!(read(&json).unwrap(), vocabulary);
         json["model"]["ignore_merges"] = json!(false);
-        assert_eq!(read(&json).unwrap().kind, Kind::Bpe { whole_words: false });
+        assert_eq!(read(&json).unwrap().kind, VocabularyKind::Bpe { whole_words: false });
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) struct Run {
 
 /// What has to become of a checkpoint tensor.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum PlacedIn {
     /// Its rows stand in the file.
     Rows(Vec<Run>),
     /// It holds nothing that the config does not say.
@@ -41,9 +41,9 @@ fn is_value_head(name: &str) -> bool {
 }
 
 /// The place of a tensor with so many rows.
-pub(super) fn place(config: &GlmConfig, name: &str, rows: usize) -> Place {
+pub(super) fn place(config: &GlmConfig, name: &str, rows: usize) -> PlacedIn {
     if is_value_head(name) {
-        return Place::Nowhere;
+        return PlacedIn::Nowhere;
     }
     match config.layout {
         TensorNaming::ChatGlm => authors_place(config, name, rows),
@@ -52,19 +52,19 @@ pub(super) fn place(config: &GlmConfig, name: &str, rows: usize) -> Place {
 }
 
 /// In the authors' own format.
-fn authors_place(config: &GlmConfig, name: &str, rows: usize) -> Place {
+fn authors_place(config: &GlmConfig, name: &str, rows: usize) -> PlacedIn {
     let name = name.strip_prefix("transformer.").unwrap_or(name);
     let whole = |target: &str| whole(rows, target);
     match name {
         "embedding.word_embeddings.weight" => return whole("token_embd.weight"),
         "encoder.final_layernorm.weight" => return whole("output_norm.weight"),
         "output_layer.weight" => return whole("output.weight"),
-        "rotary_pos_emb.inv_freq" => return Place::Nowhere,
+        "rotary_pos_emb.inv_freq" => return PlacedIn::Nowhere,
         _ => {}
     }
     let Some((layer, part)) = name.strip_prefix("encoder.layers.").and_then(|rest| rest.split_once('.'))
     else {
-        return Place::Unknown;
+        return PlacedIn::Unknown;
     };
     let block = |part: &str| format!("blk.{layer}.{part}");
     match part {
@@ -80,21 +80,21 @@ fn authors_place(config: &GlmConfig, name: &str, rows: usize) -> Place {
                 (block(&format!("attn_{letter}.{kind}")), row)
             })
         }
-        _ => Place::Unknown,
+        _ => PlacedIn::Unknown,
     }
 }
 
 /// In the format of transformers' `GlmForCausalLM`.
-fn transformers_place(config: &GlmConfig, name: &str, rows: usize) -> Place {
+fn transformers_place(config: &GlmConfig, name: &str, rows: usize) -> PlacedIn {
     match name {
         "model.embed_tokens.weight" => return whole(rows, "token_embd.weight"),
         "model.norm.weight" => return whole(rows, "output_norm.weight"),
-        "lm_head.weight" if config.tie_word_embeddings => return Place::Nowhere,
+        "lm_head.weight" if config.tie_word_embeddings => return PlacedIn::Nowhere,
         "lm_head.weight" => return whole(rows, "output.weight"),
         _ => {}
     }
     let Some((layer, part)) = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')) else {
-        return Place::Unknown;
+        return PlacedIn::Unknown;
     };
     let target = match part {
         "mlp.gate_up_proj.weight" => return gate_and_up(config, layer, rows),
@@ -108,17 +108,17 @@ fn transformers_place(config: &GlmConfig, name: &str, rows: usize) -> Place {
         "self_attn.v_proj.bias" => "attn_v.bias",
         "self_attn.o_proj.weight" => "attn_output.weight",
         "mlp.down_proj.weight" => "ffn_down.weight",
-        _ => return Place::Unknown,
+        _ => return PlacedIn::Unknown,
     };
     whole(rows, &format!("blk.{layer}.{target}"))
 }
 
-fn whole(rows: usize, target: &str) -> Place {
-    Place::Rows(vec![Run { rows: 0..rows, target: target.to_owned(), target_row: 0 }])
+fn whole(rows: usize, target: &str) -> PlacedIn {
+    PlacedIn::Rows(vec![Run { rows: 0..rows, target: target.to_owned(), target_row: 0 }])
 }
 
 /// The gate's rows stand before those that it gates.
-fn gate_and_up(config: &GlmConfig, layer: &str, rows: usize) -> Place {
+fn gate_and_up(config: &GlmConfig, layer: &str, rows: usize) -> PlacedIn {
     let half = config.ffn_hidden_size;
     row_by_row(rows, |row| match row < half {
         true => (format!("blk.{layer}.ffn_gate.weight"), row),
@@ -144,7 +144,7 @@ pub(super) fn query_key_value(config: &GlmConfig, row: usize) -> (char, usize) {
 }
 
 /// Joins the places of single rows to runs.
-fn row_by_row(rows: usize, place: impl Fn(usize) -> (String, usize)) -> Place {
+fn row_by_row(rows: usize, place: impl Fn(usize) -> (String, usize)) -> PlacedIn {
     let mut runs: Vec<Run> = Vec::new();
     for row in 0..rows {
         let (target, target_row) = place(row);
@@ -155,7 +155,7 @@ fn row_by_row(rows: usize, place: impl Fn(usize) -> (String, usize)) -> Place {
             _ => runs.push(Run { rows: row..row + 1, target, target_row }),
         }
     }
-    Place::Rows(runs)
+    PlacedIn::Rows(runs)
 }
 
 /// The widest feed-forward network that a file may have: padding adds less than a block's width.
@@ -203,7 +203,9 @@ mod tests {
 
     fn runs(config: &GlmConfig, name: &str, rows: usize) -> Vec<(Range<usize>, String, usize)> {
         match place(config, name, rows) {
-            Place::Rows(runs) => runs.into_iter().map(|run| (run.rows, run.target, run.target_row)).collect(),
+            PlacedIn::Rows(runs) => {
+                runs.into_iter().map(|run| (run.rows, run.target, run.target_row)).collect()
+            }
             other => panic!("{name}: {other:?}"),
         }
     }
@@ -220,7 +222,7 @@ mod tests {
         assert_eq!(runs(&config, qkv, 4608), expected);
         let gate_up = runs(&config, "encoder.layers.0.mlp.dense_h_to_4h.weight", 27392);
         assert_eq!(gate_up[1], (13696..27392, "blk.0.ffn_up.weight".to_owned(), 0));
-        assert_eq!(place(&config, "encoder.layers.0.mlp.dense_h_to_4h.bias", 9), Place::Unknown);
+        assert_eq!(place(&config, "encoder.layers.0.mlp.dense_h_to_4h.bias", 9), PlacedIn::Unknown);
     }
 
     #[test]

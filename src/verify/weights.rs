@@ -8,7 +8,7 @@ use quant::Format;
 use rayon::prelude::*;
 
 use super::compare::{Comparer, Tally, WILD};
-use super::mapping::{self, Place, ROPE_FACTORS, Run};
+use super::mapping::{self, PlacedIn, ROPE_FACTORS, Run};
 use super::zeros::{Zeros, zero_rows};
 use super::{Finding, Pair};
 use crate::checkpoint::Tensor;
@@ -169,9 +169,9 @@ fn chunks<'a>(pair: &'a Pair, usable: &BTreeMap<&str, usize>, findings: &mut Vec
             continue;
         }
         let runs = match mapping::place(&pair.config, name, tensor.rows()) {
-            Place::Rows(runs) => runs,
-            Place::Nowhere => continue,
-            Place::Unknown => {
+            PlacedIn::Rows(runs) => runs,
+            PlacedIn::Nowhere => continue,
+            PlacedIn::Unknown => {
                 findings.push(Finding::new(name, "is in the checkpoint, but has no place in a Llama file"));
                 continue;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use glm2llama::hub::{self, Address, Client, Pace, Repository, Watch};
+use glm2llama::hub::{self, Address, Caller, Client, Pace, Repository};
 use glm2llama::{Error, Job, Options, Request, Result};
 
 use crate::server::{Fault, TOKEN};
@@ -28,8 +28,8 @@ fn open(hub: &Hub, address: &str, stop: &Arc<AtomicBool>) -> Result<Repository> 
         "HF_ENDPOINT" | "MODELSCOPE_ENDPOINT" => Some(url.clone().into()),
         _ => None,
     };
-    let watch = Watch { stop: Arc::clone(stop), ..Watch::default() };
-    Repository::open(Client::new(address.hub, &variable, FAST, watch)?, &address)
+    let caller = Caller { stop: Arc::clone(stop), ..Caller::default() };
+    Repository::open(Client::new(address.hub, &variable, FAST, caller)?, &address)
 }
 
 /// Converts from the server, at a pace that tests can wait for.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fancy_regex::Regex;
-use glm2llama::tokenizer::{Kind, TokenType, Vocabulary};
+use glm2llama::tokenizer::{TokenType, Vocabulary, VocabularyKind};
 
 /// How llama.cpp splits a text for `llama-bpe`, before anything is joined.
 const SPLIT: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -19,7 +19,7 @@ pub struct Bpe<'a> {
 impl<'a> Bpe<'a> {
     /// Indexes the arrays.
     pub fn new(vocabulary: &'a Vocabulary) -> Bpe<'a> {
-        assert_eq!(vocabulary.kind, Kind::Bpe { whole_words: true });
+        assert_eq!(vocabulary.kind, VocabularyKind::Bpe { whole_words: true });
         let ids: HashMap<_, _> = vocabulary.tokens.iter().map(String::as_str).zip(0u32..).collect();
         assert_eq!(ids.len(), vocabulary.tokens.len(), "every token has a text of its own");
         let merges = vocabulary.merges.iter().map(|merge| merge.split_once(' ').unwrap()).zip(0..).collect();

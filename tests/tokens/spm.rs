@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use glm2llama::tokenizer::{Kind, TokenType, Vocabulary};
+use glm2llama::tokenizer::{TokenType, Vocabulary, VocabularyKind};
 
 /// An encoder over one vocabulary.
 pub struct Spm<'a> {
@@ -15,7 +15,7 @@ pub struct Spm<'a> {
 impl<'a> Spm<'a> {
     /// Indexes the arrays.
     pub fn new(vocabulary: &'a Vocabulary) -> Spm<'a> {
-        assert!(vocabulary.add_space_prefix && vocabulary.kind == Kind::SentencePiece);
+        assert!(vocabulary.add_space_prefix && vocabulary.kind == VocabularyKind::SentencePiece);
         let ids: HashMap<_, _> = vocabulary.tokens.iter().map(String::as_str).zip(0u32..).collect();
         assert_eq!(ids.len(), vocabulary.tokens.len(), "every token has a text of its own");
         let special = |kind| matches!(kind, TokenType::Control | TokenType::UserDefined | TokenType::Unknown);

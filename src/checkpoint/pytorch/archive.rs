@@ -6,7 +6,7 @@ use std::io;
 use rawzip::{CompressionMethod, ErrorKind, RECOMMENDED_BUFFER_SIZE, ReaderAt, ZipLocator};
 
 use crate::error::{Fault, Problem};
-use crate::input::Source;
+use crate::input::ReadAt;
 
 /// A real shard has one entry a tensor and a few more.
 const MAX_ENTRIES: u64 = 1 << 14;
@@ -26,7 +26,7 @@ pub(super) struct Place {
 ///
 /// Only what is stored as it is can be read from its place, and `torch.save` writes nothing else: so a compressed
 /// entry, which could grow to any size, is refused.
-pub(super) fn read(file: &dyn Source) -> Result<BTreeMap<String, Place>, Fault> {
+pub(super) fn read(file: &dyn ReadAt) -> Result<BTreeMap<String, Place>, Fault> {
     let damaged = |e: rawzip::Error| match e.into_kind() {
         ErrorKind::IO(e) => Fault::Read(e),
         kind => {
@@ -96,7 +96,7 @@ pub(super) fn read(file: &dyn Source) -> Result<BTreeMap<String, Place>, Fault> 
 
 /// The library's view of a file.
 struct At<'a> {
-    file: &'a dyn Source,
+    file: &'a dyn ReadAt,
     length: u64,
 }
 

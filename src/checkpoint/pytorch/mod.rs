@@ -17,7 +17,7 @@ use super::dtype::Dtype;
 use super::foreign;
 use super::records::{self, Records};
 use crate::error::{Fault, Problem};
-use crate::input::{self, Source};
+use crate::input::{self, ReadAt};
 use archive::Place;
 use pickle::Saved;
 
@@ -30,7 +30,7 @@ const LEGACY: [u8; 4] = [0x80, 2, 0x8a, 0x0a];
 /// Reads archive and pickle, and holds every tensor against the storage that it is in.
 ///
 /// The records of the tensors are returned too, to be checked when they are read.
-pub(super) fn read_header(file: &dyn Source) -> Result<(Vec<Entry>, Records), Fault> {
+pub(super) fn read_header(file: &dyn ReadAt) -> Result<(Vec<Entry>, Records), Fault> {
     let mut start = [0; 4];
     let length = file.length()?;
     if length >= 4 {
@@ -65,7 +65,7 @@ pub(super) fn read_header(file: &dyn Source) -> Result<(Vec<Entry>, Records), Fa
 }
 
 /// PyTorch writes the machine's own byte order, and from 2.1 on says which.
-fn require_little_endian(file: &dyn Source, places: &BTreeMap<String, Place>) -> Result<(), Fault> {
+fn require_little_endian(file: &dyn ReadAt, places: &BTreeMap<String, Place>) -> Result<(), Fault> {
     const ENTRY: &str = "byteorder";
     if !places.contains_key(ENTRY) {
         return Ok(());
@@ -78,7 +78,7 @@ fn require_little_endian(file: &dyn Source, places: &BTreeMap<String, Place>) ->
 }
 
 fn read_entry(
-    file: &dyn Source,
+    file: &dyn ReadAt,
     places: &BTreeMap<String, Place>,
     name: &str,
     max: u64,
