@@ -32,7 +32,7 @@ fn nearest(model: &Path, options: &[&str]) -> [u64; 2] {
         rest.split([' ', ',']).next().unwrap().parse().unwrap()
     };
     assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
-    [number("expected at least "), number("the next larger has ")]
+    [number("expected at least "), number("the next larger may have ")]
 }
 
 /// Wide enough for super-blocks with padding, and not.

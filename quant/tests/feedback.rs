@@ -7,20 +7,10 @@ use llama_runtime::Runtime;
 use quant::{Backend, Curvature, Format, dequantize, quantize, quantize_with_feedback};
 use support::{Random, weights};
 
-const FORMATS: [Format; 12] = [
-    Format::Q4_0,
-    Format::Q4_1,
-    Format::Q5_0,
-    Format::Q5_1,
-    Format::Q8_0,
-    Format::Q2_K,
-    Format::Q3_K,
-    Format::Q4_K,
-    Format::Q5_K,
-    Format::Q6_K,
-    Format::IQ4_NL,
-    Format::IQ4_XS,
-];
+/// All that store blocks.
+fn formats() -> impl Iterator<Item = Format> {
+    Format::ALL.into_iter().filter(|format| format.block_len() > 1)
+}
 
 /// Neighbours' inputs go with each other: H_ik = r^|i - k|, whose unit upper factor has U_ik = r^(k - i).
 fn neighbours(columns: usize, r: f32) -> Curvature {
@@ -58,7 +48,7 @@ fn ggml_decodes_awkward_rows_to_what_was_meant_and_rounding_costs_more() {
         let mut rows = weights(17 * columns, &mut Random::new(seed));
         // What half-precision scales cannot hold has no cost to compare.
         rows.iter_mut().filter(|x| x.is_nan() || x.abs() >= 1000.0).for_each(|x| *x = 0.5);
-        for format in FORMATS {
+        for format in formats() {
             let bytes = rows.len() / format.block_len() * format.block_bytes();
             let made = |backend, sweeps| {
                 let mut blocks = vec![0xa5; bytes];

@@ -4,9 +4,10 @@ use ndarray::{Array2, Axis};
 use quant::Backend;
 use rayon::prelude::*;
 
-use super::trial::{Costs, Trial, errors, read, scattered};
+use super::trial::{Costs, Trial, errors, read};
 use crate::error::Result;
 use crate::forward::{Activations, HEAD_ROWS, Matrix, multiply, multiply_back};
+use crate::hash::fraction;
 
 /// Rows of the output layer that stand for all, the likelier tokens more often.
 const TRIED_ROWS: usize = 512;
@@ -44,8 +45,7 @@ impl<'a> Head<'a> {
         let mut head =
             Head { output, x, log_sums, uncertainty: vec![0.0; rows], gradient: Activations::zeros(x.dim()) };
         // Each token's place between 0 and 1, and how much probability was before.
-        let mut drawn: Vec<(f64, f64)> =
-            (0..tokens as u64).map(|i| ((scattered(i) >> 11) as f64 / (1u64 << 53) as f64, 0.0)).collect();
+        let mut drawn: Vec<(f64, f64)> = (0..tokens as u64).map(|i| (fraction(i), 0.0)).collect();
         for start in (0..rows).step_by(HEAD_ROWS) {
             let end = rows.min(start + HEAD_ROWS);
             let mut block = multiply(output, start..end, x)?;
@@ -149,8 +149,7 @@ mod tests {
 
     fn numbers(rows: usize, columns: usize, seed: usize, scale: f32) -> Array2<f32> {
         let number = |(i, k): (usize, usize)| {
-            let bits = scattered(((seed * 1000 + i) * 5000 + k) as u64) >> 40;
-            (bits as f32 / (1 << 23) as f32 - 1.0) * scale
+            (2.0 * fraction(((seed * 1000 + i) * 5000 + k) as u64) - 1.0) as f32 * scale
         };
         Array2::from_shape_fn((rows, columns), number)
     }
@@ -183,7 +182,7 @@ mod tests {
         let gradient = head.into_gradient();
         for t in 0..tokens {
             let mut p = softmax(&logits, t);
-            let place = (scattered(t as u64) >> 11) as f64 / (1u64 << 53) as f64;
+            let place = fraction(t as u64);
             let mut before = 0.0;
             let drawn = p.iter().position(|p| {
                 before += p;

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::forward::Matrix;
+use crate::hash::scattered;
 
 /// How a tensor might be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,14 +32,6 @@ pub(super) fn spread(rows: usize, most: usize) -> Vec<usize> {
         start(i) + (scattered(i as u64) % room) as usize
     };
     (0..count).map(row).collect()
-}
-
-/// A number that looks like chance and is always the same (the finalizer of SplitMix64).
-pub(super) fn scattered(number: u64) -> u64 {
-    let mut z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Reads some rows, padded with zeros to `columns`: `[rows, columns]`.

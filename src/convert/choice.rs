@@ -83,7 +83,7 @@ impl FormatChoice {
         };
         Err(Error::Usage(format!(
             "--{option} {value}: found less than any file of this model has{in_bytes}, expected at least {}, every \
-             tensor in its smallest format; the next larger has {} bytes",
+             tensor in its smallest format; the next larger may have {} bytes",
             rest + least,
             rest + second
         )))

@@ -2,7 +2,7 @@
 
 use super::gradient::{attention_back, gated_back, multiply_back, rms_norm_back};
 use super::llama::{Llama, Sizes, Tensors};
-use super::math::{Activations, add_bias, attention, gated, linear, rms_norm, rotate_pairs, vector};
+use super::math::{Activations, attention, gated, rms_norm, rotate_pairs, vector};
 use crate::error::Result;
 
 /// Is told of a matrix, its inputs and the gradient of its outputs.
@@ -21,9 +21,6 @@ impl<T: Tensors> Llama<T> {
         let Sizes { hidden, heads, kv_heads, head_dim, ffn, epsilon, .. } = self.sizes;
         let name = |part: &str| format!("{block}.{part}.weight");
         let read = |name: &str| vector(self.tensors.matrix(name, Some(hidden), 1)?.as_ref());
-        let forward = |name: &str, rows: usize, x: &Activations| {
-            linear(self.tensors.matrix(name, Some(rows), x.nrows())?.as_ref(), x)
-        };
         let back = |name: &str, columns: usize, gradient: &Activations, out: &mut Activations| {
             let matrix = self.tensors.matrix(name, Some(gradient.nrows()), columns)?;
             multiply_back(matrix.as_ref(), 0..gradient.nrows(), gradient, out)
@@ -34,12 +31,7 @@ impl<T: Tensors> Llama<T> {
         let normed = rms_norm(x, &attn_norm, epsilon);
         let mut made = Vec::new();
         for (letter, heads) in [('q', heads), ('k', kv_heads), ('v', kv_heads)] {
-            let mut out = forward(&name(&format!("attn_{letter}")), heads * head_dim, &normed)?;
-            let bias = format!("{block}.attn_{letter}.bias");
-            if self.tensors.holds(&bias) {
-                let bias = vector(self.tensors.matrix(&bias, Some(out.nrows()), 1)?.as_ref())?;
-                add_bias(&mut out, &bias);
-            }
+            let mut out = self.project(&block, letter, heads, &normed)?;
             if letter != 'v' {
                 rotate_pairs(&mut out, head_dim, &self.sizes.speeds, 0, self.window);
             }
@@ -47,12 +39,12 @@ impl<T: Tensors> Llama<T> {
         }
         let looks = [&made[0], &made[1], &made[2]];
         let mixed = attention(looks[0], looks[1], looks[2], (heads, kv_heads), self.window);
-        let middle = x + &forward(&name("attn_output"), hidden, &mixed)?;
+        let middle = x + &self.linear(&name("attn_output"), hidden, &mixed)?;
 
         // The feed-forward network.
         let inner = rms_norm(&middle, &ffn_norm, epsilon);
-        let gate = forward(&name("ffn_gate"), ffn, &inner)?;
-        let up = forward(&name("ffn_up"), ffn, &inner)?;
+        let gate = self.linear(&name("ffn_gate"), ffn, &inner)?;
+        let up = self.linear(&name("ffn_up"), ffn, &inner)?;
         let mut through = gate.clone();
         gated(&mut through, up.view());
         tell(&name("ffn_down"), &through, &gradient)?;

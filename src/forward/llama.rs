@@ -66,12 +66,18 @@ impl<T: Tensors> Llama<T> {
         Ok(rms_norm(x, &vector(weights.as_ref())?, self.sizes.epsilon))
     }
 
-    fn linear(&self, name: &str, rows: usize, x: &Activations) -> Result<Activations> {
+    pub(super) fn linear(&self, name: &str, rows: usize, x: &Activations) -> Result<Activations> {
         linear(self.tensors.matrix(name, Some(rows), x.nrows())?.as_ref(), x)
     }
 
     /// One of the three projections, with its bias where the model has one.
-    fn project(&self, block: &str, letter: char, heads: usize, x: &Activations) -> Result<Activations> {
+    pub(super) fn project(
+        &self,
+        block: &str,
+        letter: char,
+        heads: usize,
+        x: &Activations,
+    ) -> Result<Activations> {
         let rows = heads * self.sizes.head_dim;
         let mut out = self.linear(&format!("{block}.attn_{letter}.weight"), rows, x)?;
         let bias = format!("{block}.attn_{letter}.bias");

@@ -4,6 +4,7 @@
 use super::function;
 use super::{Finding, Function, Pair, Position, Spelling, Vocabulary, weights};
 use crate::error::{Error, Result};
+use crate::hash::below;
 use crate::watch::{Step, Watch};
 
 /// Tokens of a window, prefix included: as many as llama.cpp's own tools take.
@@ -156,10 +157,10 @@ impl Watch for Part<'_> {
 impl Ratio {
     /// Of the sums of pairs, with the interval of a bootstrap over the pairs: the same for the same pairs.
     fn of(pairs: &[[f64; 2]]) -> Ratio {
-        let mut state = 0;
-        let draw = |_| {
-            let drawn = (0..pairs.len()).map(|_| pairs[below(&mut state, pairs.len())]);
-            quotient(drawn)
+        let draw = |number: usize| {
+            let first = number * pairs.len();
+            let numbers = first..first + pairs.len();
+            quotient(numbers.map(|i| pairs[below(i as u64, pairs.len())]))
         };
         let mut draws: Vec<f64> = (0..DRAWS).map(draw).collect();
         draws.sort_by(f64::total_cmp);
@@ -185,19 +186,10 @@ fn quotient(pairs: impl Iterator<Item = [f64; 2]>) -> f64 {
     if first == second { 1.0 } else { first / second }
 }
 
-/// The next number below `count` of a sequence that is always the same (SplitMix64).
-fn below(state: &mut u64, count: usize) -> usize {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut x = *state;
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^= x >> 31;
-    ((u128::from(x) * count as u128) >> 64) as usize // below `count`
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::fraction;
 
     #[test]
     fn equal_pairs_have_a_ratio_of_one_and_no_interval() {
@@ -223,9 +215,8 @@ mod tests {
     /// The standard error of a ratio is known for many windows: that of its residuals' mean.
     #[test]
     fn the_interval_is_as_wide_as_theory_says() {
-        let mut state = 7;
-        let mut uniform = || below(&mut state, 1 << 30) as f64 / f64::from(1 << 30);
-        let pairs: Vec<[f64; 2]> = (0..400).map(|_| [uniform(), 0.5 + uniform()]).collect();
+        let pairs: Vec<[f64; 2]> =
+            (0..400).map(|i| [fraction(2 * i + 7), 0.5 + fraction(2 * i + 8)]).collect();
         let ratio = Ratio::of(&pairs);
         let n = pairs.len() as f64;
         let second = pairs.iter().map(|pair| pair[1]).sum::<f64>() / n;
@@ -234,12 +225,5 @@ mod tests {
         let width = (ratio.high - ratio.low) / (2.0 * 1.96 * error);
         assert!((width - 1.0).abs() < 0.05, "{width}");
         assert!(ratio.low < ratio.value && ratio.value < ratio.high);
-    }
-
-    #[test]
-    fn the_sequence_is_within_and_even() {
-        let (mut state, mut counts) = (0, [0; 7]);
-        (0..70_000).for_each(|_| counts[below(&mut state, 7)] += 1);
-        assert!(counts.iter().all(|count| (9_600..10_400).contains(count)), "{counts:?}");
     }
 }

@@ -1,20 +1,10 @@
 use super::*;
 use crate::{dequantize, quantize};
 
-const FORMATS: [Format; 12] = [
-    Format::Q4_0,
-    Format::Q4_1,
-    Format::Q5_0,
-    Format::Q5_1,
-    Format::Q8_0,
-    Format::Q2_K,
-    Format::Q3_K,
-    Format::Q4_K,
-    Format::Q5_K,
-    Format::Q6_K,
-    Format::IQ4_NL,
-    Format::IQ4_XS,
-];
+/// All that store blocks.
+fn formats() -> impl Iterator<Item = Format> {
+    Format::ALL.into_iter().filter(|format| format.block_len() > 1)
+}
 
 /// Numbers between -1 and 1 without a pattern.
 fn noise(seed: u64) -> impl FnMut() -> f32 {
@@ -99,7 +89,7 @@ fn feedback_costs_less_than_rounding_and_descent_less_than_feedback() {
         let curvature = curvature(&h, columns);
         let rows = weights(19 * columns, 3);
         let importance: Vec<f32> = curvature.weights.clone();
-        for format in FORMATS {
+        for format in formats() {
             let mut rounded = vec![0; 19 * format.row_bytes(columns).unwrap()];
             quantize(Backend::detect(), format, columns, &rows, Some(&importance), &mut rounded).unwrap();
             let costs = [0, 1, 3].map(|sweeps| {
@@ -117,7 +107,7 @@ fn every_backend_and_every_division_of_the_rows_makes_the_same_bytes() {
     let columns = 256;
     let curvature = curvature(&moments(columns, 300, 5), columns);
     let rows = weights(35 * columns, 9);
-    for format in FORMATS {
+    for format in formats() {
         let whole = made(Backend::SCALAR, format, &curvature, &rows, 2);
         for backend in Backend::available() {
             let parts: Vec<u8> = rows
@@ -137,7 +127,7 @@ fn independent_columns_are_rounded_one_by_one() {
     (0..columns).for_each(|i| h[i * columns + i] = 1.0);
     let curvature = curvature(&h, columns);
     let rows = weights(16 * columns, 1);
-    for format in FORMATS {
+    for format in formats() {
         let mut back = vec![0.0; rows.len()];
         dequantize(format, &made(Backend::detect(), format, &curvature, &rows, 0), &mut back).unwrap();
         let mut rounded = vec![0; 16 * format.row_bytes(columns).unwrap()];
@@ -170,7 +160,7 @@ fn few_tokens_and_dead_columns_are_fine() {
         let (packed, mut importance) = curvature(&h, columns).into_parts();
         importance[dead.clone()].fill(0.0);
         let curvature = Curvature::new(packed, importance).unwrap();
-        for format in FORMATS {
+        for format in formats() {
             let blocks = made(Backend::detect(), format, &curvature, &rows, 2);
             let mut back = vec![0.0; rows.len()];
             dequantize(format, &blocks, &mut back).unwrap();
@@ -186,7 +176,7 @@ fn few_tokens_and_dead_columns_are_fine() {
 fn zeros_stay_zeros_and_misfits_are_refused() {
     let columns = 256;
     let curvature = curvature(&moments(columns, 300, 5), columns);
-    for format in FORMATS {
+    for format in formats() {
         let mut back = vec![1.0; columns];
         dequantize(format, &made(Backend::detect(), format, &curvature, &vec![0.0; columns], 1), &mut back)
             .unwrap();
