@@ -51,7 +51,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("model", &["checkpoint", "config", "lora", "modelling", "naming", "remap", "tokenizer"]),
     ("modelling", &["config", "tokenizer"]),
     ("naming", &["config", "tokenizer"]),
-    ("ollama", &["config", "tokenizer"]),
+    ("ollama", &["config", "gguf", "output", "tokenizer"]),
     ("output", &[]),
     ("pipeline", &["checkpoint", "lora", "remap", "sink"]),
     ("provenance", &["config", "gguf", "model", "recipe", "request"]),

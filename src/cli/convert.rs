@@ -1,6 +1,7 @@
 //! `glm2llama convert`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use super::args::{Convert, Plan};
@@ -8,22 +9,29 @@ use super::chosen::Chosen;
 use super::progress::{Counts, Progress, Stop};
 use super::report::{Report, Start, Summary};
 use super::source::{self, Found};
-use super::{choose, options, plan, size, verify};
+use super::{choose, ollama, options, plan, size, verify};
 use glm2llama::convert::{Job, Output};
 use glm2llama::error::{Error, Result};
 use glm2llama::locate::Located;
+use glm2llama::ollama::check_name;
 use glm2llama::output;
 use glm2llama::pipeline::Options;
 use glm2llama::recipe::FileType;
 use glm2llama::request::{Quality, Request};
 
-pub(super) fn run(args: &Convert) -> Result<()> {
+pub(super) fn run(args: &Convert) -> Result<ExitCode> {
+    args.ollama.as_deref().map_or(Ok(()), check_name)?;
     if args.dry_run {
-        return show(args);
+        return show(args).map(|()| ExitCode::SUCCESS);
     }
     let started = Instant::now();
     let options = pipeline_options(args)?;
     let (found, mut job) = prepare(args, args.types()?, args.keep())?;
+    if args.ollama.is_some() && job.outputs.len() > 1 {
+        return Err(Error::Usage(
+            "--ollama: goes with one --type, for a name stands for one file".to_owned(),
+        ));
+    }
     let located = &found.located;
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
@@ -66,11 +74,15 @@ pub(super) fn run(args: &Convert) -> Result<()> {
     stop.check()?;
     found.done()?;
     filled.publish()?;
-    report.summary(&Summary::new(&job, started.elapsed()));
+    report.summary(&Summary::new(&job, started.elapsed(), args.ollama.is_some()));
+    let modelfile = job.outputs.first().and_then(|output| output.modelfile.clone());
     if let Err(error) = job.clean_up() {
         report.warning(&error.to_string()); // the file is whole, and has its name
     }
-    Ok(())
+    match (&args.ollama, modelfile) {
+        (Some(name), Some((modelfile, _))) => ollama::create(name, &modelfile),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// `glm2llama plan`.

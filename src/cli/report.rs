@@ -71,6 +71,9 @@ pub(super) struct Start {
 #[derive(Serialize)]
 pub(super) struct Summary {
     outputs: Vec<Written>,
+    /// Ollama is handed the file next, without the user.
+    #[serde(skip)]
+    to_ollama: bool,
     seconds: f64,
     peak_memory_bytes: Option<u64>,
 }
@@ -194,7 +197,8 @@ impl Report {
                 out(&cost(summary.seconds, summary.peak_memory_bytes));
                 if let Some(output) = summary.outputs.first().filter(|output| !output.formats.is_empty()) {
                     let first = output.parts.first().unwrap_or(&output.file);
-                    out(&next::steps(first, output.modelfile.as_deref()));
+                    let modelfile = output.modelfile.as_deref().filter(|_| !summary.to_ollama);
+                    out(&next::steps(first, modelfile));
                 }
             }
             Report::Json => json(&Event::Summary(summary)),
@@ -254,8 +258,9 @@ impl Start {
 }
 
 impl Summary {
-    pub(super) fn new(job: &Job, elapsed: Duration) -> Summary {
+    pub(super) fn new(job: &Job, elapsed: Duration, to_ollama: bool) -> Summary {
         Summary {
+            to_ollama,
             outputs: job.outputs.iter().map(|output| Written::new(job, output)).collect(),
             seconds: elapsed.as_secs_f64(),
             peak_memory_bytes: peak_memory_bytes(),

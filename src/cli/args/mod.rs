@@ -2,11 +2,13 @@
 
 mod compare;
 mod export_hf;
+mod files;
 mod imatrix;
 mod llama_cpp;
 mod model;
 mod target;
 mod values;
+mod verify;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -15,7 +17,7 @@ use clap::{Args as ClapArgs, ColorChoice, Parser, Subcommand};
 
 pub(super) use compare::Compare;
 pub(super) use export_hf::ExportHf;
-use glm2llama::config::RopeRatio;
+pub(super) use files::{Ask, Diff, Inspect, Ollama};
 use glm2llama::error::Result;
 use glm2llama::recipe::{FfnPad, FileType};
 use glm2llama::request::Quality;
@@ -24,6 +26,7 @@ use llama_cpp::{Contents, TensorTypes};
 pub(super) use model::ModelArgs;
 use target::Target;
 use values::Names;
+pub(super) use verify::Verify;
 
 /// Converts ChatGLM checkpoints into GGUF files that every llama.cpp program loads as a Llama model.
 #[derive(Debug, Parser)]
@@ -63,7 +66,7 @@ pub(super) enum Command {
     )]
     Diff(Diff),
     /// Shows whether GGUF files are the same model as a checkpoint, and how good they are
-    #[command(after_help = VERIFY_CODES)]
+    #[command(after_help = verify::EXAMPLES)]
     Verify(Verify),
     /// Shows which GGUF file of a checkpoint predicts more like it, and how sure that is
     #[command(after_help = compare::EXAMPLES)]
@@ -73,6 +76,9 @@ pub(super) enum Command {
         after_help = "Example:\n  glm2llama ask ChatGLM3-6B-Q4_K_M.gguf \"What is the capital of France?\""
     )]
     Ask(Ask),
+    /// Hands a GGUF file to Ollama, with its Modelfile: runs ollama create, or prints the line to run
+    #[command(after_help = files::OLLAMA_EXAMPLES)]
+    Ollama(Ollama),
     /// Prints completions for a shell
     #[command(
         after_help = "Example:\n  mkdir -p ~/.local/share/bash-completion/completions\n  glm2llama completions bash > ~/.local/share/bash-completion/completions/glm2llama"
@@ -85,118 +91,6 @@ pub(super) enum Command {
     /// Prints the manual, all commands one after the other
     #[command(after_help = "Example:\n  glm2llama man > glm2llama.1 && man ./glm2llama.1")]
     Man,
-}
-
-const VERIFY_CODES: &str = "Examples:
-  glm2llama verify chatglm3-6b ChatGLM3-6B-Q4_K_M.gguf
-  glm2llama verify chatglm3-6b ChatGLM3-6B-*.gguf --report report.html
-  glm2llama verify chatglm3-6b ChatGLM3-6B-Q4_K_M.gguf --weights-only --receipt receipt.json
-
-Exit codes: 0 faithful: the same model, within what the file's formats allow; 1 not the same (or over --max-kld), \
-and what fails is named; 2 it could not be judged; 130 interrupted.";
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct Verify {
-    /// The folder of the ChatGLM checkpoint, or ORG/NAME or ORG/NAME@REVISION of one in a download cache
-    #[arg(value_name = "MODEL_DIR")]
-    pub(super) folder: PathBuf,
-
-    /// The GGUF files to judge; the checkpoint is run once for all
-    #[arg(value_name = "FILE", required = true, value_parser = values::read())]
-    pub(super) files: Vec<PathBuf>,
-
-    /// Compare weights and metadata only, and run neither model
-    #[arg(long)]
-    pub(super) weights_only: bool,
-
-    /// The text to run both models on, UTF-8 [default: a page of English, Chinese and code]
-    #[arg(long, value_name = "FILE", value_parser = values::read())]
-    pub(super) text: Option<PathBuf>,
-
-    /// Run at most so many tokens of the text, 1 to 8192
-    #[arg(long, value_name = "N", default_value = "256", allow_negative_numbers = true)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=8192))]
-    pub(super) tokens: u32,
-
-    /// The highest mean KL divergence that passes, in nats; without it quality is told and decides nothing
-    #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with = "weights_only")]
-    pub(super) max_kld: Option<f64>,
-
-    /// Write a page for a browser, complete in itself; an earlier page is replaced. Both models answer two questions
-    /// for it, if the checkpoint is a trained one
-    #[arg(long, value_name = "FILE.html", value_parser = values::written())]
-    pub(super) report: Option<PathBuf>,
-
-    /// Tokens of each answer on the page; 0: ask nothing [default: 30, and 0 for models of more than a billion weights,
-    /// where each token takes seconds]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
-    pub(super) answer_tokens: Option<u32>,
-
-    /// Also hash the checkpoint and the file again, and compare with the receipt that convert wrote
-    #[arg(long, value_name = "FILE.json", value_parser = values::read())]
-    pub(super) receipt: Option<PathBuf>,
-
-    /// Print one JSON object a line instead of text (docs/json.md)
-    #[arg(long)]
-    pub(super) json: bool,
-
-    /// As given to convert: what config.json's rope_ratio scales
-    #[arg(long, value_name = "WHAT", value_parser = values::rope_ratio(), help_heading = model::ROPE)]
-    pub(super) rope_ratio_applies_to: Option<RopeRatio>,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct Diff {
-    /// One GGUF file; of a split model any part
-    #[arg(value_name = "A", value_parser = values::read())]
-    pub(super) a: PathBuf,
-
-    /// The other
-    #[arg(value_name = "B", value_parser = values::read())]
-    pub(super) b: PathBuf,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct Ask {
-    /// The GGUF file of a llama model
-    #[arg(value_name = "FILE", value_parser = values::read())]
-    pub(super) file: PathBuf,
-
-    /// What to ask
-    #[arg(value_name = "QUESTION")]
-    pub(super) question: String,
-
-    /// Say at most so many tokens
-    #[arg(long, value_name = "N", default_value = "128", value_parser = clap::value_parser!(u32).range(1..=8192))]
-    pub(super) tokens: u32,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct Inspect {
-    /// The GGUF file, of any architecture, of a split model any part; or hf://ORG/NAME/FILE or ms://ORG/NAME/FILE on a
-    /// hub, of which only the head is fetched
-    #[arg(value_name = "FILE", value_parser = values::read())]
-    pub(super) file: PathBuf,
-
-    /// Print the chat template, and nothing else
-    #[arg(long, conflicts_with_all = ["all", "json", "tensors"])]
-    pub(super) template: bool,
-
-    /// List every tensor: offset, size, format and shape
-    #[arg(long)]
-    pub(super) tensors: bool,
-
-    /// List no tensors, with --json
-    #[arg(long, conflicts_with_all = ["tensors", "all"])]
-    pub(super) no_tensors: bool,
-
-    /// Show long texts and arrays whole, and every tensor
-    #[arg(long)]
-    pub(super) all: bool,
-
-    /// Print one JSON object a line instead of text (docs/json.md)
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -261,6 +155,11 @@ pub(super) struct Convert {
     /// Write no Modelfile for Ollama beside the output
     #[arg(long)]
     pub(super) no_modelfile: bool,
+
+    /// Hand the file to Ollama by this name when it is written, as glm2llama ollama does; for one type at a time
+    #[arg(long, value_name = "NAME")]
+    #[arg(conflicts_with_all = ["no_modelfile", "vocab_only", "split_max_size", "json"])]
+    pub(super) ollama: Option<String>,
 
     /// Quantize with an importance matrix, as llama-imatrix writes it (GGUF or .dat)
     #[arg(long, value_name = "FILE", value_parser = values::read())]
