@@ -36,7 +36,8 @@ pub(super) fn run(args: &Convert) -> Result<ExitCode> {
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
     let report = Report::new(args.json, args.quiet);
-    let checks = if args.verify { job.outputs.len() } else { 0 };
+    let graded = args.verify && args.card.is_some();
+    let checks = if args.verify { job.outputs.len() + usize::from(graded) } else { 0 };
     let chooses = job.chooses();
     let phases = usize::from(chooses) + usize::from(job.measures()) + 1 + checks;
     let progress = Progress::new(report, phases, &stop);
@@ -54,7 +55,7 @@ pub(super) fn run(args: &Convert) -> Result<ExitCode> {
         job.measure(options, &progress).map_err(|error| located.explain(error))?;
     }
     progress.phase("quantizing", Counts::Bytes);
-    let filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
+    let mut filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
     progress.finish();
     if let Some(doubt) = filled.doubt() {
         if args.strict {
@@ -62,15 +63,25 @@ pub(super) fn run(args: &Convert) -> Result<ExitCode> {
         }
         report.warning(doubt);
     }
+    let mut pairs = Vec::new();
     if args.verify {
         for (output, files) in job.outputs.iter().zip(filled.files()) {
             progress.phase("verifying", Counts::Other);
             let (facts, ratio) = (!args.contents.changes_metadata(), args.model.rope_ratio_applies_to);
-            let line = verify::check_written(&located.folder, ratio, &files, facts, &progress)?;
+            let (pair, line) = verify::check_written(&located.folder, ratio, &files, facts, &progress)?;
             progress.finish();
             report.verified(&output.path, &line);
+            pairs.push(pair);
         }
     }
+    let mut qualities = Vec::new();
+    if graded {
+        progress.phase("predictions", Counts::Other);
+        qualities = verify::qualities(&pairs, &progress)?;
+        progress.finish();
+    }
+    drop(pairs); // whose files are about to be renamed
+    job.write_card(&mut filled, &qualities, args.verify)?;
     stop.check()?;
     found.done()?;
     filled.publish()?;
@@ -101,7 +112,7 @@ fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
     // Nothing would be written by these names: the table is of types.
     let fast =
         Convert { quality: Quality::Fast, calibration: Vec::new(), calibration_tokens: None, ..args.clone() };
-    let unnamed = Convert { receipt: None, no_modelfile: true, ..fast };
+    let unnamed = Convert { receipt: None, card: None, no_modelfile: true, ..fast };
     let (found, job) = prepare(&unnamed, FileType::all().collect(), None)?;
     let located = &found.located;
     let report = Report::new(args.json, args.quiet);
@@ -186,6 +197,7 @@ fn prepare(args: &Convert, types: Vec<FileType>, keep: Option<&PathBuf>) -> Resu
         vocab_only: args.contents.vocab_only,
         split_max_bytes: split.map(|size| size::parse("--split-max-size", size)).transpose()?,
         receipt: args.receipt.clone(),
+        card: args.card.clone(),
     };
     let job = Job::prepare(&request).map_err(|error| found.located.explain(error))?;
     if args.strict {

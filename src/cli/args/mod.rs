@@ -223,6 +223,12 @@ pub(super) struct Convert {
     #[arg(long, help_heading = RUNNING, value_name = "FILE.json", value_parser = values::written())]
     pub(super) receipt: Option<PathBuf>,
 
+    /// Write a model card for the hub you upload to: base model and licence where they are known, the files with SHA-256,
+    /// how to run them, the prompt format; with --verify also each file's quality, for which the models are run
+    #[arg(long, help_heading = RUNNING, value_name = "README.md", value_parser = values::written())]
+    #[arg(conflicts_with = "vocab_only")]
+    pub(super) card: Option<PathBuf>,
+
     /// Print one JSON object a line on stdout instead of text (docs/json.md)
     #[arg(long, help_heading = RUNNING)]
     pub(super) json: bool,

@@ -42,6 +42,7 @@ impl ModelArgs {
     pub(in crate::cli) fn request(&self, located: &Located) -> Result<ModelSource> {
         Ok(ModelSource {
             folder: located.folder.clone(),
+            published: located.published.clone(),
             rope_ratio: self.rope_ratio_applies_to,
             lora: self
                 .lora
