@@ -124,10 +124,11 @@ bench-6b: synthetic
 	GLM2LLAMA="$(TARGET)/release/glm2llama" \
 	sh tests/full-size.sh "$(SYNTHETIC)"
 
-# Draw docs/report.png anew with Chromium, from MODEL=dir, a small trained model; any other gets no grades.
+# Draw docs/report.png (with Chromium) and docs/terminal.svg anew, from MODEL=dir, a small trained model; others get no grades.
 screenshot:
-	cargo build --quiet --release
+	$(BUILD)
 	GLM2LLAMA="$(TARGET)/release/glm2llama" sh docs/screenshot.sh "$(or $(MODEL),$(TINY))" docs/report.png
+	python3 docs/terminal.py "$(TARGET)/release/glm2llama" "$(or $(MODEL),$(TINY))" docs/terminal.svg
 
 # Write a checkpoint with ChatGLM3-6B's exact shapes and random weights.
 synthetic: $(SYNTHETIC)/config.json

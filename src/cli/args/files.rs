@@ -8,33 +8,33 @@ use super::values;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Diff {
-    /// One GGUF file; of a split model any part
+    /// A GGUF file; of a split model any part
     #[arg(value_name = "A", value_parser = values::read())]
     pub(in crate::cli) a: PathBuf,
 
-    /// The other
+    /// Another one
     #[arg(value_name = "B", value_parser = values::read())]
     pub(in crate::cli) b: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Ask {
-    /// The GGUF file of a llama model
+    /// A GGUF file of the Llama architecture; of a split model any part
     #[arg(value_name = "FILE", value_parser = values::read())]
     pub(in crate::cli) file: PathBuf,
 
-    /// What to ask
+    /// The question
     #[arg(value_name = "QUESTION")]
     pub(in crate::cli) question: String,
 
-    /// Say at most so many tokens
+    /// The longest answer, in tokens
     #[arg(long, value_name = "N", default_value = "128", value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub(in crate::cli) tokens: u32,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Inspect {
-    /// The GGUF file, of any architecture, of a split model any part; or hf://ORG/NAME/FILE or ms://ORG/NAME/FILE on a
+    /// A GGUF file of any architecture; of a split model any part; or hf://ORG/NAME/FILE or ms://ORG/NAME/FILE on a
     /// hub, of which only the head is fetched
     #[arg(value_name = "FILE", value_parser = values::read())]
     pub(in crate::cli) file: PathBuf,
@@ -47,11 +47,11 @@ pub(in crate::cli) struct Inspect {
     #[arg(long)]
     pub(in crate::cli) tensors: bool,
 
-    /// List no tensors, with --json
+    /// With --json: leave out the tensors
     #[arg(long, conflicts_with_all = ["tensors", "all"])]
     pub(in crate::cli) no_tensors: bool,
 
-    /// Show long texts and arrays whole, and every tensor
+    /// Show long texts and arrays in full, and every tensor
     #[arg(long)]
     pub(in crate::cli) all: bool,
 
@@ -68,11 +68,11 @@ any other is that of `ollama create`.";
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Ollama {
-    /// What Ollama is to call the model: `ollama run NAME`; NAME:TAG and USER/NAME too
+    /// What Ollama is to call the model: NAME, NAME:TAG or USER/NAME
     #[arg(value_name = "NAME")]
     pub(in crate::cli) name: String,
 
-    /// The GGUF file; the Modelfile is the one beside it, or is written there if there is none
+    /// The GGUF file; its Modelfile is the one beside it, and is written there if there is none
     #[arg(value_name = "FILE", value_parser = values::read())]
     pub(in crate::cli) file: PathBuf,
 }

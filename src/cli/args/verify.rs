@@ -22,11 +22,11 @@ pub(in crate::cli) struct Verify {
     #[arg(value_name = "MODEL_DIR")]
     pub(in crate::cli) folder: PathBuf,
 
-    /// The GGUF files to judge; the checkpoint is run once for all
+    /// The GGUF files to judge; of a split model any part
     #[arg(value_name = "FILE", required = true, value_parser = values::read())]
     pub(in crate::cli) files: Vec<PathBuf>,
 
-    /// Compare weights and metadata only, and run neither model
+    /// Compare weights and metadata only; run neither model
     #[arg(long)]
     pub(in crate::cli) weights_only: bool,
 
@@ -34,26 +34,26 @@ pub(in crate::cli) struct Verify {
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(in crate::cli) text: Option<PathBuf>,
 
-    /// Run at most so many tokens of the text, 1 to 8192
+    /// Run at most this many tokens of the text, 1 to 8192
     #[arg(long, value_name = "N", default_value = "256", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub(in crate::cli) tokens: u32,
 
-    /// The highest mean KL divergence that passes, in nats; without it quality is told and decides nothing
+    /// The highest mean KL divergence that passes, in nats; without it, quality is only reported
     #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with = "weights_only")]
     pub(in crate::cli) max_kld: Option<f64>,
 
-    /// Write a page for a browser, complete in itself; an earlier page is replaced. Both models answer two questions
-    /// for it, if the checkpoint is a trained one
+    /// Write a page for a browser, in one file; an earlier page is replaced. If the checkpoint is a trained one, both
+    /// models answer two questions on it
     #[arg(long, value_name = "FILE.html", value_parser = values::written())]
     pub(in crate::cli) report: Option<PathBuf>,
 
-    /// Tokens of each answer on the page; 0: ask nothing [default: 30, and 0 for models of more than a billion weights,
-    /// where each token takes seconds]
+    /// Length of the answers on the page, in tokens; 0 for no answers [default: 30; 0 for models of more than a billion
+    /// weights, where each token takes seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub(in crate::cli) answer_tokens: Option<u32>,
 
-    /// Also hash the checkpoint and the file again, and compare with the receipt that convert wrote
+    /// Also hash the checkpoint and the file, and compare with the receipt that convert wrote
     #[arg(long, value_name = "FILE.json", value_parser = values::read())]
     pub(in crate::cli) receipt: Option<PathBuf>,
 
@@ -61,7 +61,7 @@ pub(in crate::cli) struct Verify {
     #[arg(long)]
     pub(in crate::cli) json: bool,
 
-    /// As given to convert: what config.json's rope_ratio scales
+    /// As given to convert: what rope_ratio in config.json changes
     #[arg(long, value_name = "WHAT", value_parser = values::rope_ratio(), help_heading = ROPE)]
     pub(in crate::cli) rope_ratio_applies_to: Option<RopeRatio>,
 }
