@@ -17,6 +17,7 @@ use glm2llama::export::Export;
 use glm2llama::locate::Located;
 use glm2llama::model::Model;
 use glm2llama::system::peak_memory_bytes;
+use glm2llama::units::grouped;
 use glm2llama::watch::Step;
 
 /// Where and how to print.
@@ -222,6 +223,7 @@ impl Report {
         match self {
             Report::Text => {
                 let Measured { file, matrices, tokens, calibration, .. } = measured;
+                let tokens = grouped(*tokens as u64);
                 out(&format!("{}: {matrices} matrices, {tokens} tokens of {calibration}", file.display()));
                 out(&cost(measured.seconds, measured.peak_memory_bytes));
             }
