@@ -1,6 +1,6 @@
 """Draws what a terminal shows of a real run: terminal.py GLM2LLAMA MODEL PICTURE.svg. Needs a system with pseudo-terminals.
 
-A conversion that verifies itself, the judgement of its file, and a question, on 80 columns, in colour.
+A conversion that verifies itself, the judgement of its file, and a question, on 100 columns, in colour.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ import tempfile
 import termios
 from pathlib import Path
 
-COLUMNS = 80
+COLUMNS = 100
 FONT = 14
 ADVANCE, LINE, MARGIN = 8.43, 20, 18
 COLOURS = {31: "#ff7b72", 32: "#56d364", 33: "#e3b341"}
@@ -87,7 +87,8 @@ def spans(line: list[tuple[str, tuple]]) -> str:
     while at < len(line):
         style = line[at][1]
         end = next((i for i in range(at, len(line)) if line[i][1] != style), len(line))
-        piece = html.escape("".join(c for c, _ in line[at:end]))
+        # Browsers make one space of several, whatever the picture asks for.
+        piece = html.escape("".join(c for c, _ in line[at:end])).replace(" ", "\u00a0")
         colour = next((COLOURS[n] for n in style if n in COLOURS), None)
         attributes = (f' fill="{colour}"' if colour else "") + (' font-weight="bold"' if 1 in style else "")
         text += f"<tspan{attributes}>{piece}</tspan>" if attributes else piece
@@ -105,7 +106,7 @@ def draw(lines: list[list[tuple[str, tuple]]]) -> str:
         f'height="{height}" role="img" aria-label="glm2llama in a terminal">\n'
         f'<rect width="100%" height="100%" rx="8" fill="#0d1117"/>\n'
         f'<g fill="#c9d1d9" font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,\'DejaVu Sans Mono\',monospace" '
-        f'font-size="{FONT}" xml:space="preserve">\n' + "\n".join(texts) + "\n</g>\n</svg>\n"
+        f'font-size="{FONT}">\n' + "\n".join(texts) + "\n</g>\n</svg>\n"
     )
 
 
