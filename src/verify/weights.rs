@@ -65,16 +65,25 @@ struct Compared {
     zeros: Vec<(usize, bool)>,
 }
 
+/// Bytes that are hashed in about the time that it takes to compare a weight, for the progress alone.
+const HASHED_PER_WEIGHT: u64 = 8;
+
 /// Compares all weights, in parallel; memory is a chunk for each thread.
 pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
     let mut weights = Weights::default();
     let shapes = mapping::file_shapes(&pair.config, pair.ffn());
     check_tensors(pair, &shapes, &mut weights.findings);
     let chunks = chunks(pair, &usable(pair, &shapes), &mut weights.findings);
-    let total: u64 = chunks.iter().map(Chunk::weights).sum();
+    let to_hash = pair.checkpoint.known_bytes() / HASHED_PER_WEIGHT;
+    let total = to_hash + chunks.iter().map(Chunk::weights).sum::<u64>();
     watch.step("", 0, total)?;
-    pair.checkpoint.check_known_hashes(watch)?;
-    let done = AtomicU64::new(0);
+    let mut hashed = 0;
+    pair.checkpoint.check_known_hashes(&mut |file, bytes| {
+        hashed += bytes;
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        watch.step(&name, (hashed / HASHED_PER_WEIGHT).min(to_hash), total)
+    })?;
+    let done = AtomicU64::new(to_hash);
     let compared = chunks
         .par_iter()
         .map(|chunk| {
