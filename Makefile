@@ -78,7 +78,7 @@ check-windows:
 check-aarch64:
 	.ci/cross aarch64 test --workspace --no-fail-fast
 
-# The tiny models in every type on this system, Windows and 64-bit ARM: the same bytes.
+# The tiny models in every type by the wheels' programs for the three systems: the same bytes.
 check-systems:
 	.ci/systems
 
