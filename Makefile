@@ -53,11 +53,12 @@ target/hf-venv/installed: tests/hf/requirements.txt
 	target/hf-venv/bin/pip install --quiet --requirement tests/hf/requirements.txt
 	touch target/hf-venv/installed
 
-# Divergence against bytes beside llama.cpp's own: MODEL=dir [TYPES="Q4_K_M Q2_K"] [TOKENS=10240] [LLAMA=dir of its programs].
+# Divergence against bytes beside llama.cpp's own: MODEL=dir [TYPES="Q4_K_M Q2_K"] [TOKENS=10240] [EXACT=10240, in f32]
+# [LLAMA=dir of its programs].
 quality: $(if $(MODEL),,target/quality-model/config.json)
 	cargo build --quiet --release
 	python3 tests/quality/measure.py "$(or $(MODEL),target/quality-model)" --program "$(or $(CARGO_TARGET_DIR),target)/release/glm2llama" \
-		$(if $(TYPES),--types $(TYPES)) $(if $(TOKENS),--tokens $(TOKENS)) $(if $(LLAMA),--llama "$(LLAMA)")
+		$(if $(TYPES),--types $(TYPES)) $(if $(TOKENS),--tokens $(TOKENS)) $(if $(EXACT),--exact-tokens $(EXACT)) $(if $(LLAMA),--llama "$(LLAMA)")
 target/quality-model/config.json: tests/quality/trained.py tests/quality/requirements.txt
 	python3 -m venv target/quality-venv
 	target/quality-venv/bin/pip install --quiet --requirement tests/quality/requirements.txt
@@ -77,7 +78,7 @@ check-windows:
 check-aarch64:
 	.ci/cross aarch64 test --workspace --no-fail-fast
 
-# The tiny models in every type on this system, Windows and 64-bit ARM: the same bytes.
+# The tiny models in every type by the wheels' programs for the three systems: the same bytes.
 check-systems:
 	.ci/systems
 

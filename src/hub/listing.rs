@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::hash::hex;
+use crate::system;
 
 /// A real repository of the family has thirty files.
 pub(super) const MOST_FILES: usize = 20_000;
@@ -110,8 +111,7 @@ impl Judge {
 
 /// A path in a repository that can be one in a folder: a stranger has made it.
 pub(super) fn is_safe(path: &str) -> bool {
-    let fits = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0']);
-    path.len() < 1024 && path.split('/').all(fits)
+    path.len() < 1024 && path.split('/').all(system::is_plain_name)
 }
 
 /// A path or a revision in an address.

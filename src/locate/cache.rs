@@ -41,10 +41,10 @@ impl Caches {
         let hugging_face = folder("HF_HUB_CACHE")
             .or_else(|| folder("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| Some(folder("HF_HOME")?.join("hub")))
-            .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("huggingface/hub")))
-            .or_else(|| Some(home.as_deref()?.join(".cache/huggingface/hub")));
+            .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("huggingface").join("hub")))
+            .or_else(|| Some(home.as_deref()?.join(".cache").join("huggingface").join("hub")));
         let model_scope =
-            folder("MODELSCOPE_CACHE").or_else(|| Some(home.as_deref()?.join(".cache/modelscope")));
+            folder("MODELSCOPE_CACHE").or_else(|| Some(home.as_deref()?.join(".cache").join("modelscope")));
         Caches { home, hugging_face, model_scope }
     }
 
@@ -139,8 +139,10 @@ impl Caches {
 
     /// Where ModelScope's program, of any age, may have put the folders of publishers.
     fn model_scope_folders(&self) -> impl Iterator<Item = PathBuf> {
-        let below = ["models", "hub/models", "hub", ""];
-        self.model_scope.iter().flat_map(move |root| below.map(|folder| root.join(folder)))
+        let below = [&["models"][..], &["hub", "models"], &["hub"], &[]];
+        self.model_scope.iter().flat_map(move |root| {
+            below.map(|names| names.iter().fold(root.clone(), |folder, name| folder.join(name)))
+        })
     }
 
     /// The refusal of what ModelScope's program has gathered of a model and not put into its place.
