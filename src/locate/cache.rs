@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::name::Name;
 use super::{Located, folder, unfinished};
+use crate::checkpoint::Published;
 use crate::error::{Error, Result};
 use crate::input;
 
@@ -113,7 +114,12 @@ impl Caches {
         };
         let left = || self.unfinished(name).filter(|_| !self.is_hugging_face(repository));
         let unfinished = unfinished.or_else(|| Some(left()?.to_string()));
-        Located { folder, how: Some(how), unfinished, ..Located::default() }
+        let hub = match self.is_hugging_face(repository) {
+            true => Published::HUGGING_FACE,
+            false => Published::MODEL_SCOPE,
+        };
+        let published = Some(Published { hub, repository: name.path() });
+        Located { folder, how: Some(how), unfinished, published, ..Located::default() }
     }
 
     /// The entries of a name that are there, in the order in which they count.
@@ -224,6 +230,13 @@ impl Caches {
             .collect();
         if roots.is_empty() { String::new() } else { format!(" (looked into {})", roots.join(" and ")) }
     }
+}
+
+/// The repository of a folder of Hugging Face's cache, `models--ORG--NAME`.
+pub(super) fn published(folder: &Path) -> Option<Published> {
+    let (org, name) = folder.file_name()?.to_str()?.strip_prefix("models--")?.split_once("--")?;
+    let repository = Name::parse(Path::new(&format!("{org}/{name}")))?.path();
+    Some(Published { hub: Published::HUGGING_FACE, repository })
 }
 
 /// `~` and what begins with `~/`.
