@@ -11,8 +11,11 @@ CONVERT := cargo run --quiet --release -- convert
 TINY := testdata/models/tiny-chatglm3
 # Where cargo puts what it builds.
 TARGET = $$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-# The first build takes minutes, in which cargo would say nothing.
-TELL_BUILD = @[ -x "$(TARGET)/release/glm2llama" ] || echo "Building glm2llama: only this first time, a few minutes."
+SOURCES := src quant/src Cargo.toml quant/Cargo.toml Cargo.lock
+# A build takes minutes, in which cargo shows what it does; where nothing is to be built, nothing is said.
+BUILD = @program="$(TARGET)/release/glm2llama"; \
+	if [ ! -x "$$program" ] || [ -n "$$(find $(SOURCES) -newer "$$program")" ]; then \
+		echo "Building glm2llama: a few minutes the first time."; cargo build --release; fi
 
 .PHONY: help quantize test test-hf quality check check-windows check-aarch64 check-systems msrv fuzz-smoke deny wheel dist runtime bench bench-6b screenshot synthetic
 
@@ -22,7 +25,7 @@ help:
 
 # Convert MODEL=dir [TYPE=Q4_K_M] [OUT=file] [FORCE=1]; without MODEL, a tiny one from testdata.
 quantize:
-	$(TELL_BUILD)
+	$(BUILD)
 ifdef MODEL
 	$(CONVERT) "$(MODEL)" $(addprefix --type ,$(TYPE)) $(if $(OUT),--output "$(OUT)") $(if $(FORCE),--force)
 else
@@ -50,11 +53,12 @@ target/hf-venv/installed: tests/hf/requirements.txt
 	target/hf-venv/bin/pip install --quiet --requirement tests/hf/requirements.txt
 	touch target/hf-venv/installed
 
-# Divergence against bytes beside llama.cpp's own: MODEL=dir [TYPES="Q4_K_M Q2_K"] [TOKENS=10240] [LLAMA=dir of its programs].
+# Divergence against bytes beside llama.cpp's own: MODEL=dir [TYPES="Q4_K_M Q2_K"] [TOKENS=10240] [EXACT=10240, in f32]
+# [LLAMA=dir of its programs].
 quality: $(if $(MODEL),,target/quality-model/config.json)
 	cargo build --quiet --release
 	python3 tests/quality/measure.py "$(or $(MODEL),target/quality-model)" --program "$(or $(CARGO_TARGET_DIR),target)/release/glm2llama" \
-		$(if $(TYPES),--types $(TYPES)) $(if $(TOKENS),--tokens $(TOKENS)) $(if $(LLAMA),--llama "$(LLAMA)")
+		$(if $(TYPES),--types $(TYPES)) $(if $(TOKENS),--tokens $(TOKENS)) $(if $(EXACT),--exact-tokens $(EXACT)) $(if $(LLAMA),--llama "$(LLAMA)")
 target/quality-model/config.json: tests/quality/trained.py tests/quality/requirements.txt
 	python3 -m venv target/quality-venv
 	target/quality-venv/bin/pip install --quiet --requirement tests/quality/requirements.txt
@@ -74,7 +78,7 @@ check-windows:
 check-aarch64:
 	.ci/cross aarch64 test --workspace --no-fail-fast
 
-# The tiny models in every type on this system, Windows and 64-bit ARM: the same bytes.
+# The tiny models in every type by the wheels' programs for the three systems: the same bytes.
 check-systems:
 	.ci/systems
 
@@ -121,10 +125,11 @@ bench-6b: synthetic
 	GLM2LLAMA="$(TARGET)/release/glm2llama" \
 	sh tests/full-size.sh "$(SYNTHETIC)"
 
-# Draw docs/report.png anew with Chromium, from MODEL=dir, a small trained model; any other gets no grades.
+# Draw docs/report.png (with Chromium) and docs/terminal.svg anew, from MODEL=dir, a small trained model; others get no grades.
 screenshot:
-	cargo build --quiet --release
+	$(BUILD)
 	GLM2LLAMA="$(TARGET)/release/glm2llama" sh docs/screenshot.sh "$(or $(MODEL),$(TINY))" docs/report.png
+	python3 docs/terminal.py "$(TARGET)/release/glm2llama" "$(or $(MODEL),$(TINY))" docs/terminal.svg
 
 # Write a checkpoint with ChatGLM3-6B's exact shapes and random weights.
 synthetic: $(SYNTHETIC)/config.json

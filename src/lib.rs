@@ -49,6 +49,7 @@ pub mod locate;
 pub mod lora;
 pub mod metadata;
 pub mod model;
+mod model_card;
 pub mod modelling;
 pub mod naming;
 pub mod ollama;

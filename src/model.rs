@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::checkpoint::{Checkpoint, Origin, Remote};
+use crate::checkpoint::{Checkpoint, Origin, Published, Remote};
 use crate::config::{GlmConfig, RopeRatio};
 use crate::error::Result;
 use crate::lora::{self, Lora};
@@ -23,6 +23,8 @@ pub struct ModelSource {
     pub lora: Vec<lora::AdapterSource>,
     /// The repository on a hub that the folder's files are from, where it is known.
     pub origin: Option<Origin>,
+    /// The repository that the folder was downloaded from, where its name tells.
+    pub published: Option<Published>,
     /// What has the weights, when the folder holds only empty files of their names.
     pub remote: Option<Arc<dyn Remote>>,
 }

@@ -58,7 +58,7 @@ fn key(name: &str, value: &str) -> (String, Value) {
 fn options(request: &Request, file_type: FileType) -> String {
     let Request {
         // For adapters see above; where the model is from is in keys of its own.
-        model: model::ModelSource { folder: _, rope_ratio, lora: _, origin: _, remote: _ },
+        model: model::ModelSource { folder: _, rope_ratio, lora: _, origin: _, published: _, remote: _ },
         types: _,
         target,
         pad,
@@ -75,6 +75,7 @@ fn options(request: &Request, file_type: FileType) -> String {
         force: _,
         modelfile: _,
         receipt: _,
+        card: _,
     } = request;
     let option = |name: &str, value: &dyn Display| format!("--{name} {value}");
     let mut options = vec![match (vocab_only, target) {

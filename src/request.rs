@@ -53,6 +53,8 @@ pub struct Request {
     pub split_max_bytes: Option<u64>,
     /// A JSON file to write, with the hash of every file read and written.
     pub receipt: Option<PathBuf>,
+    /// A model card to write, for the hub that the files are uploaded to.
+    pub card: Option<PathBuf>,
 }
 
 impl Request {

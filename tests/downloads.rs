@@ -4,7 +4,10 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 
+use glm2llama::{Pair, Step, Watch};
+use sha2::{Digest, Sha256};
 use support::{Checkpoint, Cmd, Dir, copy_files, testdata, tiny_tokenizer};
 
 const WEIGHTS: &str = "model.safetensors";
@@ -234,4 +237,41 @@ fn a_hash_that_a_cache_knows_is_compared_when_all_is_read() {
         std::os::unix::fs::symlink(format!("../../blobs/{wrong}"), snapshot.join(WEIGHTS)).unwrap();
         refused(&snapshot, &["--verify"], &["found SHA-256 ", &wrong]);
     }
+}
+
+/// Minutes pass in which a large checkpoint is hashed: they count.
+#[test]
+fn the_hash_check_counts_in_the_progress() {
+    struct Steps(Mutex<Vec<(String, u64, u64)>>);
+    impl Watch for Steps {
+        fn advanced(&self, step: &Step) {
+            self.0.lock().expect("no panic").push((step.at.to_owned(), step.done, step.total));
+        }
+    }
+    let model = tiny();
+    let file = model.join("m.gguf");
+    Cmd::new("convert").arg(model.path()).args(&["--quiet", "--output"]).arg(&file).succeed();
+    let weigh = || {
+        let steps = Steps(Mutex::default());
+        Pair::open(model.path(), &file, None).expect("a pair").weights(&steps).expect("compared");
+        steps.0.into_inner().expect("no panic")
+    };
+    let without = weigh();
+    assert!(without.iter().all(|(at, ..)| at != WEIGHTS), "{without:?}");
+    note_hash(&model, WEIGHTS);
+    let with = weigh();
+    let hashing: Vec<_> = with.iter().filter(|(at, ..)| at == WEIGHTS).collect();
+    let end = hashing.last().map(|(_, done, total)| (*done, *total)).expect("it was hashed");
+    assert!(0 < end.0 && end.0 < end.1, "{end:?}");
+    assert_eq!(with.iter().map(|(_, done, _)| *done).max(), Some(end.1));
+    assert_eq!(end.1 - end.0, without[0].2);
+}
+
+/// What Hugging Face's client notes of a file that it has downloaded.
+fn note_hash(model: &Dir, name: &str) {
+    let notes = model.join(".cache/huggingface/download");
+    let hash = Sha256::digest(fs::read(model.join(name)).expect("read"));
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::create_dir_all(&notes).expect("a folder");
+    fs::write(notes.join(format!("{name}.metadata")), format!("main\n{hash}\n1.5\n")).expect("written");
 }

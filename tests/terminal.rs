@@ -147,6 +147,65 @@ fn help_errors_and_warnings_follow_color() {
     assert!(refused.stderr.contains("[possible values: auto, always, never]"), "{}", refused.stderr);
 }
 
+#[test]
+fn help_fits_the_terminal() {
+    let folder = Dir::new();
+    let commands = [
+        "convert",
+        "export-hf",
+        "imatrix",
+        "plan",
+        "inspect",
+        "diff",
+        "verify",
+        "compare",
+        "ask",
+        "ollama",
+        "man",
+    ];
+    for columns in [60, 80, 200] {
+        for command in commands {
+            let screen = Terminal::start(program(&[command, "--help"], folder.path()), columns).end();
+            assert_eq!(screen.code, Some(0), "{}", screen.text);
+            for line in screen.lines() {
+                // What is to be typed is in one piece.
+                let typed =
+                    line.trim_start().starts_with("glm2llama ") || line.trim_start().starts_with("python ");
+                let fits = line.chars().count() <= columns.into() || typed || line.contains("Usage:");
+                assert!(fits, "{columns}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_said_of_ollama_and_of_a_card_fits_too() {
+    let (model, folder) = (deeper_model(12), Dir::new());
+    let model = model.path().to_str().expect("UTF-8");
+    let without_ollama = |arguments: &[&str], columns| {
+        let mut command = program(arguments, folder.path());
+        command.env("PATH", folder.path());
+        Terminal::start(command, columns).end()
+    };
+    for columns in [60, 80, 200] {
+        let arguments = [
+            "convert", model, "--verify", "--card", "c.md", "--ollama", "x", "--force", "--output", "m.gguf",
+        ];
+        let screen = without_ollama(&arguments, columns);
+        assert_eq!(screen.code, Some(127), "{}", screen.text);
+        let bars = screen.bars();
+        for phase in ["2/3 verifying", "3/3 predictions"] {
+            assert!(bars.iter().any(|line| line.starts_with(phase)), "{columns}: no {phase}: {bars:#?}");
+        }
+        assert!(bars.iter().all(|line| line.chars().count() <= columns.into()), "{columns}: {bars:#?}");
+        let screen = without_ollama(&["ollama", "x", "m.gguf"], columns);
+        assert_eq!(screen.code, Some(127), "{}", screen.text);
+        let lines = screen.lines();
+        assert!(lines.contains(&"ollama create x -f m.Modelfile && ollama run x".to_owned()), "{lines:#?}");
+        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
+    }
+}
+
 /// What can be longer without being a table: a path that the user gave, and a sentence.
 #[test]
 fn tables_fit_80_columns() {

@@ -13,8 +13,17 @@ pub(crate) fn nearest_even(x: f32) -> i32 {
 }
 
 /// To the nearest whole number, a half away from zero: Q8_0, which C's `roundf` rounds.
+///
+/// `f32::round` is the system's `roundf`, and that of mingw-w64 adds a half and cuts: 0.49999997 becomes 1. What is cut
+/// off here is exact.
 pub(crate) fn half_away(x: f32) -> u8 {
-    toward_zero(x.round())
+    if x.abs() < 2_147_483_648.0 {
+        let cut = x as i32;
+        let away = i32::from((x - cut as f32).abs() >= 0.5);
+        (if x < 0.0 { cut - away } else { cut + away }) as u8
+    } else {
+        0 // as `toward_zero` says
+    }
 }
 
 /// Cut off toward zero, then cut to a byte: Q4_0 to Q5_1, which have added a half before.
@@ -51,6 +60,8 @@ mod tests {
     fn halves_go_away_from_zero() {
         let rounded = [-2.5, -1.5, -0.5, 0.5, 1.5, 126.5, 0.49999997].map(|x| half_away(x) as i8);
         assert_eq!(rounded, [-3, -2, -1, 1, 2, 127, 0]);
+        let rounded = [-0.49999997, 0.99999994, 8_388_607.5, -1e9, 3e9, f32::NAN].map(half_away);
+        assert_eq!(rounded, [0, 1, 0, 0, 0, 0]);
     }
 
     #[test]

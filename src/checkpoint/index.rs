@@ -11,6 +11,7 @@ use super::names::{beside, in_folder, is_tensors, is_weights};
 use super::unfinished;
 use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
+use crate::system;
 
 /// What kind of file the weights are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,16 +142,12 @@ pub(crate) fn parse(text: &[u8]) -> Result<BTreeMap<String, String>, Problem> {
     if weight_map.is_empty() {
         return Err(Problem::mismatch("weight_map", "no tensors", "every tensor's shard"));
     }
-    match weight_map.iter().find(|(_, shard)| !is_plain_name(shard)) {
+    match weight_map.iter().find(|(_, shard)| !system::is_plain_name(shard)) {
         None => Ok(weight_map),
         Some((name, shard)) => {
             Err(Problem::mismatch(name, format!("`{shard}`"), "the name of a file in the same folder"))
         }
     }
-}
-
-fn is_plain_name(shard: &str) -> bool {
-    !shard.is_empty() && shard != "." && shard != ".." && !shard.contains(['/', '\\', '\0'])
 }
 
 /// A weights file by another name, to say what is there instead: a model's before what else trainers leave.

@@ -33,7 +33,7 @@ use index::Kind;
 pub(crate) use index::parse as parse_index;
 pub use names::{is_tensors, is_weights};
 use records::Records;
-pub use source::{Origin, Remote};
+pub use source::{Origin, Published, Remote};
 use tensor::Entry;
 pub use tensor::Tensor;
 pub use unfinished::FINISHED;
@@ -313,12 +313,18 @@ impl Checkpoint {
     }
 
     /// Hashes every file of which a download cache knows the SHA-256, and refuses it when it has another; the
-    /// folder's small files too.
+    /// folder's small files too. `read` is told the file and the bytes of each piece that was read.
     ///
     /// # Errors
-    /// When a file is not what was to be downloaded or cannot be read, or `watch` stops the run.
-    pub fn check_known_hashes(&self, watch: &dyn Watch) -> Result<()> {
-        self.downloaded().try_for_each(|file| known::check(file, watch))
+    /// When a file is not what was to be downloaded or cannot be read, and those of `read`.
+    pub fn check_known_hashes(&self, read: &mut dyn FnMut(&Path, u64) -> Result<()>) -> Result<()> {
+        self.downloaded().try_for_each(|file| known::check(file, &mut |bytes| read(file, bytes)))
+    }
+
+    /// How many bytes [`Checkpoint::check_known_hashes`] reads.
+    pub fn known_bytes(&self) -> u64 {
+        let known = self.downloaded().filter(|file| known::is_known(file));
+        known.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
     }
 
     fn downloaded(&self) -> impl Iterator<Item = &Path> {

@@ -46,6 +46,34 @@ pub struct Origin {
     pub commit: String,
 }
 
+/// The repository that a model's folder was downloaded from, as its name says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The hub's address, `https://huggingface.co` for instance.
+    pub hub: &'static str,
+    /// `ORG/NAME`.
+    pub repository: String,
+}
+
+impl Published {
+    /// The address of the hub whose cache or name it is.
+    pub const HUGGING_FACE: &'static str = "https://huggingface.co";
+    /// The same.
+    pub const MODEL_SCOPE: &'static str = "https://modelscope.cn/models";
+
+    /// Its name as a link in Markdown.
+    pub(crate) fn link(&self) -> String {
+        let Published { hub, repository } = self;
+        format!("[{repository}]({hub}/{repository})")
+    }
+
+    /// The address of one of its files, where that is known.
+    pub(crate) fn file(&self, name: &str) -> Option<String> {
+        let Published { hub, repository } = self;
+        (*hub == Published::HUGGING_FACE).then(|| format!("{hub}/{repository}/blob/main/{name}"))
+    }
+}
+
 impl Checkpoint {
     /// The files' bytes are elsewhere, and come front to back: see `Checkpoint::stream`.
     pub fn is_remote(&self) -> bool {

@@ -18,12 +18,12 @@ pub(super) fn run(args: &Ask) -> Result<()> {
     write(b"\n");
     let speed = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
     note(&format!(
-        "{} tokens, {:.1} a second, after {:.1} s for the {} of the question{}",
+        "{} tokens, {:.1} a second, after {:.1} s for the {} tokens of the question{}",
         said.tokens,
         speed(said.tokens, said.took.as_secs_f64()),
         said.prompt_took.as_secs_f64(),
         said.prompt_tokens,
-        if said.ended { "" } else { "; cut off: --tokens N for more" }
+        if said.ended { "" } else { "; cut off, --tokens N allows more" }
     ));
     Ok(())
 }

@@ -83,7 +83,10 @@ fn best(candidates: &[Candidate], limit: u64, context: usize) -> Result<&Candida
             format!(": the smallest, {}, needs {}", smallest.file_type, gigabytes(smallest.fit_bytes))
         });
         let limit = gigabytes(limit);
-        Error::Usage(format!("--fit {limit}: no type fits with {context} tokens of context{smallest}"))
+        Error::Usage(format!(
+            "--fit {limit}: no type fits with {} tokens of context{smallest}",
+            tokens(context)
+        ))
     };
     candidates.iter().find(|candidate| candidate.fit_bytes <= limit).ok_or_else(none)
 }
@@ -151,7 +154,7 @@ impl Choice {
             "  quality: by the KL divergence of a small trained model; larger ones lose less".to_owned(),
         ];
         if let Some(limit) = self.limit_bytes {
-            let (limit, context) = (gigabytes(limit), self.context);
+            let (limit, context) = (gigabytes(limit), tokens(self.context));
             let whose = if asked { "--fit".to_owned() } else { "this machine".to_owned() };
             notes.push(format!("  fits: {whose}, {limit}, with {context} tokens of context"));
         }

@@ -1,6 +1,7 @@
 //! `glm2llama convert`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use super::args::{Convert, Plan};
@@ -8,27 +9,35 @@ use super::chosen::Chosen;
 use super::progress::{Counts, Progress, Stop};
 use super::report::{Report, Start, Summary};
 use super::source::{self, Found};
-use super::{choose, options, plan, size, verify};
+use super::{choose, ollama, options, plan, size, verify};
 use glm2llama::convert::{Job, Output};
 use glm2llama::error::{Error, Result};
 use glm2llama::locate::Located;
+use glm2llama::ollama::check_name;
 use glm2llama::output;
 use glm2llama::pipeline::Options;
 use glm2llama::recipe::FileType;
 use glm2llama::request::{Quality, Request};
 
-pub(super) fn run(args: &Convert) -> Result<()> {
+pub(super) fn run(args: &Convert) -> Result<ExitCode> {
+    args.ollama.as_deref().map_or(Ok(()), check_name)?;
     if args.dry_run {
-        return show(args);
+        return show(args).map(|()| ExitCode::SUCCESS);
     }
     let started = Instant::now();
     let options = pipeline_options(args)?;
     let (found, mut job) = prepare(args, args.types()?, args.keep())?;
+    if args.ollama.is_some() && job.outputs.len() > 1 {
+        return Err(Error::Usage(
+            "--ollama: goes with one --type, for a name stands for one file".to_owned(),
+        ));
+    }
     let located = &found.located;
     let stop = Stop::on_signals()?;
     // Before anything is printed: a refusal is one line.
     let report = Report::new(args.json, args.quiet);
-    let checks = if args.verify { job.outputs.len() } else { 0 };
+    let graded = args.verify && args.card.is_some();
+    let checks = if args.verify { job.outputs.len() + usize::from(graded) } else { 0 };
     let chooses = job.chooses();
     let phases = usize::from(chooses) + usize::from(job.measures()) + 1 + checks;
     let progress = Progress::new(report, phases, &stop);
@@ -46,7 +55,7 @@ pub(super) fn run(args: &Convert) -> Result<()> {
         job.measure(options, &progress).map_err(|error| located.explain(error))?;
     }
     progress.phase("quantizing", Counts::Bytes);
-    let filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
+    let mut filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
     progress.finish();
     if let Some(doubt) = filled.doubt() {
         if args.strict {
@@ -54,23 +63,37 @@ pub(super) fn run(args: &Convert) -> Result<()> {
         }
         report.warning(doubt);
     }
+    let mut pairs = Vec::new();
     if args.verify {
         for (output, files) in job.outputs.iter().zip(filled.files()) {
             progress.phase("verifying", Counts::Other);
             let (facts, ratio) = (!args.contents.changes_metadata(), args.model.rope_ratio_applies_to);
-            let line = verify::check_written(&located.folder, ratio, &files, facts, &progress)?;
+            let (pair, line) = verify::check_written(&located.folder, ratio, &files, facts, &progress)?;
             progress.finish();
             report.verified(&output.path, &line);
+            pairs.push(pair);
         }
     }
+    let mut qualities = Vec::new();
+    if graded {
+        progress.phase("predictions", Counts::Other);
+        qualities = verify::qualities(&pairs, &progress)?;
+        progress.finish();
+    }
+    drop(pairs); // whose files are about to be renamed
+    job.write_card(&mut filled, &qualities, args.verify)?;
     stop.check()?;
     found.done()?;
     filled.publish()?;
-    report.summary(&Summary::new(&job, started.elapsed()));
+    report.summary(&Summary::new(&job, started.elapsed(), args.ollama.is_some()));
+    let modelfile = job.outputs.first().and_then(|output| output.modelfile.clone());
     if let Err(error) = job.clean_up() {
         report.warning(&error.to_string()); // the file is whole, and has its name
     }
-    Ok(())
+    match (&args.ollama, modelfile) {
+        (Some(name), Some((modelfile, _))) => ollama::create(name, &modelfile),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// `glm2llama plan`.
@@ -89,7 +112,7 @@ fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
     // Nothing would be written by these names: the table is of types.
     let fast =
         Convert { quality: Quality::Fast, calibration: Vec::new(), calibration_tokens: None, ..args.clone() };
-    let unnamed = Convert { receipt: None, no_modelfile: true, ..fast };
+    let unnamed = Convert { receipt: None, card: None, no_modelfile: true, ..fast };
     let (found, job) = prepare(&unnamed, FileType::all().collect(), None)?;
     let located = &found.located;
     let report = Report::new(args.json, args.quiet);
@@ -174,6 +197,7 @@ fn prepare(args: &Convert, types: Vec<FileType>, keep: Option<&PathBuf>) -> Resu
         vocab_only: args.contents.vocab_only,
         split_max_bytes: split.map(|size| size::parse("--split-max-size", size)).transpose()?,
         receipt: args.receipt.clone(),
+        card: args.card.clone(),
     };
     let job = Job::prepare(&request).map_err(|error| found.located.explain(error))?;
     if args.strict {

@@ -10,6 +10,7 @@ use super::args::ModelArgs;
 use super::print::note;
 use super::progress::Stop;
 use super::source::Found;
+use glm2llama::checkpoint::Published;
 use glm2llama::error::{Error, Result, one_line};
 use glm2llama::gguf::GgufFile;
 use glm2llama::hub::{self, Address, Caller, Client, Fetched, Hub, Keep, Pace, Repository};
@@ -93,6 +94,13 @@ fn fetch(address: &Address, keep: Option<&PathBuf>, quiet: bool, held: &mut Held
         folder: fetched.folder.clone(),
         how: Some(format!("{} on {}, commit {}", origin.repository, origin.hub, origin.commit)),
         unfinished: None,
+        published: Some(Published {
+            hub: match address.hub {
+                Hub::HuggingFace => Published::HUGGING_FACE,
+                Hub::ModelScope => Published::MODEL_SCOPE,
+            },
+            repository: origin.repository.clone(),
+        }),
         shown: vec![(fetched.folder.clone(), shown)],
     };
     held.model = Some(fetched);

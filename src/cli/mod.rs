@@ -15,6 +15,7 @@ mod imatrix;
 mod inspect;
 mod memory;
 mod next;
+mod ollama;
 mod options;
 mod output;
 mod page;
@@ -70,7 +71,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     match command {
-        Command::Convert(args) => convert::run(&args)?,
+        Command::Convert(args) => code = convert::run(&args)?,
         Command::Plan(args) => convert::plan(&args)?,
         Command::Inspect(args) => inspect::run(&args)?,
         Command::Diff(args) => code = diff::run(&args)?,
@@ -79,6 +80,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Verify(args) => code = verify::run(&args)?,
         Command::Compare(args) => compare::run(&args)?,
         Command::Ask(args) => ask::run(&args)?,
+        Command::Ollama(args) => code = ollama::run(&args)?,
         Command::Completions { shell } => shell::completions(shell),
         Command::Man => shell::man(),
     }

@@ -2,27 +2,20 @@
 
 use std::path::Path;
 
+use glm2llama::ollama;
+
 /// The two lines: Ollama's, where there is a Modelfile for it, and llama-server's. `first`: the file to load.
 pub(super) fn steps(first: &Path, modelfile: Option<&Path>) -> String {
-    let ollama = modelfile.map(|modelfile| {
-        let name = ollama_name(first);
-        format!("  next: ollama create {name} -f {} && ollama run {name}\n", quoted(modelfile))
-    });
+    let ollama = modelfile
+        .map(|modelfile| format!("  next: {}\n", ollama_create(&ollama::suggested_for(first), modelfile)));
     let server = format!("llama-server --jinja -m {}", quoted(first));
     let before = if ollama.is_some() { "    or: " } else { "  next: " };
     format!("{}{before}{server}", ollama.unwrap_or_default())
 }
 
-/// A name that Ollama takes: lower case, a letter or digit first, then `-`, `_` and `.` too, at most 80 characters.
-fn ollama_name(file: &Path) -> String {
-    let stem = file.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
-    let kept: String = stem
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
-        .take(80)
-        .collect();
-    let name = kept.trim_matches(['-', '_', '.']);
-    if name.is_empty() { "my-model".to_owned() } else { name.to_owned() }
+/// What makes a model of Ollama's of a Modelfile, and runs it.
+pub(super) fn ollama_create(name: &str, modelfile: &Path) -> String {
+    format!("ollama create {name} -f {} && ollama run {name}", quoted(modelfile))
 }
 
 /// In quotes where a shell would take it apart.
@@ -53,9 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_paths_survive_the_shell() {
-        assert_eq!(ollama_name(Path::new("out/我的 Model.v2.gguf")), "model.v2");
-        assert_eq!(ollama_name(Path::new("模型.gguf")), "my-model");
+    fn paths_survive_the_shell() {
         assert_eq!(quoted(Path::new("my models/a.gguf")), "\"my models/a.gguf\"");
         assert_eq!(quoted(Path::new("it's $1.gguf")), "'it'\\''s $1.gguf'");
         assert_eq!(quoted(Path::new("模型/a.gguf")), "模型/a.gguf");

@@ -17,6 +17,7 @@ use glm2llama::export::Export;
 use glm2llama::locate::Located;
 use glm2llama::model::Model;
 use glm2llama::system::peak_memory_bytes;
+use glm2llama::units::grouped;
 use glm2llama::watch::Step;
 
 /// Where and how to print.
@@ -71,6 +72,9 @@ pub(super) struct Start {
 #[derive(Serialize)]
 pub(super) struct Summary {
     outputs: Vec<Written>,
+    /// Ollama is handed the file next, without the user.
+    #[serde(skip)]
+    to_ollama: bool,
     seconds: f64,
     peak_memory_bytes: Option<u64>,
 }
@@ -194,7 +198,8 @@ impl Report {
                 out(&cost(summary.seconds, summary.peak_memory_bytes));
                 if let Some(output) = summary.outputs.first().filter(|output| !output.formats.is_empty()) {
                     let first = output.parts.first().unwrap_or(&output.file);
-                    out(&next::steps(first, output.modelfile.as_deref()));
+                    let modelfile = output.modelfile.as_deref().filter(|_| !summary.to_ollama);
+                    out(&next::steps(first, modelfile));
                 }
             }
             Report::Json => json(&Event::Summary(summary)),
@@ -218,6 +223,7 @@ impl Report {
         match self {
             Report::Text => {
                 let Measured { file, matrices, tokens, calibration, .. } = measured;
+                let tokens = grouped(*tokens as u64);
                 out(&format!("{}: {matrices} matrices, {tokens} tokens of {calibration}", file.display()));
                 out(&cost(measured.seconds, measured.peak_memory_bytes));
             }
@@ -254,8 +260,9 @@ impl Start {
 }
 
 impl Summary {
-    pub(super) fn new(job: &Job, elapsed: Duration) -> Summary {
+    pub(super) fn new(job: &Job, elapsed: Duration, to_ollama: bool) -> Summary {
         Summary {
+            to_ollama,
             outputs: job.outputs.iter().map(|output| Written::new(job, output)).collect(),
             seconds: elapsed.as_secs_f64(),
             peak_memory_bytes: peak_memory_bytes(),

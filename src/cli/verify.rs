@@ -17,7 +17,7 @@ use glm2llama::gguf::GgufFile;
 use glm2llama::input;
 use glm2llama::output::Pending;
 use glm2llama::receipt::Receipt;
-use glm2llama::verify::{Facts, Finding, Pair, Verdict};
+use glm2llama::verify::{DEFAULT_TEXT, Facts, Finding, Function, Pair, Quality, Verdict};
 use glm2llama::watch::Watch;
 
 pub(super) fn run(args: &Verify) -> Result<ExitCode> {
@@ -134,26 +134,46 @@ fn converse(outcome: &mut Outcome, most: Option<u32>, progress: &Progress) -> Re
     Ok(())
 }
 
-/// `convert --verify`: the files of an output against their checkpoint, all but running them; returns the
-/// verdict. `facts`: the metadata is the model's own, and no words of the user stand in it.
+/// `convert --verify`: the files of an output against their checkpoint, all but running them; returns both
+/// and the verdict. `facts`: the metadata is the model's own, and no words of the user stand in it.
 pub(super) fn check_written(
     model: &Path,
     ratio: Option<RopeRatio>,
     files: &[(&Path, &Path)],
     facts: bool,
     watch: &dyn Watch,
-) -> Result<String> {
+) -> Result<(Pair, String)> {
     let temporaries: Vec<PathBuf> = files.iter().map(|(_, temporary)| temporary.to_path_buf()).collect();
     let pair = Pair::of(model, GgufFile::open_parts(&temporaries)?, ratio)?;
     let facts = if facts { pair.facts()? } else { Facts::default() };
     let weights = pair.weights(watch)?;
     let verdict = Verdict::new(&weights, &facts, None, None);
     if verdict.same {
-        return Ok(verdict.line);
+        return Ok((pair, verdict.line));
     }
     let file = files.first().map_or(model, |(target, _)| target).to_owned();
     Err(Error::Refuted { file, problem: verdict.line })
 }
+
+/// How near each file's predictions are to the checkpoint's, for its model card.
+pub(super) fn qualities(pairs: &[Pair], watch: &dyn Watch) -> Result<Vec<String>> {
+    let all: Vec<&Pair> = pairs.iter().collect();
+    let Some(first) = pairs.first() else { return Ok(Vec::new()) };
+    let functions = first.functions(&all, DEFAULT_TEXT, TOKENS, watch)?;
+    let words = |function: Function| match Quality::of(&function).grade() {
+        None => Quality::of(&function).words().to_owned(),
+        Some(grade) => format!(
+            "{}: KL divergence {:.4}, same first choice {:.1} %",
+            grade.name(),
+            function.mean_kl,
+            100.0 * function.top_agreement
+        ),
+    };
+    functions.into_iter().map(|function| function.map(words)).collect()
+}
+
+/// As many of the built-in text's as `verify` runs by default.
+const TOKENS: usize = 256;
 
 /// How a page begins.
 pub(super) const PAGE: &str = "<!doctype html>\n<!-- A page of glm2llama verify. -->\n";

@@ -5,16 +5,31 @@ use serde::Serialize;
 use super::print::json;
 use super::verify_report::{Outcome, Session};
 use glm2llama::system::peak_memory_bytes;
-use glm2llama::verify::{Finding, Function, Quality, TensorError};
+use glm2llama::verify::{Finding, Function, OutputError, Quality, TensorError};
 
 /// One JSON line: `{"type": ..., "data": ...}`.
 #[derive(Serialize)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
 enum Event<'a> {
     Tensor(TensorEvent<'a>),
-    Finding { subject: &'a str, problem: &'a str },
-    Metadata { facts: usize, tokens: Option<usize> },
-    Receipt { files: usize },
+    Finding {
+        subject: &'a str,
+        problem: &'a str,
+    },
+    Metadata {
+        facts: usize,
+        tokens: Option<usize>,
+    },
+    Receipt {
+        files: usize,
+    },
+    /// Mean squares of what outputs are off, as a part of what rounding each weight leaves.
+    Outputs {
+        name: &'a str,
+        ratio: f64,
+        worst_row: usize,
+        worst_row_ratio: f64,
+    },
     Position(PositionEvent<'a>),
     Function(FunctionEvent),
     Verdict(VerdictEvent<'a>),
@@ -87,6 +102,10 @@ pub(super) fn print(session: &Session, outcome: &Outcome) {
         json(&Event::Receipt { files });
     }
     if let Some(function) = &outcome.function {
+        for OutputError { name, ratio, worst_row: (worst_row, worst_row_ratio) } in &function.outputs {
+            let (ratio, worst_row, worst_row_ratio) = (*ratio, *worst_row, *worst_row_ratio);
+            json(&Event::Outputs { name, ratio, worst_row, worst_row_ratio });
+        }
         let texts = function.texts.iter().zip(&function.likeliest);
         for (position, (at, (token, [source, file]))) in function.positions.iter().zip(texts).enumerate() {
             json(&Event::Position(PositionEvent {

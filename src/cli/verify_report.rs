@@ -10,7 +10,9 @@ use super::table;
 use glm2llama::error::one_line;
 use glm2llama::system::peak_memory_bytes;
 use glm2llama::units::grouped;
-use glm2llama::verify::{Facts, Finding, Function, Pair, Quality, TensorError, Verdict, Weights};
+use glm2llama::verify::{
+    Facts, Finding, Function, OutputError, Pair, Quality, TensorError, Verdict, Weights,
+};
 
 /// What was run.
 pub(super) struct Session<'a> {
@@ -70,7 +72,12 @@ pub(super) fn print(session: &Session, outcome: &Outcome, alone: bool) {
         out(&format!("receipt: {files} files have the hash that it names"));
     }
     if let Some(function) = &outcome.function {
+        output_line(&function.outputs).iter().for_each(|line| out(line));
         function_lines(function).iter().for_each(|line| out(line));
+    } else if weights.by_outputs {
+        out(
+            "  levels were chosen for the outputs: held to their blocks' ranges only, as the models were not run",
+        );
     }
     for Finding { subject, problem } in verdict.blame.iter().take(MOST_FINDINGS) {
         out(&format!("  {}: {}", one_line(subject), one_line(problem)));
@@ -177,6 +184,17 @@ fn format_lines(weights: &Weights) -> Vec<String> {
         format!("  {format:6} {:4} tensors: {error}", tensors.len())
     };
     formats.into_iter().map(line).collect()
+}
+
+/// What the matrices' outputs are off, where levels were chosen for them.
+fn output_line(outputs: &[OutputError]) -> Option<String> {
+    let worst = outputs.iter().max_by(|a, b| a.ratio.total_cmp(&b.ratio))?;
+    Some(format!(
+        "outputs of {} matrices: {:.2} of the error that rounding leaves at most ({})",
+        grouped(outputs.len() as u64),
+        worst.ratio,
+        one_line(&worst.name)
+    ))
 }
 
 fn function_lines(function: &Function) -> [String; 3] {

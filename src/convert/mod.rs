@@ -1,5 +1,6 @@
 //! The whole conversion: everything is checked first, then the weights are read once.
 
+mod card;
 mod choice;
 mod measure;
 mod outputs;
@@ -13,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::gguf::Split;
 use crate::input::GuestBook;
 use crate::model::Model;
+use crate::model_card::About;
 use crate::pipeline;
 use crate::recipe::Recipe;
 use crate::request::Request;
@@ -72,6 +74,8 @@ pub struct Output {
     pub split: Split,
     /// The Modelfile beside it, with its text.
     pub modelfile: Option<(PathBuf, String)>,
+    /// What a model card says of the model, if one is to be written.
+    about: Option<About>,
 }
 
 impl Job {

@@ -11,6 +11,7 @@ use crate::imatrix::ImportanceMatrix;
 use crate::input::{self, read_capped};
 use crate::metadata::{self, Card, Parts};
 use crate::model::Model;
+use crate::model_card::About;
 use crate::naming::Name;
 use crate::ollama;
 use crate::provenance;
@@ -55,6 +56,7 @@ impl Job {
             model,
         };
         job.check_targets()?;
+        job.note_licence();
         job.note_split();
         job.notes.extend(job.misleading_names());
         Ok(job)
@@ -188,8 +190,16 @@ impl<'a> Options<'a> {
                 notes.push(warning); // once for all outputs
             }
         }
-        Ok((Output { path, recipe, split, modelfile: beside.0 }, keys))
+        let about = request.card.as_ref().map(|_| about(&keys, request, tokenizer)).transpose()?;
+        Ok((Output { path, recipe, split, modelfile: beside.0, about }, keys))
     }
+}
+
+/// What a card says of a model with these keys.
+fn about(keys: &Metadata, request: &Request, tokenizer: &Tokenizer) -> Result<About> {
+    let vocabulary = &tokenizer.vocabulary;
+    let name = |id: Option<u32>| id.and_then(|id| vocabulary.text(id)).unwrap_or_default().into_owned();
+    About::new(keys, &request.model.folder, name(vocabulary.bos), name(vocabulary.eos))
 }
 
 fn text<'a>(keys: &'a Metadata, key: &str) -> Option<&'a str> {

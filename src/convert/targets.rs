@@ -13,6 +13,7 @@ enum Written {
     Gguf,
     Modelfile,
     Receipt,
+    Card,
 }
 
 impl Job {
@@ -26,7 +27,8 @@ impl Job {
         let modelfiles = self.outputs.iter().filter_map(|output| output.modelfile.as_ref());
         let modelfiles = modelfiles.map(|(path, _)| (Written::Modelfile, path.clone()));
         let receipt = self.request.receipt.iter().map(|path| (Written::Receipt, path.clone()));
-        ggufs.chain(modelfiles).chain(receipt).collect()
+        let card = self.request.card.iter().map(|path| (Written::Card, path.clone()));
+        ggufs.chain(modelfiles).chain(receipt).chain(card).collect()
     }
 
     /// Refuses names that would be given twice, and those of files that the run reads: `--force` is for what an
@@ -43,6 +45,7 @@ impl Job {
             let advice = match (kind, taken.insert(in_its_folder(&path), kind)) {
                 (_, None) => continue,
                 (Written::Receipt, _) | (_, Some(Written::Receipt)) => "give another --receipt",
+                (Written::Card, _) | (_, Some(Written::Card)) => "give another --card",
                 (Written::Modelfile, _) | (_, Some(Written::Modelfile)) => {
                     "give --no-modelfile or another --output"
                 }

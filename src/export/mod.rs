@@ -64,8 +64,9 @@ pub struct Export {
 /// The folder under its temporary name. Dropping it deletes it.
 #[derive(Debug)]
 pub struct Outputs {
-    folder: Folder,
+    /// Before the folder, to be dropped before it: Windows deletes no folder with an open file in it.
     writers: Vec<Writer>,
+    folder: Folder,
     /// What the weights themselves have to be warned of, once they were read.
     doubt: Option<String>,
 }

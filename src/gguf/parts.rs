@@ -18,7 +18,7 @@ impl GgufFile {
     /// As for [`GgufFile::open`], and when a file is missing or of another model.
     pub fn open_model(path: &Path) -> Result<GgufFile> {
         if path.is_dir() {
-            return Err(Error::mismatch(path, "", "a folder", "a GGUF file: MODEL_DIR comes first"));
+            return Err(Error::mismatch(path, "", "a folder", "a GGUF file"));
         }
         let first = GgufFile::open(path)?;
         let count = match first.unsigned("split.count") {

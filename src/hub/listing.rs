@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::hash::hex;
+use crate::system;
 
 /// A real repository of the family has thirty files.
 pub(super) const MOST_FILES: usize = 20_000;
@@ -122,7 +123,7 @@ impl Files {
         if leads_out(&path) {
             return wrong("a path that leads out of the repository in the hub's list", "one of its files");
         }
-        if path.contains('\\') || path.len() >= 1024 {
+        if path.len() >= 1024 || !path.split('/').all(system::is_plain_name) {
             return Ok(());
         }
         if self.0.get(&path).is_some_and(|known| *known != entry) {

@@ -24,7 +24,8 @@ fn a_broken_copy_hides_no_whole_one() {
                 .unwrap();
         }),
     ];
-    for (why, damage) in breaks {
+    // Where the cache holds second names of its files, none is a link to nothing.
+    for (why, damage) in breaks.into_iter().filter(|(why, _)| cfg!(unix) || !why.contains("a link")) {
         let home = Home::new();
         home.snapshot(ENTRY, COMMIT);
         if why.contains("ffff") || why.contains("no name") {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::name::Name;
 use super::{Located, folder, unfinished};
+use crate::checkpoint::Published;
 use crate::error::{Error, Result};
 use crate::input;
 
@@ -40,10 +41,10 @@ impl Caches {
         let hugging_face = folder("HF_HUB_CACHE")
             .or_else(|| folder("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| Some(folder("HF_HOME")?.join("hub")))
-            .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("huggingface/hub")))
-            .or_else(|| Some(home.as_deref()?.join(".cache/huggingface/hub")));
+            .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("huggingface").join("hub")))
+            .or_else(|| Some(home.as_deref()?.join(".cache").join("huggingface").join("hub")));
         let model_scope =
-            folder("MODELSCOPE_CACHE").or_else(|| Some(home.as_deref()?.join(".cache/modelscope")));
+            folder("MODELSCOPE_CACHE").or_else(|| Some(home.as_deref()?.join(".cache").join("modelscope")));
         Caches { home, hugging_face, model_scope }
     }
 
@@ -113,7 +114,12 @@ impl Caches {
         };
         let left = || self.unfinished(name).filter(|_| !self.is_hugging_face(repository));
         let unfinished = unfinished.or_else(|| Some(left()?.to_string()));
-        Located { folder, how: Some(how), unfinished, ..Located::default() }
+        let hub = match self.is_hugging_face(repository) {
+            true => Published::HUGGING_FACE,
+            false => Published::MODEL_SCOPE,
+        };
+        let published = Some(Published { hub, repository: name.path() });
+        Located { folder, how: Some(how), unfinished, published, ..Located::default() }
     }
 
     /// The entries of a name that are there, in the order in which they count.
@@ -133,8 +139,10 @@ impl Caches {
 
     /// Where ModelScope's program, of any age, may have put the folders of publishers.
     fn model_scope_folders(&self) -> impl Iterator<Item = PathBuf> {
-        let below = ["models", "hub/models", "hub", ""];
-        self.model_scope.iter().flat_map(move |root| below.map(|folder| root.join(folder)))
+        let below = [&["models"][..], &["hub", "models"], &["hub"], &[]];
+        self.model_scope.iter().flat_map(move |root| {
+            below.map(|names| names.iter().fold(root.clone(), |folder, name| folder.join(name)))
+        })
     }
 
     /// The refusal of what ModelScope's program has gathered of a model and not put into its place.
@@ -222,6 +230,13 @@ impl Caches {
             .collect();
         if roots.is_empty() { String::new() } else { format!(" (looked into {})", roots.join(" and ")) }
     }
+}
+
+/// The repository of a folder of Hugging Face's cache, `models--ORG--NAME`.
+pub(super) fn published(folder: &Path) -> Option<Published> {
+    let (org, name) = folder.file_name()?.to_str()?.strip_prefix("models--")?.split_once("--")?;
+    let repository = Name::parse(Path::new(&format!("{org}/{name}")))?.path();
+    Some(Published { hub: Published::HUGGING_FACE, repository })
 }
 
 /// `~` and what begins with `~/`.

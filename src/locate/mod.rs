@@ -10,7 +10,7 @@ mod unfinished;
 
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::FINISHED;
+use crate::checkpoint::{FINISHED, Published};
 use crate::error::{Error, Result};
 use crate::input;
 pub use cache::Caches;
@@ -27,6 +27,8 @@ pub struct Located {
     pub how: Option<String>,
     /// Why its download looks unfinished.
     pub unfinished: Option<String>,
+    /// The repository that it was downloaded from, where a name says so.
+    pub published: Option<Published>,
     /// Temporary folders, and what to call them in messages.
     pub shown: Vec<(PathBuf, PathBuf)>,
 }
@@ -108,12 +110,14 @@ fn existing(model: &Path) -> Result<Located> {
             let (folder, from) = cache::any(&repository)?;
             let how = Some(format!("{}, by {from} of the download cache", folder.display()));
             let unfinished = unfinished::in_cache(&repository, &folder);
-            Ok(Located { unfinished, how, folder, ..Located::default() })
+            let published = cache::published(&repository);
+            Ok(Located { unfinished, how, folder, published, ..Located::default() })
         }
         None => {
             folder::check(model)?;
             let unfinished = unfinished::of_folder(model);
-            Ok(Located { folder: model.to_owned(), unfinished, ..Located::default() })
+            let published = model.ancestors().find_map(cache::published);
+            Ok(Located { folder: model.to_owned(), unfinished, published, ..Located::default() })
         }
     }
 }

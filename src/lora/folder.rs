@@ -71,7 +71,7 @@ mod tests {
         make("v0-2024/checkpoint-500");
         make("second");
         make(".cache/third");
-        let error = of().unwrap_err().to_string();
+        let error = of().unwrap_err().to_string().replace(std::path::MAIN_SEPARATOR, "/");
         let expected = "found 2 adapters in it (second, v0-2024/checkpoint-500), expected the folder of one";
         assert!(error.ends_with(expected), "{error}");
         std::fs::write(outer.path().join(CONFIG), "{}").unwrap();

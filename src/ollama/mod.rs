@@ -8,14 +8,18 @@
 //! adds no beginning of text.
 
 mod go;
+mod name;
 mod probe;
 mod shape;
 mod solve;
+mod stored;
 
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
-use crate::tokenizer::{TokenType, Tokenizer, Vocabulary, can_stop};
+use crate::tokenizer::{Sampling, TokenType, Tokenizer, Vocabulary, can_stop};
+pub use name::{check_name, suggested_for};
 pub use shape::Shape;
+pub use stored::{is_there, of_gguf};
 
 /// A base model continues a text, which GLM-4 begins with these tokens, and GLM-Edge with none.
 const OPENING: [&str; 2] = ["[gMASK]", "<sop>"];
@@ -56,61 +60,100 @@ pub fn modelfile(
     tokenizer: &Tokenizer,
     config: &GlmConfig,
 ) -> Result<Modelfile> {
-    let vocabulary = &tokenizer.vocabulary;
-    let text_of = |id: Option<u32>| id.and_then(|id| vocabulary.text(id)).unwrap_or_default();
-    let shape = jinja.map(|jinja| shape(jinja, &text_of(vocabulary.bos), &text_of(vocabulary.eos)));
-    let mut text = format!("FROM {}\n", from(gguf_name)?);
-    let mut warning = None;
-    match &shape {
-        None => {
-            let known =
-                |token: &&str| !config.is_edge() && vocabulary.tokens.iter().any(|text| text == token);
-            let opening: String = OPENING.into_iter().filter(known).collect();
-            text += &format!("TEMPLATE \"\"\"{opening}{{{{ .Prompt }}}}\"\"\"\n");
-        }
-        Some(Ok(shape)) => text += &format!("TEMPLATE \"\"\"{}\"\"\"\n", shape.to_go()),
-        Some(Err(why)) => {
-            let why: String = why.replace(char::is_control, " ").chars().take(LONGEST_REASON).collect();
-            text += &format!("# No TEMPLATE could be worked out from the GGUF's chat template: {why}.\n");
-            warning = Some(format!(
-                "the Modelfile has no TEMPLATE: {why}; write one by hand for Ollama up to 0.24, which would send the \
-                bare text"
-            ));
-        }
-    }
-    let shape = shape.and_then(|shape| shape.ok());
-    for stop in stops(vocabulary, shape.as_ref()) {
-        text += &format!("PARAMETER stop \"{stop}\"\n");
-    }
-    text += &no_stops(vocabulary);
-    text += &format!("PARAMETER temperature {}\n", tokenizer.sampling.temperature);
-    text += &format!("PARAMETER top_p {}\n", tokenizer.sampling.top_p);
-    text += "# Ollama up to 0.32.9 has 1.1 here, which the authors do not: it makes a model avoid words it needs.\n";
-    text += "PARAMETER repeat_penalty 1\n";
-    text += &context(config);
-    Ok(Modelfile { text, warning })
+    let basis = Basis {
+        vocabulary: &tokenizer.vocabulary,
+        jinja,
+        opens: !config.is_edge(),
+        sampling: Some(tokenizer.sampling),
+        kept: Kept::new([config.num_layers, config.num_kv_heads, config.head_dim], config.seq_length),
+    };
+    basis.modelfile(gguf_name)
 }
 
-/// How many tokens of a conversation are kept. Ollama's default is 4096, and older messages are dropped silently.
-fn context(config: &GlmConfig) -> String {
-    // A key and a value for each layer and head, in half precision.
-    let factors = [config.num_layers, config.num_kv_heads, config.head_dim, 2 * 2];
-    let bytes = factors.iter().fold(1_usize, |product, factor| product.saturating_mul(*factor)).max(1);
-    let fits = (CONTEXT_BYTES / bytes / 1024 * 1024).max(LEAST_CONTEXT);
-    let tokens = fits.min(config.seq_length);
-    let memory = tokens.saturating_mul(bytes) as f64 / CONTEXT_BYTES as f64;
-    let each = bytes as f64 / 1024.0;
-    let which = match config.seq_length {
-        all if all == tokens => format!("{tokens} tokens are all that the model reads"),
-        all => {
-            let why =
-                if tokens == LEAST_CONTEXT { "Ollama's own default" } else { "which about 1 GiB holds" };
-            format!("{tokens} of the {all} tokens that the model reads, {why}")
+/// What a Modelfile is worked out from.
+struct Basis<'a> {
+    vocabulary: &'a Vocabulary,
+    jinja: Option<&'a str>,
+    /// Text without a template begins with the tokens of [`OPENING`].
+    opens: bool,
+    /// Left to Ollama where it is not known.
+    sampling: Option<Sampling>,
+    kept: Kept,
+}
+
+/// What a model keeps of a conversation.
+struct Kept {
+    /// Of keys and values for each token.
+    bytes: usize,
+    /// The most tokens that it reads.
+    tokens: usize,
+}
+
+impl Basis<'_> {
+    fn modelfile(&self, gguf_name: &str) -> Result<Modelfile> {
+        let vocabulary = self.vocabulary;
+        let text_of = |id: Option<u32>| id.and_then(|id| vocabulary.text(id)).unwrap_or_default();
+        let shape = self.jinja.map(|jinja| shape(jinja, &text_of(vocabulary.bos), &text_of(vocabulary.eos)));
+        let mut text = format!("FROM {}\n", from(gguf_name)?);
+        let mut warning = None;
+        match &shape {
+            None => {
+                let known = |token: &&str| self.opens && vocabulary.tokens.iter().any(|text| text == token);
+                let opening: String = OPENING.into_iter().filter(known).collect();
+                text += &format!("TEMPLATE \"\"\"{opening}{{{{ .Prompt }}}}\"\"\"\n");
+            }
+            Some(Ok(shape)) => text += &format!("TEMPLATE \"\"\"{}\"\"\"\n", shape.to_go()),
+            Some(Err(why)) => {
+                let why: String = why.replace(char::is_control, " ").chars().take(LONGEST_REASON).collect();
+                text += &format!("# No TEMPLATE could be worked out from the GGUF's chat template: {why}.\n");
+                warning = Some(format!(
+                    "the Modelfile has no TEMPLATE: {why}; write one by hand for Ollama up to 0.24, which would \
+                     send the bare text"
+                ));
+            }
         }
-    };
-    format!(
-        "# {which}: at {each} KiB each, {memory:.2} GiB beside the weights.\nPARAMETER num_ctx {tokens}\n"
-    )
+        let shape = shape.and_then(|shape| shape.ok());
+        for stop in stops(vocabulary, shape.as_ref()) {
+            text += &format!("PARAMETER stop \"{stop}\"\n");
+        }
+        text += &no_stops(vocabulary);
+        if let Some(Sampling { temperature, top_p }) = self.sampling {
+            text += &format!("PARAMETER temperature {temperature}\nPARAMETER top_p {top_p}\n");
+        }
+        text += "# Ollama up to 0.32.9 has 1.1 here, which the authors do not: it makes a model avoid words it needs.\n";
+        text += "PARAMETER repeat_penalty 1\n";
+        text += &self.kept.context();
+        Ok(Modelfile { text, warning })
+    }
+}
+
+impl Kept {
+    /// Of a model with so many layers, heads in each of them, and values in each head.
+    fn new(sizes: [usize; 3], tokens: usize) -> Kept {
+        // A key and a value, in half precision.
+        let bytes = sizes.iter().fold(2 * 2_usize, |product, size| product.saturating_mul(*size));
+        Kept { bytes, tokens }
+    }
+
+    /// How many tokens of a conversation are kept. Ollama's default is 4096, and older messages are dropped silently.
+    fn context(&self) -> String {
+        let bytes = self.bytes.max(1);
+        let fits = (CONTEXT_BYTES / bytes / 1024 * 1024).max(LEAST_CONTEXT);
+        let tokens = fits.min(self.tokens);
+        let memory = tokens.saturating_mul(bytes) as f64 / CONTEXT_BYTES as f64;
+        let each = bytes as f64 / 1024.0;
+        let which = match self.tokens {
+            all if all == tokens => format!("{tokens} tokens are all that the model reads"),
+            all => {
+                let why =
+                    if tokens == LEAST_CONTEXT { "Ollama's own default" } else { "which about 1 GiB holds" };
+                format!("{tokens} of the {all} tokens that the model reads, {why}")
+            }
+        };
+        format!(
+            "# {which}: at {each} KiB each, {memory:.2} GiB beside the weights.\nPARAMETER num_ctx {tokens}\n"
+        )
+    }
 }
 
 /// What ends a reply. Generation also ends on the GGUF's own tokens; these hold where a text spells them out, or

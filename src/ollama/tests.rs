@@ -26,6 +26,11 @@ fn config() -> GlmConfig {
     }
 }
 
+fn context(config: &GlmConfig) -> String {
+    let sizes = [config.num_layers, config.num_kv_heads, config.head_dim];
+    Kept::new(sizes, config.seq_length).context()
+}
+
 /// With tokens that control, of which the last ends a text.
 fn tokenizer(control: &[&str]) -> Tokenizer {
     let vocabulary = Vocabulary {

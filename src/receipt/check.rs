@@ -12,6 +12,7 @@ use crate::hash::hex;
 use crate::input;
 use crate::metadata::Card;
 use crate::model::{self, Model};
+use crate::system;
 use crate::watch::Watch;
 
 /// Differences that are named; a stranger's receipt may have thousands.
@@ -49,7 +50,7 @@ impl Receipt {
             Reading { watch, done: 0, total: sizes.chain(written).fold(0, u64::saturating_add) };
         for entry in &self.model {
             // A name out of the folder would let a receipt ask after any file.
-            let file = (!entry.file.contains('/')).then(|| folder.join(&entry.file));
+            let file = system::is_plain_name(&entry.file).then(|| folder.join(&entry.file));
             match file.filter(|file| file.is_file()) {
                 Some(file) => check.add(entry.difference(&file, &mut reading)?),
                 None => check.add(Some(format!("{}: not in the folder", shortened(&entry.file, 160)))),

@@ -2,7 +2,7 @@
 
 mod check;
 
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -124,7 +124,9 @@ impl Entry {
     fn new(file: &Path, parts: usize, bytes: u64) -> Entry {
         let names: Vec<_> = file.components().rev().take(parts).collect();
         let file: PathBuf = names.into_iter().rev().collect();
-        Entry { file: file.to_string_lossy().into_owned(), bytes, sha256: None, sha256_of_64k_blocks: None }
+        // The same sign between names on every system: the receipt of one is read on another.
+        let file = file.to_string_lossy().replace(MAIN_SEPARATOR, "/");
+        Entry { file, bytes, sha256: None, sha256_of_64k_blocks: None }
     }
 
     fn bad_hash(&self) -> Option<(&'static str, &str)> {

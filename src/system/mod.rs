@@ -31,6 +31,12 @@ pub(crate) use this::{
     is_mount_point, link, lock, make_file, make_folder, may_write, name_length, number, open, open_to_lock,
     read_exact_at, rename_new, reserve, split_at_last, too_many_open, write_all_at,
 };
+/// Whether a name that a stranger has made is that of a file in a folder, and of nothing outside it.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    let odd = name.is_empty() || name == "." || name == ".." || name.contains(['/', '\\', '\0']);
+    !odd && check_name(name.as_ref()).is_none() // `C:x` and `NUL` are no files of a folder where there are drives
+}
+
 pub use this::{machine_memory_bytes, peak_memory_bytes, stop_on_signals};
 
 #[cfg(test)]
@@ -118,6 +124,19 @@ mod tests {
         assert_ne!(identity(&path("a")), identity(&path("b")));
         assert_eq!(identity(&path("d")), None);
         assert!(!is_mount_point(&path("a")));
+    }
+
+    #[test]
+    fn a_strangers_name_stays_in_its_folder() {
+        for name in ["", ".", "..", "a/b", "a\\b", "/a", "a\0"] {
+            assert!(!is_plain_name(name), "{name:?}");
+        }
+        for name in ["model-00001-of-00007.safetensors", ".mdl", "模型 a"] {
+            assert!(is_plain_name(name), "{name:?}");
+        }
+        for name in ["C:model.safetensors", "model.safetensors:stream", "NUL", "con.json"] {
+            assert_eq!(is_plain_name(name), cfg!(unix), "{name:?}");
+        }
     }
 
     #[test]

@@ -8,9 +8,8 @@ use std::os::windows::ffi::{OsStrExt, OsStringExt};
 use std::os::windows::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
 use tempfile::TempPath;
 
 /// What a name may have of [`name_length`].
@@ -205,15 +204,13 @@ pub(crate) fn too_many_open(error: &io::Error) -> bool {
     error.raw_os_error() == Some(TOO_MANY_OPEN_FILES)
 }
 
-/// Sets a flag when the user wants the process to stop: on Ctrl-C.
+/// Sets a flag when the user wants the process to stop: on Ctrl-C and Ctrl-Break. To be called once.
 ///
 /// # Errors
 /// When the system lets it not be caught.
 pub fn stop_on_signals(stopped: &Arc<AtomicBool>) -> io::Result<()> {
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(stopped))?;
-    }
-    Ok(())
+    let stopped = Arc::clone(stopped);
+    ctrlc::try_set_handler(move || stopped.store(true, Ordering::SeqCst)).map_err(io::Error::other)
 }
 
 /// The most memory that this process ever had, in bytes: not told.

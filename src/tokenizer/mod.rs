@@ -216,6 +216,15 @@ pub enum TokenType {
     Byte = 6,
 }
 
+impl TokenType {
+    /// The kind of that number; llama.cpp, too, takes one it does not know for ordinary text.
+    pub fn numbered(number: i32) -> TokenType {
+        use TokenType::{Byte, Control, Normal, Unknown, Unused, UserDefined};
+        let others = [Unknown, Control, UserDefined, Unused, Byte];
+        others.into_iter().find(|&kind| kind as i32 == number).unwrap_or(Normal)
+    }
+}
+
 /// How a vocabulary makes tokens of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum VocabularyKind {

@@ -6,7 +6,7 @@ use super::divergence::{Divergence, Position};
 use super::evidence::Evidence;
 use super::glm::Glm;
 use super::llama::{self, Stock};
-use super::{Answer, Pair};
+use super::{Answer, OutputError, Pair};
 use crate::error::Result;
 use crate::forward::{Activations, Decoder, HEAD_ROWS, Llama};
 use crate::watch::Watch;
@@ -20,6 +20,8 @@ pub struct Function {
     pub texts: Vec<String>,
     /// The tokens that each side thinks likeliest after each token: the source, the file.
     pub likeliest: Vec<[String; 2]>,
+    /// What the file's matrices make of the checkpoint's inputs, where their levels were chosen for that.
+    pub outputs: Vec<OutputError>,
     /// What both say to the same questions, where they were asked.
     pub answers: Vec<Answer>,
     /// Tokens that there are.
@@ -192,6 +194,7 @@ impl Function {
             largest_difference: positions.iter().fold(0.0, largest),
             texts: Vec::new(),
             likeliest: Vec::new(),
+            outputs: Vec::new(),
             answers: Vec::new(),
             vocabulary,
             positions,

@@ -26,6 +26,8 @@ pub(super) struct Glm<'a> {
     speeds: Vec<f64>,
     /// Every so many tokens are a text of their own.
     pub window: usize,
+    /// Is told what each tensor of the checkpoint is about to be multiplied with.
+    pub observe: &'a (dyn Fn(&str, &Activations) -> Result<()> + 'a),
 }
 
 impl<'a> Glm<'a> {
@@ -34,7 +36,7 @@ impl<'a> Glm<'a> {
         let d = config.head_dim;
         let speeds = (0..d / 2).map_while(|i| evidence.rotation_speed(i)).collect();
         let prefix = if prefixed { "transformer." } else { "" };
-        Glm { config, checkpoint, prefix, speeds, window: usize::MAX }
+        Glm { config, checkpoint, prefix, speeds, window: usize::MAX, observe: &|_, _| Ok(()) }
     }
 
     /// The checkpoint's name of a tensor, by the authors' one.
@@ -71,6 +73,20 @@ impl<'a> Glm<'a> {
         Ok(Weights { checkpoint: self.checkpoint, name, tensor })
     }
 
+    /// A tensor of so many rows times the inputs.
+    fn product(&self, name: &str, rows: usize, x: &Activations) -> Result<Activations> {
+        let weights = self.tensor(name, rows, x.nrows())?;
+        (self.observe)(&weights.name, x)?;
+        linear(&weights, x)
+    }
+
+    fn output_layer(&self) -> Result<Weights<'a>> {
+        let c = self.config;
+        let name =
+            if c.tie_word_embeddings { "embedding.word_embeddings.weight" } else { "output_layer.weight" };
+        self.tensor(name, c.padded_vocab_size, c.hidden_size)
+    }
+
     fn norm(&self, name: &str, x: &Activations) -> Result<Activations> {
         let weights = vector(&self.tensor(name, self.config.hidden_size, 1)?)?;
         Ok(rms_norm(x, &weights, self.config.layernorm_epsilon))
@@ -78,10 +94,10 @@ impl<'a> Glm<'a> {
 
     fn attend(&self, number: usize, x: &Activations, past: &mut Past) -> Result<Activations> {
         let c = self.config;
-        let (n, g, d, h) = (c.num_attention_heads, c.num_kv_heads, c.head_dim, c.hidden_size);
+        let (n, g, d) = (c.num_attention_heads, c.num_kv_heads, c.head_dim);
         let name = |part: &str| format!("encoder.layers.{number}.self_attention.{part}");
         let projected = |part: &str, rows: usize| {
-            let mut projected = linear(&self.tensor(&name(&format!("{part}.weight")), rows, h)?, x)?;
+            let mut projected = self.product(&name(&format!("{part}.weight")), rows, x)?;
             if c.qkv_bias {
                 add_bias(&mut projected, &vector(&self.tensor(&name(&format!("{part}.bias")), rows, 1)?)?);
             }
@@ -98,7 +114,7 @@ impl<'a> Glm<'a> {
         rotate_pairs(&mut k, d, &self.speeds, first, self.window);
         let (k, v) = past.extend(number, k, v);
         let mixed = attention(&q, k, v, (n, g), self.window);
-        linear(&self.tensor(&name("dense.weight"), h, n * d)?, &mixed)
+        self.product(&name("dense.weight"), c.hidden_size, &mixed)
     }
 
     fn take_apart(&self, fused: &Activations) -> (Activations, Activations, Activations) {
@@ -111,11 +127,11 @@ impl<'a> Glm<'a> {
     }
 
     fn feed_forward(&self, block: &str, x: &Activations) -> Result<Activations> {
-        let (h, f) = (self.config.hidden_size, self.config.ffn_hidden_size);
-        let up = linear(&self.tensor(&format!("{block}.mlp.dense_h_to_4h.weight"), 2 * f, h)?, x)?;
+        let f = self.config.ffn_hidden_size;
+        let up = self.product(&format!("{block}.mlp.dense_h_to_4h.weight"), 2 * f, x)?;
         let mut gate = rows_of(&up, 0..f).to_owned();
         gated(&mut gate, rows_of(&up, f..2 * f));
-        linear(&self.tensor(&format!("{block}.mlp.dense_4h_to_h.weight"), h, f)?, &gate)
+        self.product(&format!("{block}.mlp.dense_4h_to_h.weight"), self.config.hidden_size, &gate)
     }
 }
 
@@ -143,14 +159,13 @@ impl Decoder for Glm<'_> {
     }
 
     fn last_norm(&self, x: &Activations) -> Result<Activations> {
-        self.norm("encoder.final_layernorm.weight", x)
+        let x = self.norm("encoder.final_layernorm.weight", x)?;
+        (self.observe)(&self.output_layer()?.name, &x)?;
+        Ok(x)
     }
 
     fn logits(&self, rows: Range<usize>, x: &Activations) -> Result<Activations> {
-        let c = self.config;
-        let name =
-            if c.tie_word_embeddings { "embedding.word_embeddings.weight" } else { "output_layer.weight" };
-        multiply(&self.tensor(name, c.padded_vocab_size, c.hidden_size)?, rows, x)
+        multiply(&self.output_layer()?, rows, x)
     }
 }
 

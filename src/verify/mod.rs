@@ -6,6 +6,7 @@
 
 mod added;
 mod bounds;
+mod chunk;
 mod compare;
 mod divergence;
 mod encode;
@@ -16,6 +17,7 @@ mod glm;
 mod grade;
 mod llama;
 mod mapping;
+mod outputs;
 mod paired;
 mod pieces;
 mod rank_vocabulary;
@@ -33,14 +35,16 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::Checkpoint;
 use crate::config::{GlmConfig, RopeRatio};
 use crate::error::{Error, Result};
-use crate::forward::Decoder;
-use crate::gguf::{GgufFile, Value};
+use crate::forward::{Activations, Decoder};
+use crate::gguf::{GgufFile, StoredTensor, Value};
 use crate::watch::Watch;
 pub use divergence::Position;
 use evidence::Evidence;
 pub use function::{Function, file_logits, source_logits};
 use glm::Glm;
 pub use grade::{Grade, Quality};
+pub use outputs::OutputError;
+use outputs::Outputs;
 pub use paired::{Closer, Paired, Ratio};
 use pieces::Pieces;
 use ranks::Ranks;
@@ -159,9 +163,11 @@ impl Pair {
         self.file.metadata.keys().any(|key| key.starts_with("quantize.imatrix."))
     }
 
-    /// The file says that its levels were chosen for what the matrices make of their inputs.
-    fn chosen_by_outputs(&self) -> bool {
-        matches!(self.file.metadata.get("glm2llama.quality"), Some(Value::String(quality)) if quality == "best")
+    /// The file says that a tensor's levels were chosen for what it makes of its inputs; an embedding that is nothing
+    /// else has none.
+    fn chosen_by_outputs(&self, tensor: &StoredTensor) -> bool {
+        let best = matches!(self.file.metadata.get("glm2llama.quality"), Some(Value::String(quality)) if quality == "best");
+        best && (tensor.name != "token_embd.weight" || self.config.tie_word_embeddings)
     }
 
     /// Checks metadata, vocabulary and template.
@@ -216,13 +222,20 @@ impl Pair {
         watch: &dyn Watch,
     ) -> Result<Vec<Result<Function>>> {
         let (tokens, prefix) = self.encode(text, most)?;
-        let run = function::run(self.source(), pairs, &tokens, usize::MAX, watch)?;
-        let function = |(pair, positions): (&&Pair, Result<Vec<Position>>)| {
+        let outputs: Vec<Option<Outputs>> = pairs.iter().map(|pair| Outputs::of(pair)).collect();
+        let observe = |name: &str, x: &Activations| {
+            outputs.iter().flatten().try_for_each(|outputs| outputs.multiplied(name, x))
+        };
+        let mut source = self.source();
+        source.observe = &observe;
+        let run = function::run(source, pairs, &tokens, usize::MAX, watch)?;
+        let function = |((pair, positions), outputs): ((&&Pair, Result<Vec<Position>>), Option<Outputs>)| {
             let mut function = Function::new(positions?, prefix, self.config.padded_vocab_size);
+            function.outputs = outputs.map(Outputs::finish).unwrap_or_default();
             pair.spell(&tokens, &mut function);
             Ok(function)
         };
-        Ok(pairs.iter().zip(run).map(function).collect())
+        Ok(pairs.iter().zip(run).zip(outputs).map(function).collect())
     }
 
     fn source(&self) -> Glm<'_> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use quant::Format;
 
-use super::{Facts, Finding, Function, Quality, Weights, template};
+use super::{Facts, Finding, Function, OutputError, Quality, Weights, template};
 
 /// The two answers, and what they rest on.
 #[derive(Clone, Debug)]
@@ -37,6 +37,7 @@ impl Verdict {
     ) -> Verdict {
         let mut blame: Vec<Finding> = facts.findings.iter().chain(&weights.findings).cloned().collect();
         if let Some(function) = function {
+            blame.extend(function.outputs.iter().filter_map(OutputError::finding));
             blame.extend(no_numbers(function));
             // Not `>`: a divergence that is no number is over every bar.
             blame.extend(max_kl.filter(|&bar| function.mean_kl > bar || function.mean_kl.is_nan()).map(

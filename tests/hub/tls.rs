@@ -71,7 +71,9 @@ fn certificates_are_the_systems_matter() {
     );
     // No authority at all, and a file that is not there.
     for (name, text) in [("empty.pem", Some("")), ("broken.pem", Some("-----BEGIN")), ("missing.pem", None)] {
-        text.map(|text| std::fs::write(here.join(name), text).unwrap());
+        if let Some(text) = text {
+            std::fs::write(here.join(name), text).unwrap();
+        }
         let error = run(name).arg("--force").exit_with(2).stderr;
         assert!(error.contains(&format!("{name}: found no certificate")), "{error}");
     }

@@ -9,6 +9,7 @@ was made on the way, which the next run takes up again. Only Python's own librar
 import argparse
 import json
 import math
+import random
 import re
 import shutil
 import subprocess
@@ -18,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 # Held-out text: documents of this repository, which share no line with the calibration text in src/calibrate/text.
 KINDS = {
-    "English": ["docs/verify.md", "docs/guide.md", "docs/hub.md", "docs/reliability.md", "ARCHITECTURE.md"],
+    "English": ["docs/verify.md", "docs/guide.md", "docs/hub.md", "docs/reliability.md", "docs/json.md", "docs/tools.md",
+                "docs/receipt.md", "ARCHITECTURE.md", "CONTRIBUTING.md"],
     "Chinese": ["docs/guide.zh-CN.md", "README.zh-CN.md"],
     "code": ["tests/hf/*.py", "tests/faults/*.c", "tests/ollama/go/*.go", "tests/conversations/*.mjs", "src/forward/*.rs", "src/bpe.rs",
              "quant/src/*.rs"],
@@ -38,7 +40,7 @@ def main():
     llama = {kind: llama_kl(args, kind, made, texts) for kind, made in files.items()} if args.perplexity else {}
     table = tables(files, results, llama)
     (out / "quality.md").write_text(table, encoding="utf-8")
-    (out / "quality.svg").write_text(plot(files, results), encoding="utf-8")
+    (out / "quality.svg").write_text(plot(files, llama or results), encoding="utf-8")
     print(table)
     print(f"{out / 'quality.md'}, {out / 'quality.svg'}", file=sys.stderr)
 
@@ -50,7 +52,8 @@ def arguments():
     parser.add_argument("--llama", type=Path, help="folder of llama.cpp's programs [default: those of PATH]")
     parser.add_argument("--out", type=Path, default=ROOT / "target/quality")
     parser.add_argument("--types", nargs="+", default=["Q4_K_M", "Q3_K_M", "Q2_K"])
-    parser.add_argument("--tokens", type=int, default=10240, help="of each kind of text")
+    parser.add_argument("--tokens", type=int, default=10240, help="that are predicted, of each kind of text")
+    parser.add_argument("--exact-tokens", type=int, help="the same for f32 arithmetic, which is slow [default: as --tokens]")
     parser.add_argument("--calibration-tokens", type=int, default=8192)
     args = parser.parse_args()
     args.llama_imatrix, args.llama_quantize, args.perplexity = (
@@ -137,7 +140,8 @@ def compare(args, kind, files, name, text):
     kept = args.out / f"{kind}-{name}.json"
     if kept.exists():
         return json.loads(kept.read_text())
-    stdout = run(args.program, "compare", args.model, *files.values(), "--text", text, "--tokens", args.tokens, "--json")
+    tokens = args.exact_tokens or args.tokens
+    stdout = run(args.program, "compare", args.model, *files.values(), "--text", text, "--tokens", tokens, "--json")
     events = [json.loads(line) for line in stdout.splitlines()]
     of = lambda wanted: [event["data"] for event in events if event["type"] == wanted]
     found = {"summary": of("summary")[0]}
@@ -151,13 +155,14 @@ def compare(args, kind, files, name, text):
 
 
 def llama_kl(args, kind, files, texts):
-    """The divergence in llama.cpp's own arithmetic: the mean over all kinds of text, by method."""
+    """The same in llama.cpp's own arithmetic, from llama-perplexity: by kind of text, as `compare`."""
     kept = args.out / f"{kind}-llama-kl.json"
-    found = json.loads(kept.read_text()) if kept.exists() else {}
+    chunks = json.loads(kept.read_text()) if kept.exists() else {}
     for name, text in texts.items():
         base = args.out / f"{name}.logits"
-        common = ["-f", text, "-c", "512", "-b", "512", "--chunks", max(2, args.tokens // 512), "--kl-divergence-base", base]
-        missing = [method for method in files if name not in found.get(method, {})]
+        # llama-perplexity predicts the second half of each window.
+        common = ["-f", text, "-c", "512", "-b", "512", "--chunks", max(2, args.tokens // 256), "--kl-divergence-base", base]
+        missing = [method for method in files if method not in chunks.get(name, {})]
         if missing and not base.exists():
             run(args.perplexity, "-m", args.out / "F16.gguf", *common, log=args.out / f"{name}-llama-base.log")
         for method in missing:
@@ -167,9 +172,23 @@ def llama_kl(args, kind, files, texts):
             rows = re.findall(r"^ *\d+ +(?:[-\d.]+ ± +[-\d.]+ +){2}([-\d.]+) ±", log.read_text(encoding="utf-8"), re.MULTILINE)
             if not rows:
                 sys.exit(f"{log}: no KL divergence")
-            found.setdefault(method, {})[name] = float(rows[-1])
-            kept.write_text(json.dumps(found, indent=1))
-    return found
+            sums = [0.0] + [float(mean) * count for count, mean in enumerate(rows, 1)]
+            chunks.setdefault(name, {})[method] = [after - before for before, after in zip(sums, sums[1:])]
+            kept.write_text(json.dumps(chunks, indent=1))
+    return {name: {method: {"kl": sum(of[method]) / len(of[method]), "ratio": ratio(of[method], of[RIVAL])} for method in files}
+            | {"summary": {"windows": len(of[RIVAL]), "window_tokens": 512, "predictions": 255 * len(of[RIVAL])}}
+            for name, of in chunks.items()}
+
+
+def ratio(ours, rival):
+    """That of the sums over the same windows, with the middle 95 % of what 10,000 draws of windows give."""
+    assert len(ours) == len(rival), "windows of other texts"
+    chance, draws = random.Random(1), []
+    for _ in range(10_000):
+        drawn = chance.choices(range(len(ours)), k=len(ours))
+        draws.append(sum(ours[i] for i in drawn) / sum(rival[i] for i in drawn))
+    draws.sort()
+    return [sum(ours) / sum(rival), draws[249], draws[9749]]
 
 
 def mean_kl(found, method):
@@ -177,25 +196,27 @@ def mean_kl(found, method):
 
 
 def tables(files, results, llama):
-    lines = ["| type | file | MB | " + " | ".join(f"KL {name}" for name in KINDS) + (" | KL in llama.cpp |" if llama else " |"),
-             "|---" * (4 + len(KINDS) - 1 + bool(llama)) + "|"]
-    for kind, made in files.items():
-        for method, file in made.items():
-            cells = [kind, method, f"{file.stat().st_size / 1e6:.1f}"] + [f"{results[kind][name][method]['kl']:.4f}" for name in KINDS]
-            if llama:
-                cells.append(f"{sum(llama[kind][method].values()) / len(KINDS):.4f}")
-            lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", f"KL as a part of that of `{RIVAL}`, with its 95 % interval:", "",
-              "| type | file | " + " | ".join(KINDS) + " |", "|---" * (2 + len(KINDS)) + "|"]
-    for kind, made in files.items():
-        for method in list(made)[1:]:
-            ratios = [results[kind][name][method]["ratio"] for name in KINDS]
-            lines.append(f"| {kind} | {method} | " + " | ".join("{:.2f} ({:.2f} to {:.2f})".format(*ratio) for ratio in ratios) + " |")
-    summaries = [results[kind][name]["summary"] for kind in files for name in KINDS]
-    windows, tokens = min(s["windows"] for s in summaries), min(s["window_tokens"] for s in summaries)
-    lines += ["", f"Windows of {tokens} tokens, at least {windows} of each kind of text; no fewer than {min(s['predictions'] for s in summaries):,} "
-              "predictions."]
+    lines = ["| type | file | bytes |", "|---|---|---|"]
+    lines += [f"| {kind} | {method} | {file.stat().st_size:,} |" for kind, made in files.items() for method, file in made.items()]
+    for title, found in [("In llama.cpp's own arithmetic", llama), ("In f32 arithmetic", results)]:
+        if found:
+            lines += ["", f"## {title}", ""] + table(files, found)
     return "\n".join(lines) + "\n"
+
+
+def table(files, found):
+    """Mean KL in nats, and as a part of that of the rival with its 95 % interval."""
+    lines = ["| type | file | " + " | ".join(KINDS) + " |", "|---" * (2 + len(KINDS)) + "|"]
+    for kind, made in files.items():
+        for method in made:
+            of = [found[kind][name][method] for name in KINDS]
+            part = lambda one: "" if method == RIVAL else ": {:.2f} ({:.2f} to {:.2f})".format(*one["ratio"])
+            lines.append(f"| {kind} | {method} | " + " | ".join(f"{one['kl']:.4f}{part(one)}" for one in of) + " |")
+    summaries = [found[kind][name]["summary"] for kind in files for name in KINDS]
+    windows, tokens, predictions = (min(s[key] for s in summaries) for key in ["windows", "window_tokens", "predictions"])
+    lines += ["", f"KL, and as a part of that of `{RIVAL}` with its 95 % interval. Windows of {tokens} tokens, at least {windows} of each "
+              f"kind of text; no fewer than {predictions:,} predictions."]
+    return lines
 
 
 def plot(files, results):

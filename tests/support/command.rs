@@ -1,7 +1,7 @@
 //! The built program, run and judged.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{MAIN_SEPARATOR, Path};
 use std::process::Command;
 
 /// A run of `glm2llama` to be.
@@ -58,7 +58,8 @@ impl Cmd {
         Output {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).expect("UTF-8 on stdout"),
-            stderr: String::from_utf8(output.stderr).expect("UTF-8 on stderr"),
+            // Messages with the same sign between names on every system.
+            stderr: String::from_utf8(output.stderr).expect("UTF-8 on stderr").replace(MAIN_SEPARATOR, "/"),
         }
     }
 

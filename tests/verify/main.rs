@@ -6,6 +6,7 @@ mod support;
 mod convert;
 mod damages;
 mod output;
+mod outputs;
 mod report;
 mod shapes;
 

@@ -20,16 +20,16 @@ pub(in crate::cli) struct Compare {
     #[arg(value_name = "MODEL_DIR")]
     pub(in crate::cli) folder: PathBuf,
 
-    /// Two GGUF files of it, or more: the first is held against each of the others; of a split model any part
+    /// Two GGUF files of it, or more: the first is compared with each of the others; of a split model any part
     #[arg(value_name = "FILE", num_args = 2.., required = true, value_parser = values::read())]
     pub(in crate::cli) files: Vec<PathBuf>,
 
-    /// The text to run all of them on, UTF-8: none that one of the files was calibrated on [default: a page of English,
-    /// Chinese and code, too short for small differences]
+    /// The text to run all of them on, UTF-8; not one that a file was calibrated on [default: a page of English,
+    /// Chinese and code, too short to show small differences]
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(in crate::cli) text: Option<PathBuf>,
 
-    /// Take at most so many tokens of the text, 1 to 1048576; more of them make the answer surer
+    /// Run at most this many tokens of the text, 1 to 1048576; with more, the answer is more certain
     #[arg(long, value_name = "N", default_value = "4096", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1048576))]
     pub(in crate::cli) tokens: u32,
@@ -38,7 +38,7 @@ pub(in crate::cli) struct Compare {
     #[arg(long)]
     pub(in crate::cli) json: bool,
 
-    /// As given to convert: what config.json's rope_ratio scales
+    /// As given to convert: what rope_ratio in config.json changes
     #[arg(long, value_name = "WHAT", value_parser = values::rope_ratio(), help_heading = ROPE)]
     pub(in crate::cli) rope_ratio_applies_to: Option<RopeRatio>,
 }

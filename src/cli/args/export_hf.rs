@@ -24,12 +24,12 @@ pub(in crate::cli) struct ExportHf {
     #[arg(value_name = "OUT_DIR", index = 2, value_parser = values::written(), conflicts_with = "output", hide = true)]
     place: Option<PathBuf>,
 
-    /// How to store the weights [default: as the checkpoint]
+    /// How to store the weights [default: as in the checkpoint]
     #[arg(long, alias = "outtype", value_name = "NAME", ignore_case = true)]
     #[arg(value_parser = Names(vec!["F32", "F16", "BF16"]))]
     pub(in crate::cli) dtype: Option<String>,
 
-    /// The largest file: 5GB or 500M (powers of 1000), 2GiB (of 1024), or plain bytes
+    /// The largest size of a file: 5GB or 500M (powers of 1000), 2GiB (of 1024), or bytes
     #[arg(long, value_name = "SIZE", default_value = "5GB", allow_negative_numbers = true)]
     pub(in crate::cli) max_shard_size: String,
 
@@ -37,7 +37,7 @@ pub(in crate::cli) struct ExportHf {
     #[arg(short, long)]
     pub(in crate::cli) force: bool,
 
-    /// Stop with an error when rows of the weights are all zero, as an unfinished download leaves them
+    /// Stop with an error if rows of the weights are all zero, as an unfinished download leaves them
     #[arg(long)]
     pub(in crate::cli) strict: bool,
 

@@ -20,16 +20,17 @@ pub(in crate::cli) struct Imatrix {
     #[arg(short, long, value_name = "FILE", value_parser = values::written())]
     pub(in crate::cli) output: PathBuf,
 
-    /// Text to measure on, UTF-8; of several, as large a part of each [default: English, Chinese, code and chats]
+    /// The text to measure on, UTF-8; of several files, an equal part of each [default: English, Chinese, code and
+    /// chats]
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(in crate::cli) calibration: Vec<PathBuf>,
 
-    /// Measure on about so many tokens, 1 to 1048576
+    /// About how many tokens to measure on, 1 to 1048576
     #[arg(long, value_name = "N", default_value = "2048", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1048576))]
     pub(in crate::cli) tokens: u32,
 
-    /// Replace a file that exists
+    /// Replace the file if it exists
     #[arg(short, long)]
     pub(in crate::cli) force: bool,
 

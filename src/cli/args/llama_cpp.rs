@@ -14,8 +14,8 @@ use glm2llama::request::Given;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Types of tensors")]
 pub(in crate::cli) struct TensorTypes {
-    /// Give the matrices whose GGUF name matches a format of their own, `ffn_down=Q6_K` for instance (a format,
-    /// not a mix such as Q4_K_M); can be given several times, the first that matches counts
+    /// Set the format of the matrices whose GGUF name matches, for instance ffn_down=Q6_K (a format, not a mix such as
+    /// Q4_K_M); can be given several times, the first match counts
     #[arg(long = "tensor-type", value_name = "REGEX=FORMAT")]
     tensor_types: Vec<String>,
 
@@ -27,7 +27,7 @@ pub(in crate::cli) struct TensorTypes {
     #[arg(long, value_name = "FORMAT")]
     token_embedding_type: Option<String>,
 
-    /// Give every matrix the type's base format, without the mix
+    /// Give every matrix the type's base format, without the mix of formats
     #[arg(long, conflicts_with_all = ["target_size", "target_bpw"])]
     pure: bool,
 }
@@ -36,30 +36,30 @@ pub(in crate::cli) struct TensorTypes {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Metadata and files")]
 pub(in crate::cli) struct Contents {
-    /// What to call the model: general.name, and the file when no --output is given
+    /// The model's name: general.name, and the name of the file if there is no --output
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     model_name: Option<String>,
 
-    /// Author, licence, tags and the like from a JSON file of general. keys, over the model card's
+    /// Author, licence, tags and so on from a JSON file of general. keys, which replace those of the model card
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     metadata: Option<PathBuf>,
 
-    /// Set any metadata key, with the type int, float, bool or str, `general.author=str:me` for instance; can be
-    /// given several times
+    /// Set any metadata key, with the type int, float, bool or str, for instance general.author=str:me; can be given
+    /// several times
     #[arg(long, value_name = "KEY=TYPE:VALUE")]
     override_kv: Vec<String>,
 
-    /// A chat template in Jinja, or chatglm2, chatglm3, glm4, glm-edge for one that is built in; without it the
-    /// model gets the authors' own chat format, or keeps the folder's template where that does something else
+    /// The chat template: a Jinja file, or chatglm2, chatglm3, glm4 or glm-edge for a built-in one; without it the
+    /// model gets the authors' own chat format, or keeps the template in its folder if that does something else
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     chat_template: Option<PathBuf>,
 
-    /// Write only metadata and vocabulary, without a tensor; not with --type, --imatrix or --split-max-size
+    /// Write only metadata and vocabulary, no tensors; not with --type, --imatrix or --split-max-size
     #[arg(long, conflicts_with_all = ["types", "target_size", "target_bpw", "split_max_size", "imatrix"])]
     pub(in crate::cli) vocab_only: bool,
 
-    /// Start a new file, NAME-00001-of-00003.gguf and so on, before one has more bytes of
-    /// tensors than this: 2G, 500M or 5GB (powers of 1000), 2GiB (of 1024), or plain bytes
+    /// Split the file into parts, NAME-00001-of-00003.gguf and so on, each with at most this size of tensors: 2G, 500M
+    /// or 5GB (powers of 1000), 2GiB (of 1024), or bytes
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
     pub(in crate::cli) split_max_size: Option<String>,
 }

@@ -2,11 +2,13 @@
 
 mod compare;
 mod export_hf;
+mod files;
 mod imatrix;
 mod llama_cpp;
 mod model;
 mod target;
 mod values;
+mod verify;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -15,7 +17,7 @@ use clap::{Args as ClapArgs, ColorChoice, Parser, Subcommand};
 
 pub(super) use compare::Compare;
 pub(super) use export_hf::ExportHf;
-use glm2llama::config::RopeRatio;
+pub(super) use files::{Ask, Diff, Inspect, Ollama};
 use glm2llama::error::Result;
 use glm2llama::recipe::{FfnPad, FileType};
 use glm2llama::request::Quality;
@@ -24,6 +26,7 @@ use llama_cpp::{Contents, TensorTypes};
 pub(super) use model::ModelArgs;
 use target::Target;
 use values::Names;
+pub(super) use verify::Verify;
 
 /// Converts ChatGLM checkpoints into GGUF files that every llama.cpp program loads as a Llama model.
 #[derive(Debug, Parser)]
@@ -46,10 +49,10 @@ pub(super) enum Command {
     /// Writes a checkpoint as a Llama model for Hugging Face transformers, with its tokenizer
     #[command(after_help = export_hf::EXAMPLES)]
     ExportHf(ExportHf),
-    /// Measures which columns of the weights matter, for --imatrix: as llama-imatrix, from the checkpoint itself
+    /// Measures an importance matrix on the checkpoint itself, for convert --imatrix
     #[command(after_help = imatrix::EXAMPLES)]
     Imatrix(Imatrix),
-    /// Shows which type to take, or, with --type, what convert would do; reads no weight
+    /// Helps to choose a type; with --type, shows what convert would do; reads no weights
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(Plan),
     /// Shows what a GGUF file holds: the model at a glance, metadata, formats and sizes
@@ -57,22 +60,25 @@ pub(super) enum Command {
         after_help = "Examples:\n  glm2llama inspect ChatGLM3-6B-Q4_K_M.gguf\n  glm2llama inspect ChatGLM3-6B-Q4_K_M.gguf --template"
     )]
     Inspect(Inspect),
-    /// Shows in what two GGUF files differ: metadata, formats, shapes and bytes of tensors
+    /// Shows how two GGUF files differ: metadata, formats, shapes and bytes of tensors
     #[command(
         after_help = "Example:\n  glm2llama diff old.gguf new.gguf\n\nExit codes: 0 no difference; 1 they differ; 2 one could not be read."
     )]
     Diff(Diff),
     /// Shows whether GGUF files are the same model as a checkpoint, and how good they are
-    #[command(after_help = VERIFY_CODES)]
+    #[command(after_help = verify::EXAMPLES)]
     Verify(Verify),
-    /// Shows which GGUF file of a checkpoint predicts more like it, and how sure that is
+    /// Shows which of several GGUF files predicts more like their checkpoint, and how certain that is
     #[command(after_help = compare::EXAMPLES)]
     Compare(Compare),
-    /// Asks a GGUF file a question: shows that it talks, before anything is installed; slowly
+    /// Asks a GGUF file a question, without any other program; slow
     #[command(
         after_help = "Example:\n  glm2llama ask ChatGLM3-6B-Q4_K_M.gguf \"What is the capital of France?\""
     )]
     Ask(Ask),
+    /// Runs ollama create for a GGUF file, or prints the command if Ollama is not installed
+    #[command(after_help = files::OLLAMA_EXAMPLES)]
+    Ollama(Ollama),
     /// Prints completions for a shell
     #[command(
         after_help = "Example:\n  mkdir -p ~/.local/share/bash-completion/completions\n  glm2llama completions bash > ~/.local/share/bash-completion/completions/glm2llama"
@@ -82,121 +88,9 @@ pub(super) enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-    /// Prints the manual, all commands one after the other
+    /// Prints the manual, with all commands
     #[command(after_help = "Example:\n  glm2llama man > glm2llama.1 && man ./glm2llama.1")]
     Man,
-}
-
-const VERIFY_CODES: &str = "Examples:
-  glm2llama verify chatglm3-6b ChatGLM3-6B-Q4_K_M.gguf
-  glm2llama verify chatglm3-6b ChatGLM3-6B-*.gguf --report report.html
-  glm2llama verify chatglm3-6b ChatGLM3-6B-Q4_K_M.gguf --weights-only --receipt receipt.json
-
-Exit codes: 0 faithful: the same model, within what the file's formats allow; 1 not the same (or over --max-kld), \
-and what fails is named; 2 it could not be judged; 130 interrupted.";
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct Verify {
-    /// The folder of the ChatGLM checkpoint, or ORG/NAME or ORG/NAME@REVISION of one in a download cache
-    #[arg(value_name = "MODEL_DIR")]
-    pub(super) folder: PathBuf,
-
-    /// The GGUF files to judge; the checkpoint is run once for all
-    #[arg(value_name = "FILE", required = true, value_parser = values::read())]
-    pub(super) files: Vec<PathBuf>,
-
-    /// Compare weights and metadata only, and run neither model
-    #[arg(long)]
-    pub(super) weights_only: bool,
-
-    /// The text to run both models on, UTF-8 [default: a page of English, Chinese and code]
-    #[arg(long, value_name = "FILE", value_parser = values::read())]
-    pub(super) text: Option<PathBuf>,
-
-    /// Run at most so many tokens of the text, 1 to 8192
-    #[arg(long, value_name = "N", default_value = "256", allow_negative_numbers = true)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=8192))]
-    pub(super) tokens: u32,
-
-    /// The highest mean KL divergence that passes, in nats; without it quality is told and decides nothing
-    #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with = "weights_only")]
-    pub(super) max_kld: Option<f64>,
-
-    /// Write a page for a browser, complete in itself; an earlier page is replaced. Both models answer two questions
-    /// for it, if the checkpoint is a trained one
-    #[arg(long, value_name = "FILE.html", value_parser = values::written())]
-    pub(super) report: Option<PathBuf>,
-
-    /// Tokens of each answer on the page; 0: ask nothing [default: 30, and 0 for models of more than a billion weights,
-    /// where each token takes seconds]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
-    pub(super) answer_tokens: Option<u32>,
-
-    /// Also hash the checkpoint and the file again, and compare with the receipt that convert wrote
-    #[arg(long, value_name = "FILE.json", value_parser = values::read())]
-    pub(super) receipt: Option<PathBuf>,
-
-    /// Print one JSON object a line instead of text (docs/json.md)
-    #[arg(long)]
-    pub(super) json: bool,
-
-    /// As given to convert: what config.json's rope_ratio scales
-    #[arg(long, value_name = "WHAT", value_parser = values::rope_ratio(), help_heading = model::ROPE)]
-    pub(super) rope_ratio_applies_to: Option<RopeRatio>,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct Diff {
-    /// One GGUF file; of a split model any part
-    #[arg(value_name = "A", value_parser = values::read())]
-    pub(super) a: PathBuf,
-
-    /// The other
-    #[arg(value_name = "B", value_parser = values::read())]
-    pub(super) b: PathBuf,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct Ask {
-    /// The GGUF file of a llama model
-    #[arg(value_name = "FILE", value_parser = values::read())]
-    pub(super) file: PathBuf,
-
-    /// What to ask
-    #[arg(value_name = "QUESTION")]
-    pub(super) question: String,
-
-    /// Say at most so many tokens
-    #[arg(long, value_name = "N", default_value = "128", value_parser = clap::value_parser!(u32).range(1..=8192))]
-    pub(super) tokens: u32,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct Inspect {
-    /// The GGUF file, of any architecture, of a split model any part; or hf://ORG/NAME/FILE or ms://ORG/NAME/FILE on a
-    /// hub, of which only the head is fetched
-    #[arg(value_name = "FILE", value_parser = values::read())]
-    pub(super) file: PathBuf,
-
-    /// Print the chat template, and nothing else
-    #[arg(long, conflicts_with_all = ["all", "json", "tensors"])]
-    pub(super) template: bool,
-
-    /// List every tensor: offset, size, format and shape
-    #[arg(long)]
-    pub(super) tensors: bool,
-
-    /// List no tensors, with --json
-    #[arg(long, conflicts_with_all = ["tensors", "all"])]
-    pub(super) no_tensors: bool,
-
-    /// Show long texts and arrays whole, and every tensor
-    #[arg(long)]
-    pub(super) all: bool,
-
-    /// Print one JSON object a line instead of text (docs/json.md)
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -206,14 +100,15 @@ const EXAMPLES: &str = "Examples:
   glm2llama convert hf://zai-org/chatglm3-6b
 
 Exit codes: 0 done; 1 --verify found a file wrong; 2 bad usage, bad input, or a failed read or write; \
-130 interrupted. Anything but 0 leaves no new file, and one that --force was to replace as it was.";
+130 interrupted; with --ollama, that of ollama create, or 127 if Ollama is not installed. With 1, 2 and 130 no new \
+file is left, and those that --force would have replaced are as they were.";
 
 const PLAN_EXAMPLES: &str = "Examples:
   glm2llama plan chatglm3-6b
   glm2llama plan chatglm3-6b --fit 6GB
   glm2llama plan chatglm3-6b --type Q4_K_M --all
 
-Takes convert's options; those about running it (--verify, --receipt, --threads) change nothing.";
+Takes the options of convert; those about running it (--verify, --receipt, --threads) change nothing.";
 
 /// `plan`.
 #[derive(Debug, ClapArgs)]
@@ -221,7 +116,7 @@ pub(super) struct Plan {
     #[command(flatten)]
     pub(super) convert: Convert,
 
-    /// Name the best type that runs in so much memory, 6GB or 5500MB for instance
+    /// Name the best type that runs in this much memory, for instance 6GB or 5500MB
     #[arg(long, value_name = "SIZE", help_heading = None, display_order = 0)]
     #[arg(conflicts_with_all = ["types", "target_size", "target_bpw", "all", "strict", "output", "vocab_only"])]
     pub(super) fit: Option<String>,
@@ -232,8 +127,8 @@ const RUNNING: &str = "Running";
 
 #[derive(Clone, Debug, ClapArgs)]
 pub(super) struct Convert {
-    /// What to write, in upper or lower case; several, as Q4_K_M,Q8_0 or by several --type, need the model to be
-    /// read only once [default: Q4_K_M]
+    /// The type to write, in upper or lower case; for several, as in Q4_K_M,Q8_0, the model is read only once [default:
+    /// Q4_K_M]
     #[arg(short, long = "type", alias = "outtype", value_name = "NAME")]
     #[arg(ignore_case = true, value_delimiter = ',', value_parser = Names(FileType::names().collect()))]
     pub(super) types: Vec<String>,
@@ -245,7 +140,7 @@ pub(super) struct Convert {
     #[arg(short, long, alias = "outfile", value_name = "FILE", value_parser = values::output())]
     pub(super) output: Option<PathBuf>,
 
-    /// How much work goes into the weights
+    /// How much work to put into the weights
     #[arg(long, value_name = "HOW", value_parser = values::quality(), default_value = "fast")]
     pub(super) quality: Quality,
 
@@ -253,8 +148,8 @@ pub(super) struct Convert {
     #[arg(short, long)]
     pub(super) force: bool,
 
-    /// Pad the feed-forward network with zeros to whole super-blocks of 256: where a type would fall back
-    /// otherwise (auto), always, or never; the model computes the same either way
+    /// Pad the feed-forward network with zeros to a multiple of 256: always, never, or only where a type would fall
+    /// back to another format otherwise (auto); the model computes the same
     #[arg(long, value_name = "WHEN", value_parser = values::ffn_pad(), default_value = "auto")]
     pub(super) ffn_pad: FfnPad,
 
@@ -262,16 +157,21 @@ pub(super) struct Convert {
     #[arg(long)]
     pub(super) no_modelfile: bool,
 
-    /// Quantize with an importance matrix, as llama-imatrix writes it (GGUF or .dat)
+    /// Hand the file to Ollama under this name when it is written, as glm2llama ollama does; with one type only
+    #[arg(long, value_name = "NAME")]
+    #[arg(conflicts_with_all = ["no_modelfile", "vocab_only", "split_max_size", "json"])]
+    pub(super) ollama: Option<String>,
+
+    /// Quantize with an importance matrix, from glm2llama imatrix or from llama-imatrix (GGUF or .dat)
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(super) imatrix: Option<PathBuf>,
 
-    /// With --quality good and best: text to measure on, UTF-8; of several, as large a part of each [default: English,
-    /// Chinese, code and chats]
+    /// With --quality good or best: the text to measure on, UTF-8; of several files, an equal part of each [default:
+    /// English, Chinese, code and chats]
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(super) calibration: Vec<PathBuf>,
 
-    /// With --quality good and best: measure on about so many tokens, 1 to 1048576 [default: 2048, 8192 for best]
+    /// With --quality good or best: about how many tokens to measure on, 1 to 1048576 [default: 2048, 8192 for best]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1048576))]
     pub(super) calibration_tokens: Option<u32>,
@@ -282,47 +182,53 @@ pub(super) struct Convert {
     #[command(flatten)]
     pub(super) contents: Contents,
 
-    /// Compare every weight of what was written with the checkpoint, before it gets its name; a file that is
-    /// wrong is deleted, and the exit code is 1; not with --lora or --vocab-only
+    /// Compare every weight that was written with the checkpoint before the file gets its name; a wrong file is
+    /// deleted, and the exit code is 1; not with --lora or --vocab-only
     #[arg(long, help_heading = RUNNING, conflicts_with_all = ["vocab_only", "lora"])]
     pub(super) verify: bool,
 
-    /// Stop with an error when a tensor cannot have the format that its type asks for
+    /// Stop with an error if a tensor cannot have the format that its type asks for
     #[arg(long, help_heading = RUNNING)]
     pub(super) strict: bool,
 
-    /// Write nothing, only show what would be done: the same as glm2llama plan
+    /// Write nothing, only show what would be done, as glm2llama plan does
     #[arg(long, help_heading = RUNNING)]
     pub(super) dry_run: bool,
 
-    /// With plan --type or --dry-run: a row for each tensor instead of one for each kind of tensor
+    /// With plan --type or --dry-run: one row for each tensor instead of one for each kind of tensor
     #[arg(long, help_heading = RUNNING)]
     pub(super) all: bool,
 
-    /// With hf:// or ms://: also store the checkpoint in this folder, in the layout of the hub's own cache, where the
-    /// next run finds it (HF_HUB_CACHE or MODELSCOPE_CACHE may name it)
+    /// With hf:// or ms://: also keep the checkpoint in this folder, laid out like the hub's own cache; later runs find
+    /// it there if HF_HUB_CACHE or MODELSCOPE_CACHE names the folder
     #[cfg(feature = "hub")]
     #[arg(long, help_heading = RUNNING, value_name = "DIR", value_parser = values::written())]
     #[arg(conflicts_with = "vocab_only")] // which fetches no weights
     pub(super) keep: Option<PathBuf>,
 
-    /// Workers that quantize [default: one for each core]
+    /// Number of threads [default: one for each core]
     #[arg(long, help_heading = RUNNING, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub(super) threads: Option<NonZero<usize>>,
 
-    /// Instructions to quantize with; the bytes are the same [default: the machine's fastest]
+    /// The instruction set to quantize with; the bytes are the same [default: the fastest that the machine has]
     #[arg(long, help_heading = RUNNING, value_name = "NAME", env = "GLM2LLAMA_BACKEND", hide_env_values = true)]
     #[arg(value_parser = ["scalar", "avx2", "avx512", "neon"])]
     pub(super) backend: Option<String>,
 
-    /// Memory for buffers, in MiB; more than the default gains nothing on most machines
+    /// Memory for buffers, in MiB; more than the default rarely helps
     #[arg(long, help_heading = RUNNING, value_name = "MIB", default_value = "96", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) buffer_memory: u32,
 
-    /// Write a receipt: the hash of every file read and written, as JSON (docs/receipt.md)
+    /// Write a receipt: a JSON file with the hash of every file that was read or written (docs/receipt.md)
     #[arg(long, help_heading = RUNNING, value_name = "FILE.json", value_parser = values::written())]
     pub(super) receipt: Option<PathBuf>,
+
+    /// Write a model card, for an upload to a hub: base model and licence if they are known, the files with SHA-256,
+    /// how to run them, the prompt format; with --verify also the quality of each file, for which both models are run
+    #[arg(long, help_heading = RUNNING, value_name = "README.md", value_parser = values::written())]
+    #[arg(conflicts_with = "vocab_only")]
+    pub(super) card: Option<PathBuf>,
 
     /// Print one JSON object a line on stdout instead of text (docs/json.md)
     #[arg(long, help_heading = RUNNING)]
@@ -359,7 +265,7 @@ impl Convert {
 /// How a command runs that has no other options about it, and what it prints.
 #[derive(Clone, Debug, ClapArgs)]
 pub(super) struct Running {
-    /// Workers [default: one for each core]
+    /// Number of threads [default: one for each core]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub(super) threads: Option<NonZero<usize>>,
 

@@ -17,19 +17,18 @@ pub(super) const ROPE: &str = "Models of long contexts";
 
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct ModelArgs {
-    /// The folder with config.json, the tokenizer, and the weights as safetensors or PyTorch's .bin; or
-    /// ORG/NAME or ORG/NAME@REVISION of a model in the download cache of Hugging Face or ModelScope; convert and plan
-    /// read hf://ORG/NAME[@REVISION] and ms://ORG/NAME[@REVISION] straight from the hub
-    #[arg(value_name = "MODEL_DIR", index = 1)]
+    /// The model: a folder with config.json, the tokenizer and the weights (safetensors or PyTorch's .bin); or ORG/NAME
+    /// or ORG/NAME@REVISION of one in the download cache of Hugging Face or ModelScope; convert and plan also read
+    /// hf://ORG/NAME[@REVISION] and ms://ORG/NAME[@REVISION] from the hub
+    #[arg(value_name = "MODEL_DIR", index = 1, help_heading = None)]
     pub(in crate::cli) folder: PathBuf,
 
-    /// Only where the line `rope:` says it wrong: whether rope_ratio of config.json multiplies the frequency base (all
-    /// models but one) or divides the positions (ChatGLM2-6B-32k)
+    /// Only if the line `rope:` is wrong: what rope_ratio in config.json changes
     #[arg(long, value_name = "WHAT", value_parser = values::rope_ratio(), help_heading = ROPE)]
     pub(in crate::cli) rope_ratio_applies_to: Option<RopeRatio>,
 
-    /// Merge a LoRA adapter (PEFT's format) into the weights, times SCALE if given, `my-adapter=0.5` for instance;
-    /// several are added in order; convert and plan take one on a hub too, hf://ORG/NAME=0.5
+    /// Merge a LoRA adapter (PEFT's format) into the weights, scaled by SCALE if that is given, for instance
+    /// my-adapter=0.5; several are added in order; convert and plan also take one from a hub, hf://ORG/NAME=0.5
     #[arg(long, value_name = "ADAPTER_DIR[=SCALE]", help_heading = None, display_order = 5)]
     pub(in crate::cli) lora: Vec<OsString>,
 }
@@ -48,6 +47,7 @@ impl ModelArgs {
     pub(in crate::cli) fn request(&self, located: &Located) -> Result<ModelSource> {
         Ok(ModelSource {
             folder: located.folder.clone(),
+            published: located.published.clone(),
             rope_ratio: self.rope_ratio_applies_to,
             lora: self
                 .lora

@@ -8,12 +8,13 @@ use glm2llama::recipe::Budget;
 
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct Target {
-    /// In the place of a type: the most that the file may have, 4GB or 3900MB for instance; each tensor takes the
-    /// format with which all together lose least. To know that, good and best run the model first
+    /// Instead of a type: the largest size that the file may have, for instance 4GB or 3900MB; each tensor gets a
+    /// format such that least is lost in all. With --quality good or best, the model is run first to measure what is
+    /// lost
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, conflicts_with = "types")]
     target_size: Option<String>,
 
-    /// The same in bits of the file for each weight of the model, 4.5 for instance
+    /// The same, in bits for each weight of the model, for instance 4.5
     #[arg(long, value_name = "BITS", allow_negative_numbers = true)]
     #[arg(conflicts_with_all = ["types", "target_size"], value_parser = bits)]
     target_bpw: Option<f64>,

@@ -50,15 +50,15 @@ impl TypedValueParser for Names {
 /// What `rope_ratio` multiplies.
 pub(in crate::cli) fn rope_ratio() -> impl TypedValueParser<Value = RopeRatio> {
     one_of(&[
-        ("base", "The frequency base: all models but one", RopeRatio::Base),
-        ("positions", "It divides the positions: ChatGLM2-6B-32k", RopeRatio::Positions),
+        ("base", "Multiplies the frequency base: all models but one", RopeRatio::Base),
+        ("positions", "Divides the positions: ChatGLM2-6B-32k", RopeRatio::Positions),
     ])
 }
 
 /// When to pad.
 pub(in crate::cli) fn ffn_pad() -> impl TypedValueParser<Value = FfnPad> {
     one_of(&[
-        ("auto", "Where a format would fall back otherwise", FfnPad::Auto),
+        ("auto", "Only where a type would fall back", FfnPad::Auto),
         ("on", "Always", FfnPad::On),
         ("off", "Never", FfnPad::Off),
     ])
@@ -67,11 +67,15 @@ pub(in crate::cli) fn ffn_pad() -> impl TypedValueParser<Value = FfnPad> {
 /// How much work goes into the weights.
 pub(in crate::cli) fn quality() -> impl TypedValueParser<Value = Quality> {
     one_of(&[
-        ("fast", "llama-quantize's bytes", Quality::Fast),
-        ("good", "Runs the model on text first: the same bytes with an importance matrix", Quality::Good),
+        ("fast", "The same bytes as llama-quantize", Quality::Fast),
+        (
+            "good",
+            "The same with an importance matrix, for which the model is run on text first",
+            Quality::Good,
+        ),
         (
             "best",
-            "Chooses levels by what comes out of each matrix: takes hours, and goes on where it was interrupted",
+            "Rounds the weights such that what each matrix computes changes least: takes hours; a run that was interrupted goes on",
             Quality::Best,
         ),
     ])
@@ -94,7 +98,7 @@ pub(in crate::cli) fn read() -> impl TypedValueParser<Value = PathBuf> {
 pub(in crate::cli) fn written() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| match path.to_str() {
         Some("-") => {
-            Err("found stdout, expected a name: it is given to what is whole on the disk (`./-` is a file)")
+            Err("nothing is written to stdout, for a file gets its name only when it is whole: give a name (`./-` is one)")
         }
         _ => Ok(PathBuf::from(at_home(path.as_os_str()))),
     })

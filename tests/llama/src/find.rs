@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub const DIR_VARIABLE: &str = "GLM2LLAMA_LLAMA_DIR";
 
 /// Where `fetch.sh` puts the libraries, in the workspace. The version is part of the name, so a
-/// change of version is fetched anew.
+/// change of version is fetched anew. They are for Linux on x86-64: no other system may take them.
 const FETCHED: &str = ".runtime/llama-v3.22.1";
 
 /// Why there is no llama.cpp.
@@ -37,7 +37,11 @@ pub fn workspace() -> &'static Path {
 
 /// The folder that holds the libraries.
 pub(crate) fn folder() -> Result<PathBuf, Absent> {
-    let folder = env::var_os(DIR_VARIABLE).map_or_else(|| workspace().join(FETCHED), PathBuf::from);
+    let fetched = || match cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        true => workspace().join(FETCHED),
+        false => workspace().join(format!("{FETCHED}-{}-{}", env::consts::OS, env::consts::ARCH)),
+    };
+    let folder = env::var_os(DIR_VARIABLE).map_or_else(fetched, PathBuf::from);
     if folder.is_dir() { Ok(folder) } else { Err(Absent::NotFound { folder }) }
 }
 
