@@ -14,7 +14,7 @@ use glm2llama::pipeline::{DEFAULT_MEMORY_BYTES, Options};
 
 pub(super) fn run(args: &ExportHf) -> Result<()> {
     let started = Instant::now();
-    let located = args.model.locate()?;
+    let located = args.model.local()?;
     let request = ExportRequest {
         model: args.model.request(&located)?,
         output: args.output(),

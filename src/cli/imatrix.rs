@@ -13,7 +13,7 @@ use glm2llama::output;
 
 pub(super) fn run(args: &Imatrix) -> Result<()> {
     let started = Instant::now();
-    let located = args.model.locate()?;
+    let located = args.model.local()?;
     let threads = options::threads(args.running.threads)?;
     let model = Model::open(&args.model.request(&located)?).map_err(|error| located.explain(error))?;
     let sample = Sample::new(&model.tokenizer, &args.calibration, args.tokens as usize)?;

@@ -74,13 +74,13 @@ impl Address {
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (path, revision) = rest.split_once('@').map_or((rest, None), |(path, at)| (path, Some(at)));
         let (org, name) = path.split_once('/').ok_or_else(wrong)?;
-        Address { hub, org: org.into(), name: name.into(), revision: revision.map(Into::into), file: None }
+        Address { hub, org: org.into(), name: name.into(), revision: revision.map(slashes), file: None }
             .checked()
             .ok_or_else(wrong)
     }
 
     /// A file's address, `hf://ORG/NAME@REVISION/FOLDER/FILE`; without a file it is the repository's. A revision with
-    /// slashes in it is one of the hub's own `refs/pr/N`.
+    /// slashes in it is one of the hub's own `refs/pr/N`, or has them as `%2F`.
     ///
     /// # Errors
     /// When the text is none.
@@ -104,7 +104,7 @@ impl Address {
             }
         };
         let file = file.filter(|file| !file.is_empty()).map(Into::into);
-        Address { hub, org: org.into(), name: name.into(), revision: revision.map(Into::into), file }
+        Address { hub, org: org.into(), name: name.into(), revision: revision.map(slashes), file }
             .checked()
             .ok_or_else(wrong)
     }
@@ -134,6 +134,11 @@ impl fmt::Display for Address {
     }
 }
 
+/// A revision as the hubs' own programs write it where its slashes would be a path's.
+fn slashes(revision: &str) -> String {
+    revision.replace("%2F", "/").replace("%2f", "/")
+}
+
 fn split_prefix(text: &str) -> Option<(Hub, &str)> {
     Hub::ALL.into_iter().find_map(|hub| Some((hub, text.strip_prefix(hub.prefix())?)))
 }
@@ -159,13 +164,22 @@ mod tests {
         assert_eq!(file("hf://a/b/m.gguf"), (None, "m.gguf".to_owned()));
         assert_eq!(file("hf://a/b@main/q4/m.gguf"), (Some("main".to_owned()), "q4/m.gguf".to_owned()));
         assert_eq!(file("ms://a/b@refs/pr/1/m.gguf"), (Some("refs/pr/1".to_owned()), "m.gguf".to_owned()));
+        let branch = Address::of_file("hf://a/b@my%2Fown%2fbranch/q4/m.gguf").unwrap();
+        assert_eq!((branch.revision(), branch.file.as_deref()), ("my/own/branch", Some("q4/m.gguf")));
+        assert_eq!(
+            Address::of_model("hf://a/b@my%2Fbranch").unwrap(),
+            Address::of_model("hf://a/b@my/branch").unwrap()
+        );
     }
 
     #[test]
     fn what_is_no_address_is_refused_in_one_line() {
         assert!(!Address::is_one("a/b") && !Address::is_one("https://a/b") && Address::is_one("hf://"));
-        for text in ["hf://", "hf://a", "hf://a/b/c", "hf://../b", "hf://a/b@", "hf://a/b@../c", "ms://a b/c"]
-        {
+        let traversal =
+            ["hf://../b", "hf://a/..", "hf://%2e%2e/b", "ms://a/b%2Fc", "hf://a/b@%2e%2e", "ms://a/b@..%2Fc"];
+        let other =
+            ["hf://", "hf://a", "hf://a/b/c", "hf://a/b@", "hf://a/b@../c", "ms://a b/c", "ms://a/b@%2F"];
+        for text in traversal.into_iter().chain(other) {
             let error = Address::of_model(text).unwrap_err().to_string();
             assert!(error.starts_with(text) && error.contains("expected hf://ORG/NAME"), "{error}");
         }

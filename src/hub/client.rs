@@ -14,6 +14,8 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::address::Hub;
+use super::pace::Pace;
+use super::proxies::Proxies;
 use super::redirect::{self, Site};
 use crate::error::{Error, Result};
 use crate::provenance::VERSION;
@@ -21,37 +23,13 @@ use crate::provenance::VERSION;
 /// Redirects that are followed: a renamed repository, a region, a signed link.
 const MOST_HOPS: usize = 6;
 
-/// How long to wait, and how often to try.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// The pause after the first failure; each next one is twice as long.
-    pub first_pause: Duration,
-    /// The longest pause, also of those that a hub asks for.
-    pub longest_pause: Duration,
-    /// Failures in a row, without a byte between them, before the run gives up.
-    pub most_failures: u32,
-    /// A connection without a byte for so long is given up.
-    pub stall: Duration,
-}
-
-impl Default for Pace {
-    /// Half a minute of silence is a stall; a hub is tried for about two minutes, and may ask for five.
-    fn default() -> Pace {
-        Pace {
-            first_pause: Duration::from_millis(500),
-            longest_pause: Duration::from_secs(300),
-            most_failures: 8,
-            stall: Duration::from_secs(30),
-        }
-    }
-}
-
 /// A hub's endpoint, and what is sent with each request.
 #[derive(Debug)]
 pub struct Client {
     pub(super) hub: Hub,
     pub(super) pace: Pace,
     agent: Agent,
+    proxies: Proxies,
     endpoint: Site,
     token: Option<Token>,
     caller: Caller,
@@ -125,8 +103,9 @@ impl Client {
                 Err(_) => Err(Error::Usage(format!("{name}: is not UTF-8 text"))),
             },
         };
+        // What is neither of the usual words is taken for the safer one.
         let offline = value("HF_HUB_OFFLINE")?.unwrap_or_default().to_ascii_lowercase();
-        if ["1", "on", "yes", "true"].contains(&offline.as_str()) {
+        if !["", "0", "off", "no", "n", "false", "f"].contains(&offline.as_str()) {
             return Err(Error::Usage(format!(
                 "HF_HUB_OFFLINE is set, which forbids the network: unset it, or give a downloaded model's folder or \
                  ORG/NAME instead of {}ORG/NAME",
@@ -140,7 +119,9 @@ impl Client {
         let token_name = token_name(hub);
         let given = value(endpoint_name)?.unwrap_or_else(|| usual.to_owned());
         let endpoint = Site::of_endpoint(&given).ok_or_else(|| {
-            Error::Usage(format!("{endpoint_name}: found `{given}`, expected an address such as {usual}"))
+            // A password is not to be shown.
+            let found = if given.contains('@') { "an address with a name" } else { &format!("`{given}`") };
+            Error::Usage(format!("{endpoint_name}: found {found}, expected an address such as {usual}"))
         })?;
         let token = match value(token_name)? {
             None => None,
@@ -152,9 +133,16 @@ impl Client {
                  or unset {token_name}"
             )));
         }
-        // A proxy would read a token that goes without encryption to an endpoint on this machine.
-        let proxied = token.is_none() || endpoint.is_encrypted();
-        Ok(Client { hub, pace, agent: agent(pace, proxied), endpoint, token, caller })
+        let roots = roots(&value)?;
+        if roots.is_empty() && endpoint.is_encrypted() {
+            return Err(Error::Usage(
+                "found no certificates of authorities on this system, expected some: install its package \
+                 ca-certificates, or name a file of them with SSL_CERT_FILE"
+                    .to_owned(),
+            ));
+        }
+        let proxies = Proxies::of(&value)?;
+        Ok(Client { hub, pace, agent: agent(pace, &roots), proxies, endpoint, token, caller })
     }
 
     /// An address on the endpoint; `path` begins with a slash.
@@ -193,11 +181,17 @@ impl Client {
     pub(super) fn get(&self, url: &str, range: Option<String>, file: &Path) -> Result<Answer, Fault> {
         let mut url = url.to_owned();
         for hop in 0..=MOST_HOPS {
-            let mut request = self.agent.get(&url).header(header::ACCEPT_ENCODING, "identity");
+            let site = Site::of(&url);
+            let token = self.token.as_ref().filter(|_| hop == 0 && self.is_own(&url));
+            // A proxy would read a token that goes without encryption to an endpoint on this machine.
+            let may_pass = |site: &&Site| token.is_none() || site.is_encrypted();
+            let proxy = site.as_ref().filter(may_pass).and_then(|site| self.proxies.to(site));
+            let mut request = self.agent.get(&url).config().proxy(proxy.cloned()).build();
+            request = request.header(header::ACCEPT_ENCODING, "identity");
             if let Some(range) = &range {
                 request = request.header(header::RANGE, range);
             }
-            if let Some(Token(headers)) = self.token.as_ref().filter(|_| hop == 0 && self.is_own(&url)) {
+            if let Some(Token(headers)) = token {
                 request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
             }
             let response = request.call().map_err(|error| no_answer(&error, &url, file))?;
@@ -231,12 +225,26 @@ fn token_name(hub: Hub) -> &'static str {
     }
 }
 
-fn agent(pace: Pace, proxied: bool) -> Agent {
-    // The system's own, or those that SSL_CERT_FILE and SSL_CERT_DIR name; what of them cannot be read vouches for nobody.
-    let system = rustls_native_certs::load_native_certs().certs;
-    let roots: Vec<_> = system.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
+/// The system's own authorities, or those that the environment names. What of them cannot be read vouches for nobody.
+fn roots(value: &dyn Fn(&str) -> Result<Option<String>>) -> Result<Vec<Certificate<'static>>> {
+    let (file, folder) = (value("SSL_CERT_FILE")?, value("SSL_CERT_DIR")?);
+    let found = match (&file, &folder) {
+        (None, None) => rustls_native_certs::load_native_certs(),
+        (file, folder) => rustls_native_certs::load_certs_from_paths(
+            file.as_ref().map(Path::new),
+            folder.as_ref().map(Path::new),
+        ),
+    };
+    if let (true, Some(path)) = (found.certs.is_empty(), file.or(folder)) {
+        let expected = "one with certificates in PEM, by SSL_CERT_FILE or SSL_CERT_DIR";
+        return Err(Error::mismatch(Path::new(&path), "", "no certificate", expected));
+    }
+    Ok(found.certs.iter().map(|root| Certificate::from_der(root).to_owned()).collect())
+}
+
+fn agent(pace: Pace, roots: &[Certificate<'static>]) -> Agent {
     let tls = TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(&roots))
+        .root_certs(RootCerts::new_with_certs(roots))
         .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
         .build();
     let config = Agent::config_builder()
@@ -247,9 +255,11 @@ fn agent(pace: Pace, proxied: bool) -> Agent {
         .max_redirects_will_error(false)
         .timeout_resolve(Some(pace.stall))
         .timeout_connect(Some(pace.stall))
+        .timeout_send_request(Some(pace.stall))
+        .timeout_recv_response(Some(pace.stall)) // of its head alone
         .timeout_per_read(Some(pace.stall)) // of each read: a whole file has as long as it takes
-        .timeout_per_write(Some(pace.stall));
-    let config = if proxied { config } else { config.proxy(None) };
+        .timeout_per_write(Some(pace.stall))
+        .proxy(None); // each request has its own
     Agent::new_with_config(config.build())
 }
 

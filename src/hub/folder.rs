@@ -1,7 +1,7 @@
 //! A model's folder made of a repository: its small files, and empty ones of the names of its weights.
 
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -72,21 +72,22 @@ pub fn fetch(repository: &Repository, caches: &[Keep], keep: Option<&Keep>) -> R
     for (path, bytes) in files() {
         let file = folder.join(path);
         if [".safetensors", ".bin"].iter().any(|end| path.ends_with(end)) {
-            fs::write(&file, "").map_err(Error::io(&file, "write"))?;
+            make(&file, &repository.shown().join(path))?;
             weights.push(path.to_owned());
             continue;
         }
         let needed = is_needed(path);
         if needed && bytes > LARGEST {
             // A log or a data set, as a rule. Whoever does read it refuses its length.
-            let made = fs::File::create(&file).and_then(|file| file.set_len(bytes));
-            made.map_err(Error::io(&file, "write"))?;
+            let made = make(&file, &repository.shown().join(path))?;
+            made.set_len(bytes).map_err(Error::io(&file, "write"))?;
             continue;
         }
         if needed || (keep.is_some() && bytes <= LARGEST_OTHER) {
             let read = read_small(repository, path, caches.iter().chain(&keep))?;
             if needed {
-                fs::write(&file, &read).map_err(Error::io(&file, "write"))?;
+                let mut made = make(&file, &repository.shown().join(path))?;
+                made.write_all(&read).map_err(Error::io(&file, "write"))?;
             }
             if let (Some(keep), Some((_, entry))) = (&keep, repository.wanted(path)) {
                 keep.store(path, entry, &read)?;
@@ -100,6 +101,18 @@ pub fn fetch(repository: &Repository, caches: &[Keep], keep: Option<&Keep>) -> R
         origin: repository.origin(),
         shown: repository.shown(),
         keep,
+    })
+}
+
+/// Makes a file. On a system that does not tell `a` from `A`, a repository that has both cannot be one folder.
+fn make(file: &Path, shown: &Path) -> Result<fs::File> {
+    fs::File::create_new(file).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => {
+            let expected =
+                "one of each name, whatever its letters' case: this system does not tell them apart";
+            Error::mismatch(shown, "", "two files of this name", expected)
+        }
+        _ => Error::io(file, "write")(error),
     })
 }
 
@@ -163,11 +176,11 @@ pub fn adapter(repository: &Repository) -> Result<(PathBuf, TempDir)> {
             fs::create_dir_all(below).map_err(Error::io(below, "make"))?;
         }
         let mut judge = Judge::new(entry);
-        let mut out = fs::File::create(&file).map_err(Error::io(&file, "write"))?;
+        let mut out = make(&file, &wanted.file)?;
         let pump = Pump::start(&repository.client, &wanted, 0..entry.bytes);
         while let Some(block) = pump.next(&AtomicBool::new(false))? {
             judge.add(&block);
-            std::io::Write::write_all(&mut out, &block).map_err(Error::io(&file, "write"))?;
+            out.write_all(&block).map_err(Error::io(&file, "write"))?;
         }
         judge.end(&wanted.file, RUN_AGAIN)?;
     }

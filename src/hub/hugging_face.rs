@@ -1,14 +1,14 @@
 //! How Hugging Face and its mirrors tell what a repository holds.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use ureq::http::header;
 
 use super::address::Address;
-use super::client::Client;
-use super::listing::{Entry, Hash, LARGEST_LIST, Listing, MOST_FILES, escaped, is_hex, is_safe};
+use super::client::{Client, host};
+use super::listing::{Entry, Files, Hash, LARGEST_LIST, Listing, escaped, is_hex};
+use super::redirect;
 use super::transfer::{Wanted, text};
 use crate::error::{Error, InFile, Result};
 use crate::input;
@@ -29,7 +29,7 @@ struct Node {
     kind: String,
     path: String,
     #[serde(default)]
-    size: u64,
+    size: Option<u64>,
     #[serde(default)]
     oid: String,
     #[serde(default)]
@@ -64,40 +64,38 @@ pub(super) fn list(client: &Client, address: &Address) -> Result<Listing> {
     let fits = |id: &String| Address::of_model(&format!("hf://{id}")).is_ok_and(|new| new.revision.is_none());
     let repository = info.id.filter(fits).unwrap_or_else(|| address.repository());
     let mut url = client.url(&format!("/api/models/{repository}/tree/{}?recursive=true", info.sha));
-    let mut files = BTreeMap::new();
+    let mut files = Files::default();
     for _ in 0..MOST_PAGES {
-        let (body, headers) = text(client, &Wanted { url, file: file.clone(), bytes: 0 }, LARGEST_LIST)?;
+        let page = Wanted { url: url.clone(), file: file.clone(), bytes: 0 };
+        let (body, headers) = text(client, &page, LARGEST_LIST)?;
         let nodes: Vec<Node> =
             input::json(&body, "found a list of files that is not the hub's").in_file(&file)?;
-        for node in nodes.into_iter().filter(|node| node.kind == "file" && is_safe(&node.path)) {
-            let path = node.path.clone();
-            files.insert(path, entry(node, &file)?);
+        for node in nodes.into_iter().filter(|node| node.kind == "file") {
+            let entry = entry(&node, &file)?;
+            files.add(&file, node.path, entry)?;
         }
-        if files.len() > MOST_FILES {
-            return Err(Error::mismatch(
-                &file,
-                "",
-                format!("over {MOST_FILES} files"),
-                "a model's few dozen",
-            ));
-        }
-        match headers.get(header::LINK).and_then(|link| next(link.to_str().ok()?)) {
-            None => return Ok(Listing { repository, revision: info.sha.clone(), commit: info.sha, files }),
-            Some(next) if client.is_own(&next) => url = next,
-            Some(_) => break,
-        }
+        let next = headers.get(header::LINK).and_then(|link| next(link.to_str().ok()?));
+        let Some(next) = next else {
+            let files = files.done();
+            return Ok(Listing { repository, revision: info.sha.clone(), commit: info.sha, files });
+        };
+        url = redirect::follow(&url, &next).filter(|next| client.is_own(next)).ok_or_else(|| {
+            let found = format!("the next page of the list at {}", host(&next));
+            Error::mismatch(&file, "", found, "one of the endpoint's own")
+        })?;
     }
     Err(Error::mismatch(&file, "", "a list of files without an end", "the few pages of a model's"))
 }
 
-fn entry(node: Node, file: &Path) -> Result<Entry> {
+fn entry(node: &Node, file: &Path) -> Result<Entry> {
+    let missing = |what: &str| {
+        Error::mismatch(file, &node.path, format!("no {what} in the hub's list"), "one of each file")
+    };
     let (bytes, hash) = match &node.lfs {
         Some(lfs) => (lfs.size, Hash::sha256(&lfs.oid)),
-        None => (node.size, Hash::git(&node.oid)),
+        None => (node.size.ok_or_else(|| missing("length"))?, Hash::git(&node.oid)),
     };
-    let hash = hash
-        .ok_or_else(|| Error::mismatch(file, &node.path, "no hash in the hub's list", "one of each file"))?;
-    Ok(Entry { bytes, hash })
+    Ok(Entry { bytes, hash: hash.ok_or_else(|| missing("hash"))? })
 }
 
 /// The address of the next page.

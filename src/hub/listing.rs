@@ -109,9 +109,41 @@ impl Judge {
     }
 }
 
-/// A path in a repository that can be one in a folder: a stranger has made it.
-pub(super) fn is_safe(path: &str) -> bool {
-    path.len() < 1024 && path.split('/').all(system::is_plain_name)
+/// The files of a list that a stranger has made, by their paths.
+#[derive(Debug, Default)]
+pub(super) struct Files(BTreeMap<String, Entry>);
+
+impl Files {
+    /// Adds a file. One that some system could not have in a folder is passed over; nothing here reads such.
+    ///
+    /// # Errors
+    /// When there are too many, the path leads out of the repository, or has something else already.
+    pub(super) fn add(&mut self, list: &Path, path: String, entry: Entry) -> Result<()> {
+        let wrong = |found: &str, expected: &str| Err(Error::mismatch(list, &path, found, expected));
+        if leads_out(&path) {
+            return wrong("a path that leads out of the repository in the hub's list", "one of its files");
+        }
+        if path.len() >= 1024 || !path.split('/').all(system::is_plain_name) {
+            return Ok(());
+        }
+        if self.0.get(&path).is_some_and(|known| *known != entry) {
+            return wrong("the file twice in the hub's list, each time another one", "one of each name");
+        }
+        if self.0.len() >= MOST_FILES {
+            let found = format!("over {MOST_FILES} files");
+            return Err(Error::mismatch(list, "", found, "a model's few dozen"));
+        }
+        self.0.insert(path, entry);
+        Ok(())
+    }
+
+    pub(super) fn done(self) -> BTreeMap<String, Entry> {
+        self.0
+    }
+}
+
+fn leads_out(path: &str) -> bool {
+    path.contains('\0') || path.split('/').any(|part| part.is_empty() || part == "." || part == "..")
 }
 
 /// A path or a revision in an address.
@@ -148,10 +180,20 @@ mod tests {
 
     #[test]
     fn paths_stay_in_their_folder_and_addresses_whole() {
-        assert!(is_safe("config.json") && is_safe("a/b.gguf"));
-        for path in ["", "/etc/passwd", "../a", "a/../b", "a//b", "a\\b", "."] {
-            assert!(!is_safe(path), "{path}");
+        let entry = |bytes| Entry { bytes, hash: Hash::Git("0".repeat(40)) };
+        let mut files = Files::default();
+        let mut add = |path: &str, bytes| files.add(Path::new("hf://a/b"), path.to_owned(), entry(bytes));
+        for path in ["config.json", "Config.json", "a/b.gguf", "a\\b", "config.json"] {
+            add(path, 1).unwrap();
         }
+        for path in ["", "/etc/passwd", "../a", "a/../b", "a//b", ".", "a\0b", "a/"] {
+            let error = add(path, 1).unwrap_err().to_string();
+            assert!(error.contains("leads out of the repository"), "{path}: {error}");
+        }
+        let error = add("config.json", 2).unwrap_err().to_string();
+        assert!(error.starts_with("hf://a/b: config.json: found the file twice"), "{error}");
+        let names: Vec<String> = files.done().into_keys().collect();
+        assert_eq!(names, ["Config.json", "a/b.gguf", "config.json"]);
         assert_eq!(escaped("refs/pr/1"), "refs%2Fpr%2F1");
         assert_eq!(escaped("a b?#模.json"), "a%20b%3F%23%E6%A8%A1.json");
     }

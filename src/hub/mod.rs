@@ -17,6 +17,8 @@ mod hugging_face;
 mod keep;
 mod listing;
 mod model_scope;
+mod pace;
+mod proxies;
 mod pump;
 mod redirect;
 mod repository;
@@ -24,7 +26,8 @@ mod shards;
 mod transfer;
 
 pub use address::{Address, Hub};
-pub use client::{Caller, Client, Pace};
+pub use client::{Caller, Client};
 pub use folder::{Fetched, adapter, fetch};
 pub use keep::Keep;
+pub use pace::Pace;
 pub use repository::Repository;

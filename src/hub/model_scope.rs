@@ -3,14 +3,13 @@
 //! It has no call for a branch's commit. What pins the files is the SHA-256 that it lists of each, once: a file that is
 //! changed meanwhile has another, and is refused. The commit that is named is that of the file changed last.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use super::address::Address;
 use super::client::Client;
-use super::listing::{Entry, Hash, LARGEST_LIST, Listing, MOST_FILES, escaped, is_safe};
+use super::listing::{Entry, Files, Hash, LARGEST_LIST, Listing, escaped};
 use super::transfer::{Wanted, text};
 use crate::error::{Error, InFile, Result};
 use crate::input;
@@ -18,6 +17,11 @@ use crate::input;
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
+    /// 200, as of HTTP, when all is well; the status itself is 200 then and otherwise.
+    #[serde(default)]
+    code: Option<i64>,
+    #[serde(default)]
+    success: Option<bool>,
     #[serde(default)]
     data: Option<Data>,
     #[serde(default)]
@@ -28,7 +32,7 @@ struct Answer {
 #[serde(rename_all = "PascalCase")]
 struct Data {
     #[serde(default)]
-    files: Vec<Node>,
+    files: Option<Vec<Node>>,
 }
 
 #[derive(Deserialize)]
@@ -36,9 +40,9 @@ struct Data {
 struct Node {
     path: String,
     #[serde(default)]
-    size: u64,
+    size: Option<u64>,
     #[serde(default)]
-    sha256: String,
+    sha256: Option<String>,
     #[serde(rename = "Type")]
     kind: String,
     #[serde(default)]
@@ -59,28 +63,35 @@ pub(super) fn list(client: &Client, address: &Address) -> Result<Listing> {
     let (body, _) =
         text(client, &Wanted { url: client.url(&path), file: file.clone(), bytes: 0 }, LARGEST_LIST)?;
     let answer: Answer = input::json(&body, "found an answer that is not the hub's").in_file(&file)?;
-    let Some(data) = answer.data else {
-        let found = answer.message.unwrap_or_else(|| "no list of files".to_owned());
-        return Err(Error::mismatch(&file, "", format!("the answer `{found}`"), "the files of the model"));
+    let files = answer.data.and_then(|data| data.files);
+    let nodes = match files {
+        Some(files) if answer.success != Some(false) && answer.code.is_none_or(|code| code == 200) => files,
+        _ => {
+            let said = answer.message.filter(|message| !message.is_empty());
+            let code = answer.code.map(|code| format!(" (code {code})")).unwrap_or_default();
+            let found = format!("the answer `{}`{code}", said.as_deref().unwrap_or("no list of files"));
+            let token = client.token_name();
+            let expected =
+                format!("the files of a model: are name and revision right? A private one needs {token}");
+            return Err(Error::mismatch(&file, "", found, expected));
+        }
     };
-    let nodes: Vec<Node> =
-        data.files.into_iter().filter(|node| node.kind == "blob" && is_safe(&node.path)).collect();
-    if nodes.len() > MOST_FILES {
-        return Err(Error::mismatch(&file, "", format!("over {MOST_FILES} files"), "a model's few dozen"));
-    }
+    let nodes: Vec<Node> = nodes.into_iter().filter(|node| node.kind == "blob").collect();
     let last = nodes.iter().max_by_key(|node| node.committed_date).map(|node| node.revision.clone());
     let hex = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let commit = last.filter(hex).ok_or_else(|| {
         Error::mismatch(&file, "", "no commit in the hub's list", "one of each file: is the name right?")
     })?;
-    let mut files = BTreeMap::new();
-    for Node { path, size: bytes, sha256, .. } in nodes {
-        let hash = Hash::sha256(&sha256);
-        let hash = hash.ok_or_else(|| {
-            Error::mismatch(&file, &path, "no SHA-256 in the hub's list", "one of each file")
-        })?;
-        files.insert(path, Entry { bytes, hash });
+    let mut files = Files::default();
+    for Node { path, size, sha256, .. } in nodes {
+        let missing = |what: &str| {
+            Error::mismatch(&file, &path, format!("no {what} in the hub's list"), "one of each file")
+        };
+        let hash = sha256.as_deref().and_then(Hash::sha256).ok_or_else(|| missing("SHA-256"))?;
+        let bytes = size.ok_or_else(|| missing("length"))?;
+        files.add(&file, path, Entry { bytes, hash })?;
     }
+    let files = files.done();
     Ok(Listing { repository, commit, revision, files })
 }
 

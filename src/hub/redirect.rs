@@ -45,6 +45,10 @@ impl Site {
         &self.host
     }
 
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(super) fn same_host(&self, other: &Site) -> bool {
         (self.https, &self.host, self.port) == (other.https, &other.host, other.port)
     }
@@ -71,12 +75,36 @@ impl Site {
 /// Where a redirect leads. None where that is no address, or gives up the encryption of the one before.
 pub(super) fn follow(from: &str, location: &str) -> Option<String> {
     let place = Site::of(from)?;
-    let to = match location.strip_prefix("//") {
-        Some(_) => format!("{}:{location}", if place.https { "https" } else { "http" }),
-        None if location.starts_with('/') => Site { path: String::new(), ..place.clone() }.join(location),
-        None => location.to_owned(),
+    let root = Site { path: String::new(), ..place.clone() };
+    let location = location.trim().split('#').next()?;
+    let to = match location.find([':', '/', '?']).map(|at| location.as_bytes()[at]) {
+        _ if location.starts_with("//") => {
+            format!("{}:{location}", if place.https { "https" } else { "http" })
+        }
+        Some(b':') => location.to_owned(), // it has a scheme
+        _ if location.is_empty() => return None,
+        _ => root.join(&beside(&place.path, location)),
     };
     Site::of(&to).filter(|next| next.https || !place.https).map(|_| to)
+}
+
+/// The path of a location that has no host, from that of the address before.
+fn beside(from: &str, location: &str) -> String {
+    let (to, query) = location.find('?').map_or((location, ""), |at| location.split_at(at));
+    if to.is_empty() {
+        return format!("{}{query}", if from.is_empty() { "/" } else { from });
+    }
+    let folder = from.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let whole = if to.starts_with('/') { to.to_owned() } else { format!("{folder}/{to}") };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in whole.split('/').skip(1) {
+        match part {
+            "." => {}
+            ".." => _ = parts.pop(),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}{query}", parts.join("/"))
 }
 
 #[cfg(test)]
@@ -92,7 +120,12 @@ mod tests {
             ("https://cdn.example:8443/m?sig=a%2Fb", Some("https://cdn.example:8443/m?sig=a%2Fb")),
             ("http://cdn.example/m", None),
             ("ftp://cdn.example/m", None),
-            ("elsewhere", None),
+            ("elsewhere", Some("https://hub.example/THUDM/m/resolve/main/elsewhere")),
+            ("../v2/config.json?a=b/c:d", Some("https://hub.example/THUDM/m/resolve/v2/config.json?a=b/c:d")),
+            ("/../../x#part", Some("https://hub.example/x")),
+            ("?again", Some("https://hub.example/THUDM/m/resolve/main/config.json?again")),
+            ("", None),
+            ("file:///etc/passwd", None),
             ("https://me:secret@cdn.example/m", None),
         ] {
             assert_eq!(follow(from, location).as_deref(), expected, "{location}");

@@ -122,6 +122,24 @@ fn existing(model: &Path) -> Result<Located> {
     }
 }
 
+/// The address of a model on a hub, where this program can read one.
+fn is_hubs(text: &str) -> bool {
+    cfg!(feature = "hub") && ["hf://", "ms://"].iter().any(|prefix| text.starts_with(prefix))
+}
+
+/// Refuses an adapter on a hub, for commands that read none there.
+///
+/// # Errors
+/// When it is one.
+pub fn refuse_remote_adapter(adapter: &Path) -> Result<()> {
+    match adapter.to_str().filter(|text| is_hubs(text)) {
+        None => Ok(()),
+        Some(text) => Err(Error::Usage(format!(
+            "--lora: found {text}, and only convert and plan read a hub: download the adapter, and give its folder"
+        ))),
+    }
+}
+
 /// A path to nothing.
 fn missing(path: &Path, caches: &Caches) -> Error {
     let mut problem = "no such folder, expected one with a ChatGLM checkpoint".to_owned();
@@ -140,6 +158,15 @@ fn missing(path: &Path, caches: &Caches) -> Error {
 
 /// A name that no cache has.
 fn not_downloaded(model: &Path, name: &Name, caches: &Caches) -> Error {
+    if let Some(text) = model.to_str().filter(|text| is_hubs(text)) {
+        let problem = format!(
+            "found it in no download cache, and only convert, plan and inspect read a hub: store it while it is \
+             converted, `glm2llama convert {text} --keep DIR`, and then give {}",
+            name.path()
+        );
+        let variable = if text.starts_with("ms://") { "MODELSCOPE_CACHE" } else { "HF_HUB_CACHE" };
+        return Error::input(model, "", format!("{problem} with {variable}=DIR{}", caches.searched()));
+    }
     let mut problem = "no such folder, and no such download: ".to_owned();
     // The beginning of a path that is there may be meant as one.
     if let Some(sibling) = folder::sibling(model) {

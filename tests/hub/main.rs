@@ -6,7 +6,10 @@
 mod support;
 
 mod commands;
+mod environment;
 mod faults;
+mod hostile;
+mod overlap;
 mod server;
 mod stored;
 mod tls;
@@ -20,6 +23,8 @@ use support::{Checkpoint, Cmd, Dir, testdata, tiny_tokenizer};
 pub(crate) struct Hub {
     pub(crate) dir: Dir,
     pub(crate) server: Server,
+    /// The certificate of the authority that vouches for the server.
+    pub(crate) authority: Option<PathBuf>,
 }
 
 impl Hub {
@@ -28,7 +33,13 @@ impl Hub {
         let shape = Checkpoint { shard_bytes: Some(800_000), ..Checkpoint::tiny() };
         shape.write(&dir.join("model"), &tiny_tokenizer()).expect("written");
         let server = Server::start(&dir.join("model"));
-        Hub { dir, server }
+        Hub { dir, server, authority: None }
+    }
+
+    /// The same hub behind TLS.
+    pub(crate) fn over_tls(self) -> Hub {
+        let (server, authority) = tls::server(&self.model(), self.dir.path());
+        Hub { server, authority: Some(authority), ..self }
     }
 
     pub(crate) fn of(model: &str) -> Hub {
@@ -39,7 +50,7 @@ impl Hub {
             support::tokenizers::tiktoken(&folder, 900);
         }
         let server = Server::start(&dir.join("model"));
-        Hub { dir, server }
+        Hub { dir, server, authority: None }
     }
 
     pub(crate) fn model(&self) -> PathBuf {
@@ -48,7 +59,11 @@ impl Hub {
 
     /// A command whose hubs are the server, and whose caches are empty.
     pub(crate) fn command(&self, name: &str) -> Cmd {
-        command(name, &self.server.url(), self.dir.path())
+        let command = command(name, &self.server.url(), self.dir.path());
+        match &self.authority {
+            None => command,
+            Some(file) => command.env("SSL_CERT_FILE", file).env_remove("SSL_CERT_DIR"),
+        }
     }
 }
 
@@ -61,9 +76,8 @@ pub(crate) fn command(name: &str, url: &str, folder: &Path) -> Cmd {
         .env("TMPDIR", folder.join("tmp"))
         .current_dir(folder);
     std::fs::create_dir_all(folder.join("tmp")).expect("a folder");
-    for name in
-        ["HF_TOKEN", "MODELSCOPE_API_TOKEN", "HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
-    {
+    let proxies = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
+    for name in ["HF_TOKEN", "MODELSCOPE_API_TOKEN", "HF_HUB_OFFLINE"].into_iter().chain(proxies) {
         command = command.env_remove(name).env_remove(&name.to_lowercase());
     }
     command

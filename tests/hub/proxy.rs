@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write, copy};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 
 use super::Server;
@@ -11,13 +12,19 @@ impl Server {
     pub fn start_proxy(&self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
-        let own = self.port;
+        let (own, state) = (self.port, Arc::clone(&self.state));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                *state.tunnels.lock().unwrap() += 1;
                 thread::spawn(move || tunnel(&stream, own));
             }
         });
         address
+    }
+
+    /// How many connections came by a proxy.
+    pub fn tunnels(&self) -> usize {
+        *self.state.tunnels.lock().unwrap()
     }
 }
 

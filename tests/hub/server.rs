@@ -4,6 +4,8 @@
 //! host, a renamed repository behind a relative one. ModelScope's half: a list with SHA-256, and parts of files that
 //! come with status 200. Shares no code with the client.
 
+#[path = "answers.rs"]
+mod answers;
 #[path = "lists.rs"]
 mod lists;
 #[path = "proxy.rs"]
@@ -16,43 +18,15 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
-
-use lists::{files_of_model_scope, tree};
 
 use serde_json::{Value, json};
 
+pub use answers::Fault;
+use answers::{send, send_file, send_list};
+use lists::{files_of_model_scope, tree};
+
 pub const COMMIT: &str = "e46a14881eae613281abbd266ee918e93a56018f";
 pub const TOKEN: &str = "hf_SecretOfTheTests";
-
-/// What goes wrong with an answer that carries a file's bytes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Fault {
-    /// The connection ends after so many bytes.
-    Cut(usize),
-    /// Nothing more comes after so many bytes.
-    Stall(usize),
-    /// This status, and nothing else.
-    Status(u16),
-    /// 429, with the seconds to wait.
-    Wait(u64),
-    /// The whole file with status 200, whatever was asked for.
-    Whole,
-    /// The right part with status 200, as ModelScope sends it.
-    Part200,
-    /// `Content-Range` begins so many bytes later than it was asked for, and so do the bytes.
-    Later(usize),
-    /// A part without its place.
-    Placeless,
-    /// The bytes are those from elsewhere in the file, and `Content-Range` says otherwise.
-    Lie,
-    /// One bit of the byte at this place is wrong.
-    Flip(usize),
-    /// Another whole length than in the list.
-    Longer,
-    /// Called gzip.
-    Packed,
-}
 
 /// What a request was, for tests to look at.
 #[derive(Clone, Debug)]
@@ -78,9 +52,13 @@ pub struct State {
     misjudged: Mutex<Vec<String>>,
     /// Files that the list gives another length of.
     claimed: Mutex<BTreeMap<String, u64>>,
+    /// What is told in the place of the lists of files.
+    list: Mutex<Option<Value>>,
     /// The repository is private.
     private: Mutex<bool>,
     links: Mutex<u64>,
+    /// Connections that came by the proxy.
+    tunnels: Mutex<usize>,
 }
 
 pub struct Server {
@@ -168,6 +146,18 @@ impl Server {
         self
     }
 
+    /// Tells this in the place of either hub's list of files.
+    pub fn list(&self, list: Value) -> &Server {
+        *self.state.list.lock().unwrap() = Some(list);
+        self
+    }
+
+    /// What either hub would tell of the files, for tests to change: Hugging Face's, and ModelScope's.
+    pub fn lists(&self) -> [Value; 2] {
+        let files = files_of_model_scope(&self.state);
+        [Value::Array(tree(&self.state)), json!({ "Code": 200, "Data": { "Files": files }, "Success": true })]
+    }
+
     pub fn make_private(&self) -> &Server {
         *self.state.private.lock().unwrap() = true;
         self
@@ -227,7 +217,7 @@ fn answer(
     let out = stream.get_mut();
     if is_cdn {
         let name = path.strip_prefix("/signed/")?.split('?').next()?.to_owned();
-        return send_file(out, state, &name, range.as_deref(), None);
+        return send_file(out, state, &name, range.as_deref(), Vec::new());
     }
     if *state.private.lock().unwrap() && !token {
         return send(out, 401, &[], b"{\"error\":\"Repository not found\"}");
@@ -241,21 +231,34 @@ fn answer(
             send(out, 307, &[("Location", location)], b"")
         }
         ["api", "models", org, name, "revision", "main" | "v1" | "refs%2Fpr%2F1"] => {
-            send_json(out, &[], &json!({ "id": format!("{org}/{name}"), "sha": COMMIT, "siblings": [] }))
+            let found = json!({ "id": format!("{org}/{name}"), "sha": COMMIT, "siblings": [] });
+            send_list(out, state, "revision", &found, Vec::new())
         }
         ["api", "models", _, _, "tree", COMMIT] => {
+            if let Some(list) = state.list.lock().unwrap().as_ref() {
+                // A list that never ends has itself as its next page.
+                let next = format!("<{scheme}://{}{path}>; rel=\"next\"", headers["host"]);
+                let more = if *list == json!([]) { vec![("Link", next)] } else { Vec::new() };
+                return send_list(out, state, "tree", list, more);
+            }
             let list = tree(state);
             let half = list.len() / 2;
             if query.contains("cursor=2") {
-                return send_json(out, &[], &Value::Array(list[half..].to_vec()));
+                return send_list(out, state, "tree", &Value::Array(list[half..].to_vec()), Vec::new());
             }
             let next =
                 format!("<{scheme}://{}{route}?recursive=true&cursor=2>; rel=\"next\"", headers["host"]);
-            send_json(out, &[("Link", next)], &Value::Array(list[..half].to_vec()))
+            send_list(out, state, "tree", &Value::Array(list[..half].to_vec()), vec![("Link", next)])
         }
         [_, _, "resolve", COMMIT, file] => {
             if !is_large(file) {
-                return send_file(out, state, file, range.as_deref(), Some(COMMIT));
+                return send_file(
+                    out,
+                    state,
+                    file,
+                    range.as_deref(),
+                    vec![("X-Repo-Commit", COMMIT.to_owned())],
+                );
             }
             let mut links = state.links.lock().unwrap();
             *links += 1;
@@ -270,13 +273,17 @@ fn answer(
             )
         }
         ["api", "v1", "models", _, _, "repo", "files"] => {
+            if let Some(list) = state.list.lock().unwrap().as_ref() {
+                return send_list(out, state, "files", list, Vec::new());
+            }
             let files = files_of_model_scope(state);
-            send_json(out, &[], &json!({ "Code": 200, "Data": { "Files": files }, "Message": "success" }))
+            let list = json!({ "Code": 200, "Data": { "Files": files }, "Message": "success" });
+            send_list(out, state, "files", &list, Vec::new())
         }
         ["api", "v1", "models", _, _, "repo"] => {
             let file = query.split('&').find_map(|pair| pair.strip_prefix("FilePath="))?.to_owned();
             if !is_large(&file) {
-                return send_file(out, state, &file, None, None); // no ranges without a redirect
+                return send_file(out, state, &file, None, Vec::new()); // no ranges without a redirect
             }
             let location = format!("{scheme}://localhost:{cdn}/signed/{file}?auth_key=1");
             send(out, 302, &[("Location", location)], b"")
@@ -291,106 +298,4 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 fn is_large(file: &str) -> bool {
     [".safetensors", ".bin", ".gguf", ".model"].iter().any(|end| file.ends_with(end))
-}
-
-/// The first fault for a file that is not used up.
-fn take_fault(state: &State, name: &str) -> Option<Fault> {
-    let mut faults = state.faults.lock().unwrap();
-    let (_, fault, left) =
-        faults.iter_mut().find(|(end, _, left)| name.ends_with(end.as_str()) && *left > 0)?;
-    *left -= 1;
-    *state.faulty.lock().unwrap() += 1;
-    Some(*fault)
-}
-
-fn send_file(
-    out: &mut dyn Connection,
-    state: &State,
-    name: &str,
-    range: Option<&str>,
-    commit: Option<&str>,
-) -> Option<()> {
-    let Some(mut bytes) = state.files.lock().unwrap().get(name).cloned() else {
-        return send(out, 404, &[], b"no such file");
-    };
-    let fault = take_fault(state, name);
-    let total = bytes.len();
-    let asked = range.and_then(|range| {
-        let (start, end) = range.strip_prefix("bytes=")?.split_once('-')?;
-        Some((start.parse::<usize>().ok()?, end.parse::<usize>().map_or(total, |end| total.min(end + 1))))
-    });
-    let (mut start, end) = asked.unwrap_or((0, total));
-    let mut status = if asked.is_some() { 206 } else { 200 };
-    let mut placed = asked.is_some();
-    let mut listed = total;
-    let mut more: Vec<(&str, String)> = Vec::new();
-    let mut sent = usize::MAX;
-    match fault {
-        Some(Fault::Status(status)) => return send(out, status, &[], b"no"),
-        Some(Fault::Wait(seconds)) => {
-            return send(out, 429, &[("Retry-After", seconds.to_string())], b"slow down");
-        }
-        Some(Fault::Cut(bytes) | Fault::Stall(bytes)) => sent = bytes,
-        Some(Fault::Whole) => (start, status, placed) = (0, 200, false),
-        Some(Fault::Part200) => status = 200,
-        Some(Fault::Later(bytes)) if placed => start += bytes,
-        Some(Fault::Later(_)) => {}
-        Some(Fault::Placeless) => placed = false,
-        Some(Fault::Lie) => bytes.rotate_left(1),
-        Some(Fault::Flip(at)) => bytes[at] ^= 1,
-        Some(Fault::Longer) => (listed, placed, status) = (total + 1, true, 206),
-        Some(Fault::Packed) => more.push(("Content-Encoding", "gzip".to_owned())),
-        None => {}
-    }
-    let end = if fault == Some(Fault::Whole) { total } else { end };
-    let body = &bytes[start..end];
-    if placed {
-        more.push(("Content-Range", format!("bytes {start}-{}/{listed}", end - 1)));
-    }
-    if let Some(commit) = commit {
-        more.push(("X-Repo-Commit", commit.to_owned()));
-    }
-    head(out, status, body.len(), &more)?;
-    let cut = &body[..body.len().min(sent)];
-    match *state.rate.lock().unwrap() {
-        None => out.write_all(cut).ok()?,
-        Some(rate) => {
-            let start = Instant::now();
-            let mut sent = 0;
-            for piece in cut.chunks((rate / 50).max(1)) {
-                out.write_all(piece).ok()?;
-                sent += piece.len();
-                thread::sleep(
-                    Duration::from_secs_f64(sent as f64 / rate as f64).saturating_sub(start.elapsed()),
-                );
-            }
-        }
-    }
-    out.flush().ok()?;
-    match fault {
-        Some(Fault::Cut(_)) => None,
-        Some(Fault::Stall(_)) => {
-            thread::sleep(Duration::from_secs(20));
-            None
-        }
-        _ => Some(()),
-    }
-}
-
-fn head(out: &mut dyn Connection, status: u16, length: usize, headers: &[(&str, String)]) -> Option<()> {
-    let mut text = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n");
-    for (name, value) in headers {
-        text += &format!("{name}: {value}\r\n");
-    }
-    out.write_all((text + "\r\n").as_bytes()).ok()
-}
-
-fn send(out: &mut dyn Connection, status: u16, headers: &[(&str, String)], body: &[u8]) -> Option<()> {
-    head(out, status, body.len(), headers)?;
-    out.write_all(body).ok()?;
-    out.flush().ok()
-}
-
-fn send_json(out: &mut dyn Connection, headers: &[(&str, String)], body: &Value) -> Option<()> {
-    send(out, 200, headers, body.to_string().as_bytes())
 }

@@ -1,5 +1,6 @@
 //! The same over TLS, with a certificate of an authority that only the tests know.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, Issuer, KeyPair};
@@ -35,14 +36,20 @@ fn tls(names: &[&str]) -> (Wrap, String) {
     (wrap, root.pem())
 }
 
+/// Serves a folder's files over TLS; the authority's certificate is put into `here`.
+pub(crate) fn server(folder: &Path, here: &Path) -> (Server, PathBuf) {
+    let (wrap, pem) = tls(&["127.0.0.1", "localhost"]);
+    let authority = here.join("authority.pem");
+    std::fs::write(&authority, pem).unwrap();
+    (Server::wrapped(folder, "https", wrap), authority)
+}
+
 #[test]
 fn certificates_are_the_systems_matter() {
     let here = Dir::new();
     let shape = Checkpoint { shard_bytes: Some(800_000), ..Checkpoint::tiny() };
     shape.write(&here.join("model"), &tiny_tokenizer()).unwrap();
-    let (wrap, pem) = tls(&["127.0.0.1", "localhost"]);
-    std::fs::write(here.join("authority.pem"), pem).unwrap();
-    let server = Server::wrapped(&here.join("model"), "https", wrap);
+    let (server, _) = server(&here.join("model"), here.path());
     server.make_private().fault("00002-of-00003.safetensors", crate::server::Fault::Cut(200_000), 3);
     let run = |authority: &str| {
         let run = command("convert", &server.url(), here.path()).env("HF_TOKEN", TOKEN);
@@ -62,6 +69,14 @@ fn certificates_are_the_systems_matter() {
         error.contains("a certificate of 127.0.0.1 that is not valid") && error.contains("SSL_CERT_FILE"),
         "{error}"
     );
+    // No authority at all, and a file that is not there.
+    for (name, text) in [("empty.pem", Some("")), ("broken.pem", Some("-----BEGIN")), ("missing.pem", None)] {
+        if let Some(text) = text {
+            std::fs::write(here.join(name), text).unwrap();
+        }
+        let error = run(name).arg("--force").exit_with(2).stderr;
+        assert!(error.contains(&format!("{name}: found no certificate")), "{error}");
+    }
     // A certificate of another host.
     let (wrap, pem) = tls(&["hub.invalid"]);
     std::fs::write(here.join("authority.pem"), pem).unwrap();

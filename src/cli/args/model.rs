@@ -1,7 +1,7 @@
 //! What every command takes that opens a model.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -34,6 +34,12 @@ pub(in crate::cli) struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// For a command that reads no hub.
+    pub(in crate::cli) fn local(&self) -> Result<Located> {
+        self.lora.iter().try_for_each(|text| locate::refuse_remote_adapter(Path::new(text)))?;
+        self.locate()
+    }
+
     pub(in crate::cli) fn locate(&self) -> Result<Located> {
         locate::find(&self.folder, &Caches::of_user())
     }
