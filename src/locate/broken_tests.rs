@@ -1,4 +1,5 @@
-//! Copies that are broken or not whole beside whole ones, and adapters and models in folders below.
+//! Copies that are broken or not whole beside whole ones, adapters and models in folders below, and files in the place of
+//! a folder.
 
 use std::fs;
 use std::path::Path;
@@ -179,4 +180,37 @@ fn an_unfinished_download_is_told_once() {
     );
     let other = crate::error::Error::input(&folder.join(beside), "", "no such file");
     assert!(found.explain(other).to_string().contains("no such file; the download is unfinished"));
+}
+
+#[test]
+fn files_in_the_place_of_a_folder() {
+    let home = Home::new();
+    let tar = [&[0; 257][..], b"ustar", &[0; 250]].concat();
+    for (name, bytes, expected) in [
+        (
+            "m.gguf",
+            &b"GGUF"[..],
+            "found a GGUF file, expected the folder of the original checkpoint: glm2llama inspect",
+        ),
+        ("m", b"GGUF\x03", "found a GGUF file"),
+        ("m.zip", b"PK\x03\x04", "found a zip archive, expected a folder: unpack it with `unzip "),
+        ("download", b"PK\x03\x04", "found a zip archive"),
+        ("m.tar", &tar, "found a tar archive, expected a folder: unpack it with `tar -xf "),
+        ("m.tar.gz", b"\x1f\x8b\x08", "found a tar archive"),
+        ("m.7z", b"7z\xbc\xaf\x27\x1c", "found a 7z archive"),
+        ("model.safetensors", b"", "found a file of weights, expected the folder that it is in: "),
+        ("pytorch_model.bin", b"PK\x03\x04", "found a file of weights"),
+        ("config.json", b"{}", "found a file of a model, expected the folder that it is in: "),
+        ("notes.txt", b"", "found a file, expected the folder of a ChatGLM checkpoint"),
+    ] {
+        let path = home.path(name);
+        fs::write(&path, bytes).unwrap();
+        home.refuses(path.to_str().unwrap(), &[&format!("{}: {expected}", path.display())]);
+    }
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("nowhere", home.path("link")).unwrap();
+        let expected = "found a link to nowhere, which is not there";
+        home.refuses(home.path("link").to_str().unwrap(), &[expected]);
+    }
 }

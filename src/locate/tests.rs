@@ -375,36 +375,3 @@ fn what_is_no_model_is_named() {
     home.snapshot(ENTRY, COMMIT);
     home.refuses(home.path(HUB).to_str().unwrap(), &["that folder itself", ENTRY]);
 }
-
-#[test]
-fn files_in_the_place_of_a_folder() {
-    let home = Home::new();
-    let tar = [&[0; 257][..], b"ustar", &[0; 250]].concat();
-    for (name, bytes, expected) in [
-        (
-            "m.gguf",
-            &b"GGUF"[..],
-            "found a GGUF file, expected the folder of the original checkpoint: glm2llama inspect",
-        ),
-        ("m", b"GGUF\x03", "found a GGUF file"),
-        ("m.zip", b"PK\x03\x04", "found a zip archive, expected a folder: unpack it with `unzip "),
-        ("download", b"PK\x03\x04", "found a zip archive"),
-        ("m.tar", &tar, "found a tar archive, expected a folder: unpack it with `tar -xf "),
-        ("m.tar.gz", b"\x1f\x8b\x08", "found a tar archive"),
-        ("m.7z", b"7z\xbc\xaf\x27\x1c", "found a 7z archive"),
-        ("model.safetensors", b"", "found a file of weights, expected the folder that it is in: "),
-        ("pytorch_model.bin", b"PK\x03\x04", "found a file of weights"),
-        ("config.json", b"{}", "found a file of a model, expected the folder that it is in: "),
-        ("notes.txt", b"", "found a file, expected the folder of a ChatGLM checkpoint"),
-    ] {
-        let path = home.path(name);
-        fs::write(&path, bytes).unwrap();
-        home.refuses(path.to_str().unwrap(), &[&format!("{}: {expected}", path.display())]);
-    }
-    #[cfg(unix)]
-    {
-        std::os::unix::fs::symlink("nowhere", home.path("link")).unwrap();
-        let expected = "found a link to nowhere, which is not there";
-        home.refuses(home.path("link").to_str().unwrap(), &[expected]);
-    }
-}
