@@ -206,7 +206,7 @@ fn spellings_of_other_programs() {
     refused(&home, &["convert", "m", "--output-tensor-type", "q6"], &["did you mean Q6_K?"]);
     refused(&home, &["export-hf", "m", "out", "--dtype", "float16"], &["did you mean F16?"]);
     for option in ["-o", "--output", "--outfile", "--receipt"] {
-        refused(&home, &["convert", "m", option, "-"], &["found stdout, expected a name"]);
+        refused(&home, &["convert", "m", option, "-"], &["nothing is written to stdout"]);
     }
     refused(&home, &["convert", "m", "--outfile", "m-{ftype}.gguf"], &["found {ftype}, expected {type}"]);
     for option in ["-m", "--model"] {
