@@ -53,8 +53,8 @@ target/hf-venv/installed: tests/hf/requirements.txt
 	target/hf-venv/bin/pip install --quiet --requirement tests/hf/requirements.txt
 	touch target/hf-venv/installed
 
-# Divergence against bytes beside llama.cpp's own: MODEL=dir [TYPES="Q4_K_M Q2_K"] [TOKENS=10240] [EXACT=10240, in f32]
-# [LLAMA=dir of its programs].
+# LLAMA=dir of llama.cpp's programs; TOKENS: to predict of each kind of text, EXACT: in f32 arithmetic, which is slow.
+# Divergence against bytes beside llama.cpp's own: MODEL=dir [TYPES="Q4_K_M Q2_K"] [TOKENS=10240] [EXACT=10240] [LLAMA=dir].
 quality: $(if $(MODEL),,target/quality-model/config.json)
 	cargo build --quiet --release
 	python3 tests/quality/measure.py "$(or $(MODEL),target/quality-model)" --program "$(or $(CARGO_TARGET_DIR),target)/release/glm2llama" \

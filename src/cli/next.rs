@@ -3,30 +3,20 @@
 use std::path::Path;
 
 use glm2llama::ollama;
+use glm2llama::system::quoted;
 
 /// The two lines: Ollama's, where there is a Modelfile for it, and llama-server's. `first`: the file to load.
 pub(super) fn steps(first: &Path, modelfile: Option<&Path>) -> String {
     let ollama = modelfile
         .map(|modelfile| format!("  next: {}\n", ollama_create(&ollama::suggested_for(first), modelfile)));
-    let server = format!("llama-server --jinja -m {}", quoted(first));
+    let server = format!("llama-server --jinja -m {}", quoted(&first.display().to_string()));
     let before = if ollama.is_some() { "    or: " } else { "  next: " };
     format!("{}{before}{server}", ollama.unwrap_or_default())
 }
 
 /// What makes a model of Ollama's of a Modelfile, and runs it.
 pub(super) fn ollama_create(name: &str, modelfile: &Path) -> String {
-    format!("ollama create {name} -f {} && ollama run {name}", quoted(modelfile))
-}
-
-/// In quotes where a shell would take it apart.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "-_./\\:+,@%=".contains(c);
-    match text.chars().all(plain) {
-        true => text,
-        false if text.contains(['"', '$', '`', '!']) => format!("'{}'", text.replace('\'', "'\\''")),
-        false => format!("\"{text}\""),
-    }
+    format!("ollama create {name} -f {} && ollama run {name}", quoted(&modelfile.display().to_string()))
 }
 
 #[cfg(test)]
@@ -43,12 +33,5 @@ mod tests {
              or: llama-server --jinja -m ChatGLM3-6B-Q4_K_M.gguf"
         );
         assert_eq!(steps(Path::new("a.gguf"), None), "  next: llama-server --jinja -m a.gguf");
-    }
-
-    #[test]
-    fn paths_survive_the_shell() {
-        assert_eq!(quoted(Path::new("my models/a.gguf")), "\"my models/a.gguf\"");
-        assert_eq!(quoted(Path::new("it's $1.gguf")), "'it'\\''s $1.gguf'");
-        assert_eq!(quoted(Path::new("模型/a.gguf")), "模型/a.gguf");
     }
 }

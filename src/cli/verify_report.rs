@@ -133,6 +133,7 @@ fn comparison(outcomes: &[Outcome]) -> Vec<String> {
         let figure = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let function = outcome.function.as_ref();
         let quality = match (outcome.verdict.same, outcome.verdict.quality) {
+            (false, _) if outcome.verdict.is_over_bar_only() => (Tone::Bad, "over the bar"),
             (false, _) => (Tone::Bad, "not the same"),
             (true, None) => (Tone::Plain, "-"),
             (true, Some(quality)) => {

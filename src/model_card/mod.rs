@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use crate::checkpoint::Published;
 use crate::provenance::VERSION;
+use crate::system::quoted;
 use crate::units::{gigabytes, grouped};
 pub(crate) use about::About;
 
@@ -151,12 +152,6 @@ fn yaml(text: &str) -> String {
 /// A text in a cell of a table.
 fn cell(text: &str) -> String {
     text.replace(char::is_control, " ").replace('|', "\\|")
-}
-
-/// A file's name for a shell.
-fn quoted(name: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-    if name.chars().all(plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', "'\\''")) }
 }
 
 #[cfg(test)]

@@ -25,7 +25,10 @@ impl About {
         match rendered {
             // A fence longer than any in the text.
             Some(text) => {
-                let fence = if text.contains("```") { "````````" } else { "```" };
+                let mut fence = "```".to_owned();
+                while text.contains(&fence) {
+                    fence.push('`');
+                }
                 format!(
                     "{title}The chat template in the file makes of a system message and a question:\n\n{fence}\n{text}\n{fence}\n"
                 )

@@ -49,8 +49,8 @@ fn what_is_not_known_is_left_out() {
     assert!(!text.contains("Licence") && !text.contains("Quality"), "{text}");
     assert!(text.contains("GGUF files of ChatGLM3 6B made by"), "{text}");
     assert!(text.contains("| a\\|b.gguf | Q4_K_M | 3.82 GB | 4.89 | `00ff` |"), "{text}");
-    assert!(text.contains("llama-server --jinja -m 'a|b.gguf'"), "{text}");
-    assert!(text.contains("ollama create a-b -f 'a b.Modelfile'\nollama run a-b"), "{text}");
+    assert!(text.contains("llama-server --jinja -m \"a|b.gguf\""), "{text}");
+    assert!(text.contains("ollama create a-b -f \"a b.Modelfile\"\nollama run a-b"), "{text}");
     assert!(text.contains("None: a base model"), "{text}");
 }
 

@@ -16,6 +16,7 @@
 
 #[cfg(any(windows, test))]
 mod names;
+mod shell;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -37,6 +38,7 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
     !odd && check_name(name.as_ref()).is_none() // `C:x` and `NUL` are no files of a folder where there are drives
 }
 
+pub use shell::quoted;
 pub use this::{machine_memory_bytes, peak_memory_bytes, stop_on_signals};
 
 #[cfg(test)]

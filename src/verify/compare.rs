@@ -65,13 +65,13 @@ pub(super) struct Comparer {
 }
 
 impl Comparer {
-    /// For rows of `columns` weights in the file.
     /// Holds levels no longer to the nearest.
     pub(super) fn any_level(mut self) -> Comparer {
         self.allowance = self.allowance.any_level();
         self
     }
 
+    /// For rows of `columns` weights in the file.
     pub(super) fn new(format: Format, importance: bool, columns: usize) -> Comparer {
         let stored = vec![0.0; columns];
         let (low, high) = (stored.clone(), stored.clone());

@@ -21,7 +21,7 @@ use crate::forward::{Activations, rows_of};
 const MOST: f64 = 3.0;
 /// The same for one row, whose figures scatter more: 2.3 and 11.9 were seen.
 const MOST_OF_ROW: f64 = 50.0;
-/// A row that rounding leaves nearly exact is held to this part of the matrix's mean: one in halves may not be.
+/// A row that rounding leaves nearly exact, as one of equal weights, is held to this part of the matrix's mean instead.
 const LEAST_OF_ROW: f64 = 0.1;
 
 /// The outputs of one matrix.

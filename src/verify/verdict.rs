@@ -22,6 +22,8 @@ pub struct Verdict {
     pub line: String,
 }
 
+/// What the user's bar is for.
+const DIVERGENCE: &str = "KL divergence";
 /// Subjects that the line names.
 const NAMED: usize = 4;
 /// Sizes of which one that differs makes another model.
@@ -43,7 +45,7 @@ impl Verdict {
             blame.extend(max_kl.filter(|&bar| function.mean_kl > bar || function.mean_kl.is_nan()).map(
                 |bar| {
                     let problem = format!("is {:.6} on average, over the bar of {bar}", function.mean_kl);
-                    Finding::new("KL divergence", problem)
+                    Finding::new(DIVERGENCE, problem)
                 },
             ));
         }
@@ -55,6 +57,11 @@ impl Verdict {
         let (same, line) = (blame.is_empty(), line(weights, facts.tokens.is_some(), &blame));
         Verdict { same, blame, quality: function.map(Quality::of), max_kl, line }
     }
+
+    /// Whether nothing is to blame but that the user's bar is lower: the file is faithful all the same.
+    pub fn is_over_bar_only(&self) -> bool {
+        !self.same && is_over_bar_only(&self.blame)
+    }
 }
 
 /// The verdict in a sentence; `tokens`: the vocabulary was compared too.
@@ -65,6 +72,9 @@ fn line(weights: &Weights, tokens: bool, blame: &[Finding]) -> String {
         let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
         let allow = if names.len() == 1 { "allows" } else { "allow" };
         format!("faithful: the same model, within what {} {allow}", join(&names, usize::MAX))
+    } else if is_over_bar_only(blame) {
+        let problem = blame.first().map_or("", |finding| finding.problem.as_str());
+        format!("over the bar: the same model, but its {DIVERGENCE} {problem}")
     } else if blame.iter().all(|finding| finding.subject == template::KEY) {
         let problem = blame.first().map_or("", |finding| finding.problem.as_str());
         let same = if tokens { "weights and vocabulary are" } else { "the weights are" };
@@ -76,6 +86,10 @@ fn line(weights: &Weights, tokens: bool, blame: &[Finding]) -> String {
         let subjects: Vec<&str> = subjects.into_iter().collect();
         format!("not the same model: failed: {}", join(&subjects, NAMED))
     }
+}
+
+fn is_over_bar_only(blame: &[Finding]) -> bool {
+    blame.iter().all(|finding| finding.subject == DIVERGENCE)
 }
 
 /// Predictions that are no numbers where the checkpoint's are: no weight within its bounds does that.

@@ -122,7 +122,12 @@ fn the_bar_can_be_set() {
         |bar: &str| Cmd::new("verify").arg(tiny()).arg(&gguf).args(&["--tokens", "32", "--max-kld", bar]);
     verify("1").succeed();
     let run = verify("0.0001").exit_with(1);
-    assert!(run.stdout.contains("failed: KL divergence"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("verdict: over the bar: the same model, but its KL divergence is "),
+        "{}",
+        run.stdout
+    );
+    assert!(!run.stdout.contains("not the same model"), "{}", run.stdout);
     verify("-1").exit_with(2);
 }
 

@@ -27,6 +27,9 @@ pub(super) fn sections(body: &mut String, outcome: &Outcome) {
 
 /// The grade's class and words.
 pub(super) fn quality(outcome: &Outcome) -> (&'static str, &'static str) {
+    if outcome.verdict.is_over_bar_only() {
+        return ("bad", "over the bar");
+    }
     if !outcome.verdict.same {
         return ("bad", "not the same model");
     }
@@ -44,10 +47,15 @@ fn verdict(out: &mut String, outcome: &Outcome) {
     let (class, sign, word) = if outcome.verdict.same {
         ("verdict", "M13 24l8 8 15-17", "Converted faithfully")
     } else {
-        ("verdict no", "M15 15l18 18M33 15l-18 18", "Not the same model")
+        let over = outcome.verdict.is_over_bar_only();
+        let word = if over { "Over the bar" } else { "Not the same model" };
+        ("verdict no", "M15 15l18 18M33 15l-18 18", word)
     };
     let line = outcome.verdict.line.as_str();
-    let line = line.strip_prefix("faithful: ").or(line.strip_prefix("not the same model: ")).unwrap_or(line);
+    let line = ["faithful: ", "not the same model: ", "over the bar: "]
+        .iter()
+        .find_map(|start| line.strip_prefix(start))
+        .unwrap_or(line);
     let _ = writeln!(
         out,
         "<div class=\"{class}\" role=\"status\"><svg width=\"48\" height=\"48\" viewBox=\"0 0 48 48\" \

@@ -19,6 +19,7 @@ use super::verify::PAGE;
 use super::verify_report::{Outcome, Session};
 use glm2llama::error::Result;
 use glm2llama::gguf::Value;
+use glm2llama::system::quoted;
 use glm2llama::units::grouped;
 
 /// The whole page. Hashes the files, for a page is of no use that does not say of what it is.
@@ -118,16 +119,6 @@ fn identity(out: &mut String, session: &Session, outcomes: &[Outcome]) -> Result
     }
     out.push_str("</dl></section>\n");
     Ok(())
-}
-
-/// A word of a command as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./=:,@+%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 fn foot(out: &mut String, session: &Session, outcomes: &[Outcome]) {
