@@ -59,7 +59,7 @@ pub(super) fn run(args: &Convert) -> Result<ExitCode> {
     progress.finish();
     if let Some(doubt) = filled.doubt() {
         if args.strict {
-            return Err(Error::input(&located.path(&located.folder), "", format!("{doubt} (--strict)")));
+            return Err(Error::input(&located.folder, "", format!("{doubt} (--strict)")));
         }
         report.warning(doubt);
     }
@@ -119,7 +119,7 @@ fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
     report.start(&Start::new(&job.model, job.work().source_bytes(), Vec::new()).from(located));
     let warnings = job.model.warnings();
     let warnings = located.unfinished.iter().chain(&warnings);
-    warnings.for_each(|warning| report.warning(&located.called(warning)));
+    warnings.for_each(|warning| report.warning(warning));
     choose::print(&job, fit, args.json)
 }
 
@@ -220,7 +220,7 @@ fn announce(report: Report, located: &Located, job: &Job) {
     let files = job.outputs.iter().flat_map(Output::paths).collect();
     report.start(&Start::new(&job.model, job.work().source_bytes(), files).from(located));
     for warning in located.unfinished.iter().chain(&job.warnings()) {
-        report.warning(&located.called(warning));
+        report.warning(warning);
     }
 }
 

@@ -252,8 +252,7 @@ impl Start {
 
     /// Says first which folder a name was taken for.
     pub(super) fn from(mut self, located: &Located) -> Start {
-        self.decisions.iter_mut().for_each(|decision| *decision = located.called(decision));
-        let kind = if located.shown.is_empty() { "folder" } else { "from" };
+        let kind = if located.folder.is_dir() { "folder" } else { "from" }; // a hub's is in none
         self.decisions.splice(0..0, located.how.as_ref().map(|how| format!("{kind}: {}", one_line(how))));
         self
     }

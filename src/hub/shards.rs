@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tempfile::TempDir;
-
 use super::client::Client;
 use super::keep::{Kept, KeptFile};
 use super::listing::{Entry, Judge, RUN_AGAIN};
@@ -17,7 +15,7 @@ use super::repository::Repository;
 use super::transfer::Wanted;
 use crate::checkpoint::Remote;
 use crate::error::{Error, Result};
-use crate::input::ReadAt;
+use crate::input::{Held, ReadAt};
 
 /// A header is read in blocks of so many bytes.
 const BLOCK: u64 = 16 << 10;
@@ -37,7 +35,7 @@ pub(super) struct Shards {
     /// SHA-256 of each that has come by whole and was right.
     judged: Arc<Mutex<BTreeMap<String, String>>>,
     /// The small files, which go with it.
-    _folder: TempDir,
+    _folder: Held,
 }
 
 #[derive(Debug)]
@@ -60,7 +58,7 @@ impl Shards {
         names: &[String],
         kept: Vec<Kept>,
         keep: Option<Kept>,
-        folder: TempDir,
+        folder: Held,
     ) -> Shards {
         let shard = |name: &String| {
             let (wanted, entry) = repository.wanted(name)?;

@@ -250,7 +250,8 @@ fn answer(
                 format!("<{scheme}://{}{route}?recursive=true&cursor=2>; rel=\"next\"", headers["host"]);
             send_list(out, state, "tree", &Value::Array(list[..half].to_vec()), vec![("Link", next)])
         }
-        [_, _, "resolve", COMMIT, file] => {
+        [_, _, "resolve", COMMIT, below @ ..] => {
+            let file = &*below.join("/").replace("%2F", "/");
             if !is_large(file) {
                 return send_file(
                     out,
