@@ -51,7 +51,19 @@ pub(crate) fn convert_all(
     output: &Path,
     watch: &dyn Watch,
 ) -> Result<()> {
-    let fetched = hub::fetch(repository, &[], None)?;
+    convert_kept(repository, None, types, output, watch)
+}
+
+/// The same, stored in the layout of a cache.
+pub(crate) fn convert_kept(
+    repository: &Repository,
+    keep: Option<&Path>,
+    types: &[&str],
+    output: &Path,
+    watch: &dyn Watch,
+) -> Result<()> {
+    let keep = keep.map(|root| hub::Keep { root: root.to_owned() });
+    let fetched = hub::fetch(repository, &[], keep.as_ref())?;
     let mut request = Request::new(&fetched.folder, "F16".parse()?);
     request.types = types.iter().map(|name| name.parse()).collect::<Result<_>>()?;
     request.output = Some(output.to_owned());

@@ -46,6 +46,8 @@ pub struct State {
     /// Answers that had a fault.
     faulty: Mutex<usize>,
     pub seen: Mutex<Vec<Seen>>,
+    /// Bytes of files and lists that were sent.
+    sent: Mutex<usize>,
     /// Bytes in a second, of each connection.
     rate: Mutex<Option<usize>>,
     /// Files that the list gives a wrong hash of.
@@ -174,6 +176,11 @@ impl Server {
             assert!(read > 0, "cut off");
             left = left.saturating_sub(read);
         }
+    }
+
+    /// How many bytes of files and lists were sent since this was asked for.
+    pub fn sent(&self) -> usize {
+        std::mem::take(&mut *self.state.sent.lock().unwrap())
     }
 
     pub fn seen(&self) -> Vec<Seen> {
