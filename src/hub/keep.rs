@@ -1,6 +1,6 @@
 //! Downloads in the hubs' own layouts: what earlier ones have left there, and what is to be stored for the next.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::address::Hub;
 use super::listing::{Entry, Hash};
 use super::repository::Repository;
 use crate::error::{Error, Result};
-use crate::system::{self, identity, identity_of, lock};
+use crate::system::{self, identity, identity_of};
 
 /// How many runs may store a file at the same time.
 const MOST_RUNS: u32 = 16;
@@ -128,7 +128,8 @@ fn open_unfinished(target: &Path) -> Result<(PathBuf, File)> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(Error::io(&path, "write"))?;
         // Where the file system knows no locks, nobody can tell. Another run may just have given it its name.
-        if !matches!(lock(&file), Ok(false)) && identity_of(&file) == identity(&path) {
+        let taken = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        if !taken && identity_of(&file) == identity(&path) {
             return Ok((path, file));
         }
     }
@@ -193,7 +194,7 @@ impl KeptFile {
             .map_err(Error::io(&self.target, "give the file its name"))?;
         // What other runs had begun, and did not end.
         for left in (0..MOST_RUNS).map(|number| unfinished(&self.target, number)) {
-            if File::open(&left).is_ok_and(|left| matches!(lock(&left), Ok(true))) {
+            if File::open(&left).is_ok_and(|left| left.try_lock().is_ok()) {
                 let _ = fs::remove_file(&left); // whoever has just opened it looks whether it is there
             }
         }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::server::{COMMIT, Fault, Server, sha256};
@@ -151,6 +151,52 @@ fn bytes(files: &[PathBuf]) -> usize {
     files.iter().map(|path| path.metadata().map_or(0, |found| found.len() as usize)).sum()
 }
 
+/// Starts a run that keeps what it reads.
+fn spawn(hub: &Hub, here: &Dir, address: &str, output: &str) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_glm2llama"))
+        .args(["convert", address])
+        .args(ARGUMENTS)
+        .arg(output)
+        .envs([("HF_ENDPOINT", hub.server.url()), ("MODELSCOPE_ENDPOINT", hub.server.url())])
+        .envs(["HF_HUB_CACHE", "MODELSCOPE_CACHE"].map(|name| (name, here.join("none"))))
+        .env("TMPDIR", here.join("no-tmp"))
+        .current_dir(here.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Each has unfinished files of its own.
+#[test]
+fn two_runs_keep_the_same_files_at_once() {
+    let hub = Hub::new();
+    convert(&hub.model(), "Q4_K_M", &hub.dir.join("local.gguf"), &[]);
+    hub.server.rate(400_000);
+    for (address, snapshot) in [
+        ("hf://a/b", format!("models--a--b/snapshots/{COMMIT}")),
+        ("ms://a/b", "models/a--b/snapshots/master".to_owned()),
+    ] {
+        let here = Dir::new();
+        let mut runs = ["m.gguf", "n.gguf"].map(|output| spawn(&hub, &here, address, output));
+        let start = Instant::now();
+        let both =
+            || begun(&here.join("kept")).iter().any(|path| path.to_str().unwrap().contains(".00000001."));
+        while !both() && start.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(both(), "{:?}", begun(&here.join("kept")));
+        for (run, output) in runs.iter_mut().zip(["m.gguf", "n.gguf"]) {
+            assert!(run.wait().unwrap().success(), "{address} {output}");
+            same_model(&here.join(output), &hub.dir.join("local.gguf"));
+        }
+        assert!(begun(&here.join("kept")).is_empty(), "{:?}", begun(&here.join("kept")));
+        for shard in SHARDS {
+            let kept = here.join("kept").join(&snapshot).join(shard);
+            assert!(fs::read(kept).unwrap() == fs::read(hub.model().join(shard)).unwrap(), "{shard}");
+        }
+    }
+}
+
 /// Whatever ended the first run, even `kill -9`.
 #[test]
 fn a_run_that_was_ended_is_gone_on_with() {
@@ -159,17 +205,7 @@ fn a_run_that_was_ended_is_gone_on_with() {
         let here = Dir::new();
         let kept = here.join("kept");
         hub.server.rate(300_000);
-        let mut run = Command::new(env!("CARGO_BIN_EXE_glm2llama"))
-            .args(["convert", address])
-            .args(ARGUMENTS)
-            .arg("m.gguf")
-            .envs([("HF_ENDPOINT", hub.server.url()), ("MODELSCOPE_ENDPOINT", hub.server.url())])
-            .envs(["HF_HUB_CACHE", "MODELSCOPE_CACHE"].map(|name| (name, here.join("none"))))
-            .env("TMPDIR", here.join("no-tmp"))
-            .current_dir(here.path())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut run = spawn(&hub, &here, address, "m.gguf");
         let start = Instant::now();
         while bytes(&begun(&kept)) < 400_000 && start.elapsed() < Duration::from_secs(30) {
             std::thread::sleep(Duration::from_millis(10));
