@@ -2,20 +2,14 @@
 //! counts all that is mapped, and by its own peak of what it has touched.
 #![cfg(unix)] // limits of a shell on a process's addresses
 
-mod support;
-
-#[cfg(feature = "hub")]
-#[path = "support/pytorch.rs"]
-mod pytorch;
-#[cfg(feature = "hub")]
-#[path = "hub/server.rs"]
-#[allow(dead_code)] // its faults are for the hub's own tests
-mod server;
-
 use std::path::Path;
 use std::process::Command;
 
-use support::{Checkpoint, Dir, tiny_tokenizer};
+#[cfg(feature = "hub")]
+use super::hub::server;
+#[cfg(feature = "hub")]
+use crate::support::pytorch;
+use crate::support::{Checkpoint, Dir, tiny_tokenizer};
 
 /// Runs a command under a limit in MiB, and returns the peak that it reports, in MB.
 #[track_caller]

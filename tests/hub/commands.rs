@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::server::{COMMIT, Fault, TOKEN, sha256};
+use super::server::{COMMIT, Fault, TOKEN, sha256};
+use super::{Hub, command, same_model};
 use crate::support::Dir;
 use crate::support::command::convert;
 use crate::support::gguf::{self, Gguf};
-use crate::{Hub, command, same_model};
 
 const ARGUMENTS: [&str; 5] = ["--type", "Q4_K_M", "--output", "m.gguf", "--quiet"];
 
@@ -231,7 +231,7 @@ fn a_large_adapter_is_whole_and_has_no_name() {
     let hub = Hub::new();
     let weights: Vec<u8> = (0..65u32 << 20).map(|at| (at % 251) as u8).collect();
     hub.server.file("adapter_config.json", b"{}".to_vec()).file("adapter_model.safetensors", weights.clone());
-    let fetched = glm2llama::hub::adapter(&crate::faults::open(&hub, "ms://me/lora").unwrap()).unwrap();
+    let fetched = glm2llama::hub::adapter(&super::faults::open(&hub, "ms://me/lora").unwrap()).unwrap();
     let file = fetched.folder().join("adapter_model.safetensors");
     assert_eq!(file.to_str(), Some("ms://me/lora/adapter_model.safetensors"));
     let (bytes, hash) = glm2llama::input::sha256_of(&file).unwrap();

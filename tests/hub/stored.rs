@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::server::{COMMIT, Fault, Server, sha256};
+use super::server::{COMMIT, Fault, Server, sha256};
+use super::{Hub, command, faults, same_model};
 use crate::support::command::convert;
 use crate::support::{Checkpoint, Dir, tiny_tokenizer};
-use crate::{Hub, command, faults, same_model};
 
 const SHARDS: [&str; 3] = [
     "model-00001-of-00003.safetensors",
