@@ -110,8 +110,13 @@ pub(super) fn plan(args: &Plan) -> Result<()> {
 fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
     let fit = fit.map(|size| size::parse("--fit", size)).transpose()?;
     // Nothing would be written by these names: the table is of types.
-    let fast =
-        Convert { quality: Quality::Fast, calibration: Vec::new(), calibration_tokens: None, ..args.clone() };
+    let fast = Convert {
+        quality: Quality::Fast,
+        calibration: Vec::new(),
+        calibration_tokens: None,
+        memory: None,
+        ..args.clone()
+    };
     let unnamed = Convert { receipt: None, card: None, no_modelfile: true, ..fast };
     let (found, job) = prepare(&unnamed, FileType::all().collect(), None)?;
     let located = &found.located;
@@ -139,7 +144,7 @@ fn show(args: &Convert) -> Result<()> {
         report.warning(&format!("convert would refuse this: {obstacle}"));
     }
     if !report.is_quiet() {
-        plan::print(&job, options.memory_bytes as u64, args.all, args.json);
+        plan::print(&job, options, args.all, args.json)?;
     }
     Ok(())
 }
@@ -192,6 +197,7 @@ fn prepare(args: &Convert, types: Vec<FileType>, keep: Option<&PathBuf>) -> Resu
         quality: args.quality,
         calibration: args.calibration.clone(),
         calibration_tokens: args.calibration_tokens.map(|tokens| tokens as usize),
+        memory: args.memory.as_deref().map(|size| size::parse("--memory", size)).transpose()?,
         overrides: args.tensor_types.parse()?,
         given: args.contents.given()?,
         vocab_only: args.contents.vocab_only,
@@ -211,7 +217,7 @@ fn choose_formats(job: &mut Job, options: Options, report: Report, progress: &Pr
     progress.phase("choosing formats", Counts::Layers);
     job.choose(options, progress)?;
     progress.finish();
-    Chosen::of(job).iter().for_each(|chosen| report.chosen(chosen));
+    Chosen::of(job, options)?.iter().for_each(|chosen| report.chosen(chosen));
     Ok(())
 }
 
