@@ -41,7 +41,7 @@ test: runtime
 	cargo test --workspace
 	for backend in $$(cargo run --quiet -p glm2llama-quant --example backends | sed '$$d'); do \
 		echo "again, quantizing with $$backend"; \
-		GLM2LLAMA_BACKEND=$$backend cargo test --quiet $(addprefix --test ,$(QUANTIZING)) || exit 1; \
+		GLM2LLAMA_BACKEND=$$backend cargo test --quiet --test it -- $(addsuffix ::,$(QUANTIZING)) || exit 1; \
 	done
 
 # The export in real transformers: logits, token ids, chats. Installs torch (5 GB) into target/hf-venv.

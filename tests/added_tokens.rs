@@ -1,15 +1,13 @@
 //! Tokens that fine-tuning added, in all the files that say so; GLM-4's special tokens; and listed ends of text: what
 //! a conversion, an export and `verify` make of them.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
+use crate::support::gguf::{self, Gguf};
+use crate::support::tokenizers::tiktoken;
+use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 use serde_json::{Value, json};
-use support::gguf::{self, Gguf};
-use support::tokenizers::tiktoken;
-use support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 
 /// The tokenizer of 900 pieces, which ChatGLM3's nine follow.
 fn chatglm3() -> Dir {

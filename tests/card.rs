@@ -1,12 +1,10 @@
 //! `convert --card`: the model card to upload, end to end.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
+use crate::support::{Checkpoint, Cmd, Dir, testdata, tiny_tokenizer};
 use sha2::{Digest, Sha256};
-use support::{Checkpoint, Cmd, Dir, testdata, tiny_tokenizer};
 
 fn model(folder: &Path) {
     Checkpoint::tiny().write(folder, &tiny_tokenizer()).expect("written");

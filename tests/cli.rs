@@ -1,11 +1,9 @@
 //! What the program prints and writes beside the GGUF.
 
-mod support;
-
 use std::fs;
 
+use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 use serde::Deserialize;
-use support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 
 fn model() -> Dir {
     let model = Dir::new();

@@ -1,14 +1,12 @@
 //! `compare`: which of two files is closer to their checkpoint.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::command::convert;
+use crate::support::{Checkpoint, Cmd, Dir, program, testdata, tiny_tokenizer};
 use serde::Deserialize;
-use support::command::convert;
-use support::{Checkpoint, Cmd, Dir, program, testdata, tiny_tokenizer};
 
 /// Every field is named: one more or less in the program is a change that its users must be told of.
 #[derive(Debug, Deserialize)]
@@ -104,9 +102,9 @@ fn a_file_cannot_be_told_from_itself() {
 /// A model of testdata, with a small vocabulary where its own is not there.
 fn copied(name: &str) -> Dir {
     let (from, model) = (testdata("models").join(name), Dir::new());
-    support::copy_files(&from, model.path());
-    if support::tokenizers::without_tokenizer(model.path()) {
-        support::tokenizers::tiktoken(model.path(), 900);
+    crate::support::copy_files(&from, model.path());
+    if crate::support::tokenizers::without_tokenizer(model.path()) {
+        crate::support::tokenizers::tiktoken(model.path(), 900);
     }
     model
 }

@@ -1,13 +1,11 @@
 //! The bytes depend on the checkpoint and the type, on nothing else.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
+use crate::support::command::convert;
+use crate::support::{Checkpoint, Dir, tiny_tokenizer};
 use sha2::{Digest, Sha256};
-use support::command::convert;
-use support::{Checkpoint, Dir, tiny_tokenizer};
 
 const TYPES: [&str; 4] = ["F32", "F16", "Q8_0", "Q4_K_M"];
 

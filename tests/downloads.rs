@@ -1,14 +1,12 @@
 //! Downloads that have not ended or went wrong, though every file has its full length.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
+use crate::support::{Checkpoint, Cmd, Dir, copy_files, testdata, tiny_tokenizer};
 use glm2llama::{Pair, Step, Watch};
 use sha2::{Digest, Sha256};
-use support::{Checkpoint, Cmd, Dir, copy_files, testdata, tiny_tokenizer};
 
 const WEIGHTS: &str = "model.safetensors";
 const DENSE: &str = "transformer.encoder.layers.1.self_attention.dense.weight";

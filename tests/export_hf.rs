@@ -2,15 +2,13 @@
 //!
 //! Whether transformers computes the same with them, `make test-hf` shows.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
-use support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 
 /// A tensor's type, shape and rows.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,19 +1,17 @@
 //! The siblings of ChatGLM3 in every format that they are published in: each converts, under its own name, and a
 //! real llama.cpp computes from it what the original computes.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
+use crate::support::command::convert;
+use crate::support::gguf::{self, Gguf};
+use crate::support::logits::{Expected, difference};
+use crate::support::tokenizers::{tiktoken, without_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir, copy_files, shared, testdata, tiny_tokenizer};
 use llama_runtime::{Attention, require_runtime};
 use safetensors::Dtype;
 use serde_json::{Value, json};
-use support::command::convert;
-use support::gguf::{self, Gguf};
-use support::logits::{Expected, difference};
-use support::tokenizers::{tiktoken, without_tokenizer};
-use support::{Checkpoint, Cmd, Dir, copy_files, shared, testdata, tiny_tokenizer};
 
 /// A checkpoint of testdata, and the part of its name that it must get.
 const GOLDEN: [(&str, &str); 6] = [

@@ -1,17 +1,15 @@
 //! Importance matrices: both of llama.cpp's formats, the bytes that its own tool makes, and what is refused.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::command::convert;
+use crate::support::gguf::{Gguf, Value as Read};
+use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 use glm2llama::gguf::{Layout, Value, Writer};
 use glm2llama::sink::Sink;
 use llama_runtime::{Quantize, require_runtime};
 use quant::Format;
-use support::command::convert;
-use support::gguf::{Gguf, Value as Read};
-use support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 
 const LAYERS: usize = 8; // so that the first eighth, which has rules of its own, is a layer
 const HIDDEN: usize = 256;

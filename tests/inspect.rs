@@ -1,9 +1,7 @@
 //! `inspect` and `diff`: a file at a glance, and what another has otherwise.
 
-mod support;
-
+use crate::support::{Cmd, Dir, testdata};
 use serde_json::Value;
-use support::{Cmd, Dir, testdata};
 
 fn convert(folder: &Dir, name: &str, arguments: &[&str]) -> String {
     let path = folder.join(name);

@@ -1,13 +1,11 @@
 //! What trainers leave: other weights beside the model's, wrapped names, weights that are no model's own.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::{Checkpoint, Cmd, Dir, copy_files, testdata, tiny_tokenizer};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use support::{Checkpoint, Cmd, Dir, copy_files, testdata, tiny_tokenizer};
 
 const WEIGHTS: &str = "model.safetensors";
 const QKV: &str = "transformer.encoder.layers.1.self_attention.query_key_value";

@@ -1,15 +1,13 @@
 //! The options that users of llama.cpp's tools know: the same bytes as its own, and files that it loads.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use crate::support::command::convert;
+use crate::support::gguf::{Gguf, Value};
+use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 use llama_runtime::{Attention, Quantize, require_runtime};
-use support::command::convert;
-use support::gguf::{Gguf, Value};
-use support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 
 // ggml's numbers of types.
 const Q5_0: u32 = 6;

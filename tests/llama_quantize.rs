@@ -1,14 +1,12 @@
 //! Every type is, tensor for tensor and byte for byte, what llama.cpp's own tool makes of our F32 file.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
+use crate::support::command::convert;
+use crate::support::gguf::Gguf;
+use crate::support::{Checkpoint, Dir, tiny_tokenizer};
 use llama_runtime::{Quantize, Runtime, require_runtime};
-use support::command::convert;
-use support::gguf::Gguf;
-use support::{Checkpoint, Dir, tiny_tokenizer};
 
 /// The names of `--type` and llama.cpp's number of the mix.
 const TYPES: [(&str, u32); 19] = [

@@ -1,14 +1,12 @@
 //! A real llama.cpp computes the authors' logits from the converted file.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::command::convert;
+use crate::support::logits::{Expected, difference};
+use crate::support::{Checkpoint, Dir, testdata, tiny_tokenizer};
 use llama_runtime::{Attention, Runtime, require_runtime};
 use safetensors::Dtype;
-use support::command::convert;
-use support::logits::{Expected, difference};
-use support::{Checkpoint, Dir, testdata, tiny_tokenizer};
 
 /// Converts to F32, padded and not, and expects the logits both with F32 arithmetic and as users run it.
 fn check_f32(runtime: Runtime, model: &Path, expected: &Expected) {

@@ -1,14 +1,12 @@
 //! With the real tokenizer, llama.cpp makes the original's ids of texts and chats, and stops where it should.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 
+use crate::support::command::convert;
+use crate::support::{Checkpoint, Dir, shared};
 use llama_runtime::{Model, Runtime, require_runtime};
 use serde_json::{Value, json};
-use support::command::convert;
-use support::{Checkpoint, Dir, shared};
 
 /// A converted checkpoint with ChatGLM3's whole vocabulary and next to no weights.
 fn full_vocabulary(runtime: Runtime) -> Option<Model> {

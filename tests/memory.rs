@@ -2,17 +2,10 @@
 //! counts all that is mapped, and by its own peak of what it has touched.
 #![cfg(unix)] // limits of a shell on a process's addresses
 
-mod support;
-
-#[cfg(feature = "hub")]
-#[path = "hub/server.rs"]
-#[allow(dead_code)] // its faults are for the hub's own tests
-mod server;
-
 use std::path::Path;
 use std::process::Command;
 
-use support::{Checkpoint, Dir, tiny_tokenizer};
+use crate::support::{Checkpoint, Dir, tiny_tokenizer};
 
 /// Runs a command under a limit in MiB, and returns the peak that it reports, in MB.
 #[track_caller]
@@ -69,7 +62,7 @@ fn a_model_on_a_hub_needs_no_more() {
     let shape = Checkpoint { hidden: 1024, ffn: 8192, vocab: 4096, layers: 4, ..Checkpoint::tiny() };
     let shape = Checkpoint { shard_bytes: Some(60_000_000), ..shape };
     shape.write(&folder.join("model"), &tiny_tokenizer()).expect("written");
-    let url = server::Server::start(&folder.join("model")).url();
+    let url = super::hub::server::Server::start(&folder.join("model")).url();
     let cache = folder.join("none").to_str().expect("UTF-8").to_owned();
     let variables =
         [("HF_ENDPOINT", url.as_str()), ("HF_HUB_CACHE", &cache), ("NO_PROXY", "127.0.0.1,localhost")];

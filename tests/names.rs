@@ -1,13 +1,11 @@
 //! MODEL by its name on a hub, and spellings of other programs, end to end.
 #![cfg(unix)] // caches made of links, which Windows has only for some; src/locate's own tests run there
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 
 const COMMIT: &str = "e46a13ad0123456789abcdef0123456789abcdef";
 

@@ -1,17 +1,15 @@
 //! The page of `verify --report` in a real browser: nothing is wider than the window, in light and in dark, and its text
 //! can be read.
 
-mod support;
-
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::command::convert;
+use crate::support::damage::Damaged;
+use crate::support::{Cmd, Dir, testdata};
 use serde_json::Value;
-use support::command::convert;
-use support::damage::Damaged;
-use support::{Cmd, Dir, testdata};
 
 /// Put into a copy of the page: what the browser made of it goes to the page around it.
 const MEASURE: &str = r#"<script>

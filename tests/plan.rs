@@ -1,12 +1,10 @@
 //! `plan` tells to the byte what `convert` does, and reads no weight for it.
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::gguf::Gguf;
+use crate::support::{Checkpoint, Cmd, Dir, testdata, tiny_tokenizer};
 use serde_json::Value;
-use support::gguf::Gguf;
-use support::{Checkpoint, Cmd, Dir, testdata, tiny_tokenizer};
 
 fn events(stdout: &str) -> Vec<(String, Value)> {
     let event = |line: &str| {

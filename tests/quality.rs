@@ -1,16 +1,14 @@
 //! Importance matrices that the program measures itself, and files made with them.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::command::convert;
+use crate::support::gguf::{Gguf, Value};
+use crate::support::{Checkpoint, Cmd, Dir, program, shared, tiny_tokenizer};
 use glm2llama::calibrate::{REFINEMENT_TOKENS, Sample};
 use glm2llama::model::{Model, ModelSource};
-use support::command::convert;
-use support::gguf::{Gguf, Value};
-use support::{Checkpoint, Cmd, Dir, program, shared, tiny_tokenizer};
 
 fn model(shape: Checkpoint) -> Dir {
     let model = Dir::new();

@@ -1,10 +1,10 @@
 //! Where a GGUF comes from: its keys, the receipt, and that neither tells of folders or threads.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
+use crate::support::command::convert;
+use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 use glm2llama::Watch;
 use glm2llama::convert::Job;
 use glm2llama::error::Error;
@@ -14,8 +14,6 @@ use glm2llama::pipeline::{DEFAULT_MEMORY_BYTES, Options};
 use glm2llama::receipt::{Check, Receipt};
 use glm2llama::request::Request;
 use sha2::{Digest, Sha256};
-use support::command::convert;
-use support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

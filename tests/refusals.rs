@@ -1,12 +1,10 @@
 //! What cannot be converted is refused before a weight is read: one line, exit code 2, nothing written.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
+use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 use serde_json::{Value, json};
-use support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 
 /// A good checkpoint, changed by `damage`, is refused with a line that holds each of `expected`.
 #[track_caller]

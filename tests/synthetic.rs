@@ -1,12 +1,10 @@
 //! The checkpoints that tests make up are like the real ones, and so is the forward pass they rely on.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 
+use crate::support::{Checkpoint, Dir, forward, read_words, shared, testdata, tiny_tokenizer};
 use safetensors::{Dtype, SafeTensors};
-use support::{Checkpoint, Dir, forward, read_words, shared, testdata, tiny_tokenizer};
 
 /// Name -> shape of everything in a folder's safetensors files.
 fn shapes(folder: &Dir) -> BTreeMap<String, Vec<usize>> {
@@ -27,7 +25,7 @@ fn a_checkpoint_has_the_authors_names_and_shapes() {
     shape.write(ours.path(), &tiny_tokenizer()).expect("written");
 
     let theirs = Dir::new();
-    support::copy_files(&testdata("models/tiny-chatglm3"), theirs.path());
+    crate::support::copy_files(&testdata("models/tiny-chatglm3"), theirs.path());
     assert_eq!(shapes(&ours), shapes(&theirs));
 
     let read = |folder: &Dir, name| -> serde_json::Value {

@@ -1,14 +1,12 @@
 //! Files of a wanted size.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use support::command::Output;
-use support::gguf::{Gguf, Value};
-use support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
+use crate::support::command::Output;
+use crate::support::gguf::{Gguf, Value};
+use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 
 fn model(shape: Checkpoint) -> Dir {
     let model = Dir::new();

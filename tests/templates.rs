@@ -1,14 +1,12 @@
 //! Chat templates of fine-tunes and where folders keep them: what `convert`, `verify` and `export-hf` make of them.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
+use crate::support::gguf::{self, Gguf};
+use crate::support::tokenizers::tiktoken;
+use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 use serde_json::{Value, json};
-use support::gguf::{self, Gguf};
-use support::tokenizers::tiktoken;
-use support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 
 const TURNS: &str = "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{% endfor %}\
     {% if add_generation_prompt %}<|assistant|>{% endif %}";

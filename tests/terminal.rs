@@ -1,15 +1,13 @@
 //! What a person sees: on terminals of several widths, on a dumb one, with and without colour.
 #![cfg(unix)] // pseudo-terminals are
 
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use support::command::convert;
-use support::terminal::Terminal;
-use support::{Checkpoint, Cmd, Dir, testdata, tiny_tokenizer};
+use crate::support::command::convert;
+use crate::support::terminal::Terminal;
+use crate::support::{Checkpoint, Cmd, Dir, testdata, tiny_tokenizer};
 
 /// The program with nothing in its environment that says how to print.
 fn program(arguments: &[&str], folder: &Path) -> Command {

@@ -1,13 +1,11 @@
 //! A file is handed to Ollama: `glm2llama ollama`, and `convert --ollama`, with programs that stand for `ollama`.
 #![cfg(unix)] // they are scripts
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use support::{Cmd, Dir, testdata};
+use crate::support::{Cmd, Dir, testdata};
 
 /// Writes down its arguments and the Modelfile that it is given, and ends with a code.
 fn fake(code: u8) -> Dir {

@@ -1,16 +1,14 @@
 //! `verify` runs a GGUF file as a real llama.cpp does.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::command::convert;
+use crate::support::{Checkpoint, Dir, testdata, tiny_tokenizer};
 use glm2llama::gguf::{GgufFile, Layout, Writer};
 use glm2llama::sink::Sink;
 use glm2llama::verify::file_logits;
 use llama_runtime::{Attention, Runtime, require_runtime};
 use quant::Format;
-use support::command::convert;
-use support::{Checkpoint, Dir, testdata, tiny_tokenizer};
 
 /// Root mean square of the difference as a part of llama.cpp's own logits: of `ours` by `verify`, and of
 /// `theirs` by llama.cpp.

@@ -11,8 +11,8 @@ use minijinja::value::Serde;
 use serde_json::{Value, json};
 
 use super::server::{Request, Server, program};
-use super::support::command::convert;
-use super::support::{Checkpoint, Dir, tiny_tokenizer};
+use crate::support::command::convert;
+use crate::support::{Checkpoint, Dir, tiny_tokenizer};
 
 /// Every branch of the templates, with what tries engines: quotes, backslashes, Chinese, numbers, null.
 fn chats() -> Vec<Value> {

@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::server::{Request, Server, program};
-use super::support::command::convert;
-use super::support::{Dir, copy_files, shared};
+use crate::support::command::convert;
+use crate::support::{Dir, copy_files, shared};
 
 /// A request, the conversation that it continues, and the reply that the model has learned.
 struct Case {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::support::program;
+use crate::support::program;
 
 /// Where the program is. Where there is none, a test says so and ends, unless the developers' files are required.
 pub fn program() -> Option<PathBuf> {

@@ -6,9 +6,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::server::{Request, Server, program};
-use super::support::command::convert;
-use super::support::tokenizers::{tiktoken, without_tokenizer};
-use super::support::{Checkpoint, Dir, copy_files, testdata, tiny_tokenizer};
+use crate::support::command::convert;
+use crate::support::tokenizers::{tiktoken, without_tokenizer};
+use crate::support::{Checkpoint, Dir, copy_files, testdata, tiny_tokenizer};
 
 /// A part of a prompt: a special token by its name, or a text that the authors encode on its own.
 #[derive(Clone, Debug)]

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::{tiny, undisturbed};
 use crate::support::Dir;
-use crate::{tiny, undisturbed};
 
 /// The library that makes calls fail, built with the linker's own C compiler; none on other systems.
 fn injector(folder: &Dir) -> Option<PathBuf> {

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::process::Command;
 
+use super::{slow, start, tiny, undisturbed};
 use crate::support::{Cmd, Dir};
-use crate::{slow, start, tiny, undisturbed};
 
 const TEMPORARY: &str = ".glm2llama-m.gguf.tmp";
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Map, Value, json};
 
-use crate::{good, linked, mismatch};
+use super::{good, linked, mismatch};
 
 const NO_WEIGHTS: &str =
     "found no adapter's weights, expected adapter_model.safetensors or adapter_model.bin";

@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use super::{Case, mismatch, refuse};
 use crate::support::Dir;
-use crate::{Case, mismatch, refuse};
 
 /// A GGUF file, written field by field.
 pub struct Gguf(Vec<u8>);

@@ -1,7 +1,7 @@
 //! Importance matrices of both formats.
 
-use crate::gguf::{F32, Gguf};
-use crate::{Case, refuse, repeated};
+use super::gguf::{F32, Gguf};
+use super::{Case, refuse, repeated};
 
 /// One entry of the older format.
 fn entry(name: &[u8], calls: i32, values: &[f32]) -> Vec<u8> {

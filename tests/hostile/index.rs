@@ -5,8 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+use super::{Case, good, linked, mismatch, refuse, refuse_folders, repeated};
 use crate::support::Dir;
-use crate::{Case, good, linked, mismatch, refuse, refuse_folders, repeated};
 
 const INDEX: &str = "model.safetensors.index.json";
 

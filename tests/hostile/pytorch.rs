@@ -1,6 +1,6 @@
 //! PyTorch's files: a ZIP archive with a pickle, a program that may ask for anything.
 
-use crate::{Case, refuse};
+use super::{Case, refuse};
 
 /// A ZIP archive of entries stored as they are; `method` 0 says so.
 fn zip(entries: &[(&str, &[u8])], method: u16) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! Headers of safetensors files.
 
-use crate::{Case, refuse, repeated};
+use super::{Case, refuse, repeated};
 
 const MIB: usize = 1 << 20;
 

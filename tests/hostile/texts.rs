@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::{Case, refuse, repeated};
 use crate::support::Checkpoint;
-use crate::{Case, refuse, repeated};
 
 /// A good config with one field changed.
 fn config(key: &str, value: Value) -> Vec<u8> {

@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use super::{Case, refuse, repeated};
 use crate::support::tiny_tokenizer;
-use crate::{Case, refuse, repeated};
 
 /// The good model and one more piece, of these protobuf fields.
 fn piece(fields: &[u8]) -> Vec<u8> {

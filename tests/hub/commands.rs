@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::server::{COMMIT, Fault, TOKEN};
+use super::server::{COMMIT, Fault, TOKEN};
+use super::{Hub, command, same_model};
 use crate::support::Dir;
 use crate::support::command::convert;
 use crate::support::gguf::{self, Gguf};
-use crate::{Hub, command, same_model};
 
 const ARGUMENTS: [&str; 5] = ["--type", "Q4_K_M", "--output", "m.gguf", "--quiet"];
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use glm2llama::hub::{Address, Caller, Client, Pace, Repository};
 
-use crate::Hub;
-use crate::server::TOKEN;
+use super::Hub;
+use super::server::TOKEN;
 use crate::support::command::convert;
 
 #[test]

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use glm2llama::hub::{self, Address, Caller, Client, Pace, Repository};
 use glm2llama::{Error, Job, Options, Request, Result, Watch};
 
-use crate::server::{Fault, TOKEN};
+use super::server::{Fault, TOKEN};
+use super::{Hub, same_model};
 use crate::support::{Dir, command::convert};
-use crate::{Hub, same_model};
 
 const SHARD: &str = "model-00002-of-00003.safetensors";
 

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::Hub;
-use crate::faults::{fails, open};
-use crate::server::Fault;
+use super::Hub;
+use super::faults::{fails, open};
+use super::server::Fault;
 
 const HUBS: [&str; 2] = ["hf://a/b", "ms://a/b"];
 
@@ -132,7 +132,7 @@ fn other_files_beside_a_models_change_nothing() {
             list => list["Data"]["Files"].as_array_mut().unwrap().push(other),
         }
         hub.server.list(list).fault("config.json", Fault::Cut(3), 1);
-        crate::faults::succeeds(&hub, address);
+        super::faults::succeeds(&hub, address);
     }
 }
 

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use glm2llama::{Step, Watch};
 
-use crate::faults::{convert_all, open};
-use crate::server::Server;
+use super::faults::{convert_all, open};
+use super::server::Server;
+use super::{Hub, command, same_model};
 use crate::support::{Checkpoint, Dir, command::convert, tiny_tokenizer};
-use crate::{Hub, command, same_model};
 
 #[derive(Default)]
 struct Steps(Mutex<Vec<[u64; 3]>>);
@@ -37,7 +37,7 @@ fn what_has_come_is_quantized_while_the_rest_comes() {
 
 /// A measurement, for a machine that does nothing else: the figures in docs/hub.md.
 #[test]
-#[ignore = "a measurement: cargo test --test hub -- --ignored --nocapture overlap"]
+#[ignore = "a measurement: cargo test --test it overlap -- --ignored --nocapture"]
 fn a_download_alone_and_a_conversion_on_its_way() {
     let here = Dir::new();
     let shape = Checkpoint { hidden: 1024, ffn: 8192, vocab: 4096, layers: 8, ..Checkpoint::tiny() };

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use crate::server::{COMMIT, Fault, sha256};
+use super::server::{COMMIT, Fault, sha256};
+use super::{Hub, command, same_model};
 use crate::support::Dir;
-use crate::{Hub, command, same_model};
 
 const SHARDS: [&str; 3] = [
     "model-00001-of-00003.safetensors",

@@ -7,9 +7,9 @@ use rcgen::{CertificateParams, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::server::{Server, TOKEN, Wrap};
+use super::server::{Server, TOKEN, Wrap};
+use super::{command, same_model};
 use crate::support::{Checkpoint, Dir, command::convert, tiny_tokenizer};
-use crate::{command, same_model};
 
 /// A server's TLS, and its authority's certificate in PEM.
 fn tls(names: &[&str]) -> (Wrap, String) {
@@ -50,7 +50,7 @@ fn certificates_are_the_systems_matter() {
     let shape = Checkpoint { shard_bytes: Some(800_000), ..Checkpoint::tiny() };
     shape.write(&here.join("model"), &tiny_tokenizer()).unwrap();
     let (server, _) = server(&here.join("model"), here.path());
-    server.make_private().fault("00002-of-00003.safetensors", crate::server::Fault::Cut(200_000), 3);
+    server.make_private().fault("00002-of-00003.safetensors", super::server::Fault::Cut(200_000), 3);
     let run = |authority: &str| {
         let run = command("convert", &server.url(), here.path()).env("HF_TOKEN", TOKEN);
         let run =

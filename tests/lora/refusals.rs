@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 
 use serde_json::{Value, json};
 
+use super::{EMBEDDING, Tensors, adapter, config, module, noise, read, save};
 use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
-use crate::{EMBEDDING, Tensors, adapter, config, module, noise, read, save};
 
 /// One line that names the adapter's file and what is wrong in it; exit code 2; nothing is written.
 #[test]

@@ -1,5 +1,4 @@
 //! What the integration tests share: folders, the built program, data, made-up checkpoints.
-#![allow(dead_code, unused_imports)] // every test binary compiles this module and uses another part of it
 
 pub mod checkpoint;
 pub mod command;

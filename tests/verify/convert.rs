@@ -7,9 +7,9 @@ use glm2llama::convert::Job;
 use glm2llama::request::Request;
 use glm2llama::{model, pipeline};
 
-use super::support::damage::Damaged;
-use super::support::{Cmd, Dir};
 use super::{judge, tiny};
+use crate::support::damage::Damaged;
+use crate::support::{Cmd, Dir};
 
 #[test]
 fn a_conversion_checks_itself_before_the_file_has_its_name() {

@@ -1,10 +1,10 @@
 //! Every damage is found, and its culprit named.
 
 use super::output::{Event, events};
-use super::support::command::convert;
-use super::support::damage::Damaged;
-use super::support::{Checkpoint, Cmd, Dir, shared, tiny_tokenizer};
 use super::{judge, tiny};
+use crate::support::command::convert;
+use crate::support::damage::Damaged;
+use crate::support::{Checkpoint, Cmd, Dir, shared, tiny_tokenizer};
 
 /// What is done to a file, and what `verify` has to blame for it.
 type Damage = (&'static str, &'static str, fn(&mut Damaged), &'static [&'static str]);

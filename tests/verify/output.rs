@@ -3,10 +3,10 @@
 use glm2llama::{model, remap};
 use serde::Deserialize;
 
-use super::support::command::convert;
-use super::support::damage::Damaged;
-use super::support::{Cmd, Dir};
 use super::tiny;
+use crate::support::command::convert;
+use crate::support::damage::Damaged;
+use crate::support::{Cmd, Dir};
 
 /// Every field is named: one more or less in the program is a change that its users must be told of.
 #[derive(Debug, Deserialize)]

@@ -2,11 +2,11 @@
 
 use glm2llama::verify::Pair;
 
-use super::support::command::convert;
-use super::support::damage::Damaged;
-use super::support::tokenizers::tiktoken;
-use super::support::{Checkpoint, Dir, copy_files, testdata, tiny_tokenizer};
 use super::{judge, tiny};
+use crate::support::command::convert;
+use crate::support::damage::Damaged;
+use crate::support::tokenizers::tiktoken;
+use crate::support::{Checkpoint, Dir, copy_files, testdata, tiny_tokenizer};
 
 fn best(model: &std::path::Path, name: &str, file: &std::path::Path) {
     convert(model, name, file, &["--quality", "best", "--calibration-tokens", "1030"]);

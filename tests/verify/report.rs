@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use super::support::command::convert;
-use super::support::{Cmd, Dir, copy_files};
 use super::tiny;
+use crate::support::command::convert;
+use crate::support::{Cmd, Dir, copy_files};
 
 #[test]
 fn a_page_replaces_nothing_but_a_page() {

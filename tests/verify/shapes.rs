@@ -7,10 +7,10 @@ use std::path::Path;
 use glm2llama::verify::{Finding, Pair, file_logits, source_logits};
 use serde_json::{Value, json};
 
-use super::support::command::convert;
-use super::support::damage::Damaged;
-use super::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 use super::tiny;
+use crate::support::command::convert;
+use crate::support::damage::Damaged;
+use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 
 /// Gives a tensor of the folder's one safetensors file another shape, with as many values.
 fn reshape(model: &Path, name: &str, shape: &[usize]) {

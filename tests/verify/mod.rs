@@ -1,8 +1,5 @@
 //! `verify` says yes to what `convert` writes, and no to every damage, naming the culprit.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod convert;
 mod damages;
 mod output;
@@ -12,10 +9,10 @@ mod shapes;
 
 use std::path::{Path, PathBuf};
 
+use crate::support::command::convert;
+use crate::support::{Checkpoint, Cmd, Dir, read_words, testdata, tiny_tokenizer};
 use glm2llama::verify::{DEFAULT_TEXT, Pair, Verdict, source_logits};
 use safetensors::Dtype;
-use support::command::convert;
-use support::{Checkpoint, Cmd, Dir, read_words, testdata, tiny_tokenizer};
 
 fn tiny() -> PathBuf {
     testdata("models/tiny-chatglm3")

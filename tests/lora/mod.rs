@@ -1,24 +1,21 @@
 //! LoRA adapters merged on the way: the file is, byte for byte, that of a checkpoint merged beforehand.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod refusals;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use crate::support::command::convert;
+use crate::support::logits::{Expected, difference};
+use crate::support::tokenizers::tiktoken;
+use crate::support::{Checkpoint, Cmd, Dir, copy_files, read_words, testdata, tiny_tokenizer};
 use glm2llama::receipt::Receipt;
 use half::{bf16, f16};
 use llama_runtime::{Attention, require_runtime};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
-use support::command::convert;
-use support::logits::{Expected, difference};
-use support::tokenizers::tiktoken;
-use support::{Checkpoint, Cmd, Dir, copy_files, read_words, testdata, tiny_tokenizer};
 
 /// Name -> shape and values.
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;

@@ -1,8 +1,5 @@
 //! Conversations in a real llama-server: replies, history, tools, JSON mode, by the ids of the authors' code.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod engines;
 mod learned;
 mod server;

@@ -1,9 +1,6 @@
 //! Files as an attacker would make them: each is refused with just this line, in less than 64 MB of address space.
 #![cfg(unix)] // a limit of a shell on memory, pipes, and links for everyone
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod adapters;
 mod gguf;
 mod imatrix;
@@ -18,7 +15,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use support::{Checkpoint, Dir, tiny_tokenizer};
+use crate::support::{Checkpoint, Dir, tiny_tokenizer};
 
 /// All that the program may map while it refuses, in KiB: its own code, stacks and heap.
 const ADDRESS_SPACE_KIB: u32 = 62_500;

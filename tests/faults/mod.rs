@@ -2,9 +2,6 @@
 //! partial file under the output's name.
 #![cfg(unix)] // signals, file systems of their own and what /proc tells of a process
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod injected;
 mod runs;
 
@@ -13,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
 
 /// A small checkpoint.
 fn tiny() -> Dir {

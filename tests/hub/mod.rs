@@ -1,23 +1,19 @@
 //! Models straight from a hub: a server of the tests' own on loopback behaves as the hubs do, and as badly.
 #![cfg(unix)] // caches made of links, which Windows has only for some, and signals
-#![cfg(feature = "hub")]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 mod commands;
 mod environment;
 mod faults;
 mod hostile;
 mod overlap;
-mod server;
+pub mod server;
 mod stored;
 mod tls;
 
 use std::path::{Path, PathBuf};
 
+use crate::support::{Checkpoint, Cmd, Dir, testdata, tiny_tokenizer};
 use server::Server;
-use support::{Checkpoint, Cmd, Dir, testdata, tiny_tokenizer};
 
 /// A checkpoint of three shards, converted from its folder and from a server.
 pub(crate) struct Hub {
@@ -45,9 +41,9 @@ impl Hub {
     pub(crate) fn of(model: &str) -> Hub {
         let dir = Dir::new();
         let folder = dir.join("model");
-        support::copy_files(&testdata(&format!("models/{model}")), &folder);
-        if folder.join("config.json").exists() && support::tokenizers::without_tokenizer(&folder) {
-            support::tokenizers::tiktoken(&folder, 900);
+        crate::support::copy_files(&testdata(&format!("models/{model}")), &folder);
+        if folder.join("config.json").exists() && crate::support::tokenizers::without_tokenizer(&folder) {
+            crate::support::tokenizers::tiktoken(&folder, 900);
         }
         let server = Server::start(&dir.join("model"));
         Hub { dir, server, authority: None }
@@ -86,7 +82,7 @@ pub(crate) fn command(name: &str, url: &str, folder: &Path) -> Cmd {
 /// The same tensors and the same metadata, but for what says how the file was made.
 #[track_caller]
 pub(crate) fn same_model(a: &Path, b: &Path) {
-    let [a, b] = [a, b].map(support::gguf::Gguf::read);
+    let [a, b] = [a, b].map(crate::support::gguf::Gguf::read);
     assert_eq!(a.model_meta(), b.model_meta());
     assert_eq!(a.tensors, b.tensors);
 }

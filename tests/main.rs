@@ -1,0 +1,42 @@
+//! Every integration test, by subject. They are one program, so that what they share is compiled and linked once;
+//! `cargo test --test it verify::` runs those of one subject.
+
+mod added_tokens;
+mod architecture;
+mod card;
+mod cli;
+mod compare;
+mod conversations;
+mod determinism;
+mod downloads;
+mod export_hf;
+mod family;
+mod faults;
+mod hostile;
+#[cfg(feature = "hub")]
+mod hub;
+mod imatrix;
+mod inspect;
+mod leftovers;
+mod llama_options;
+mod llama_quantize;
+mod llama_runtime;
+mod llama_tokens;
+mod lora;
+mod memory;
+mod names;
+mod ollama;
+mod page;
+mod plan;
+mod quality;
+mod receipt;
+mod refusals;
+mod support;
+mod synthetic;
+mod target;
+mod templates;
+mod terminal;
+mod to_ollama;
+mod tokens;
+mod verify;
+mod verify_runtime;
