@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::added::{self, AddedToken, AddedTokens};
-use super::bounded::{List, Map};
+use crate::bounded::{List, Map};
 use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
 

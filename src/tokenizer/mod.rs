@@ -1,7 +1,6 @@
 //! The tokenizer's files -> the arrays that a GGUF holds. Knows nothing of weights.
 
 mod added;
-mod bounded;
 mod ends;
 mod files;
 mod glm4;
