@@ -6,7 +6,7 @@ use super::{FormatChoice, Job, Output, choice, measure};
 use crate::calibrate::Sample;
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
-use crate::gguf::{Metadata, Split, Value};
+use crate::gguf::{Metadata, Split, Value, text};
 use crate::imatrix::ImportanceMatrix;
 use crate::input::{self, read_capped};
 use crate::metadata::{self, Card, Parts};
@@ -200,13 +200,6 @@ fn about(keys: &Metadata, request: &Request, tokenizer: &Tokenizer) -> Result<Ab
     let vocabulary = &tokenizer.vocabulary;
     let name = |id: Option<u32>| id.and_then(|id| vocabulary.text(id)).unwrap_or_default().into_owned();
     About::new(keys, &request.model.folder, name(vocabulary.bos), name(vocabulary.eos))
-}
-
-fn text<'a>(keys: &'a Metadata, key: &str) -> Option<&'a str> {
-    keys.iter().find_map(|(found, value)| match value {
-        Value::String(text) if found == key => Some(text.as_str()),
-        _ => None,
-    })
 }
 
 /// The Modelfile beside a GGUF, and what it has to be warned of. A GGUF without a name, which is refused when it is
