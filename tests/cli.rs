@@ -2,13 +2,11 @@
 
 use std::fs;
 
-use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir};
 use serde::Deserialize;
 
 fn model() -> Dir {
-    let model = Dir::new();
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
-    model
+    Checkpoint::tiny().folder()
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
-use crate::support::{Checkpoint, Cmd, Dir, copy_files, testdata, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir, copy_files, testdata};
 use glm2llama::{Pair, Step, Watch};
 use sha2::{Digest, Sha256};
 
@@ -13,9 +13,7 @@ const DENSE: &str = "transformer.encoder.layers.1.self_attention.dense.weight";
 const QKV: &str = "transformer.encoder.layers.0.self_attention.query_key_value.weight";
 
 fn tiny() -> Dir {
-    let model = Dir::new();
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
-    model
+    Checkpoint::tiny().folder()
 }
 
 /// Exit code 2, one line with all of `expected`, and nothing written.

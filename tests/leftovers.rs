@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Checkpoint, Cmd, Dir, copy_files, testdata, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir, copy_files, testdata};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -14,9 +14,7 @@ type Wrapping = (&'static str, fn(&str) -> String);
 type Owned = (String, Dtype, Vec<usize>, Vec<u8>);
 
 fn tiny() -> Dir {
-    let model = Dir::new();
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
-    model
+    Checkpoint::tiny().folder()
 }
 
 /// Writes a file of weights again, as `change` makes it.
@@ -71,10 +69,7 @@ fn refused(model: &Path, arguments: &[&str], expected: &[&str]) {
 
 #[test]
 fn the_single_file_goes_before_an_index_and_the_rest_is_named() {
-    let sharded = Dir::new();
-    Checkpoint { shard_bytes: Some(1_300_000), seed: 2, ..Checkpoint::tiny() }
-        .write(sharded.path(), &tiny_tokenizer())
-        .expect("written");
+    let sharded = Checkpoint { shard_bytes: Some(1_300_000), seed: 2, ..Checkpoint::tiny() }.folder();
     let (base, said) = converted(sharded.path(), &[]);
     let read = "weights: 2 files, model-00001-of-00002.safetensors to model-00002-of-00002.safetensors";
     assert!(said.contains(read) && !said.contains("warning"), "{said}");
@@ -280,10 +275,13 @@ fn other_kinds_of_adapters_have_their_reason() {
 #[test]
 fn only_chatglm2_32k_divides_positions() {
     let convert = |seq_length, ratio, files: &[(&str, &str)]| {
-        let model = Dir::new();
-        Checkpoint { name: "my-model".to_owned(), seq_length, rope_ratio: Some(ratio), ..Checkpoint::tiny() }
-            .write(model.path(), &tiny_tokenizer())
-            .expect("written");
+        let model = Checkpoint {
+            name: "my-model".to_owned(),
+            seq_length,
+            rope_ratio: Some(ratio),
+            ..Checkpoint::tiny()
+        }
+        .folder();
         fs::write(model.join("tokenizer_config.json"), "{}").unwrap();
         for (name, text) in files {
             fs::write(model.join(name), text).unwrap();

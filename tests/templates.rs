@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::support::gguf::{self, Gguf};
 use crate::support::tokenizers::tiktoken;
-use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir};
 use serde_json::{Value, json};
 
 const TURNS: &str = "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{% endfor %}\
@@ -14,9 +14,7 @@ const WARNING: &str = "warning: the folder's chat template is not the published 
 
 /// The tokenizer of 900 pieces, which ChatGLM3's nine follow.
 fn chatglm3() -> Dir {
-    let folder = Dir::new();
-    Checkpoint::tiny().write(folder.path(), &tiny_tokenizer()).expect("written");
-    folder
+    Checkpoint::tiny().folder()
 }
 
 fn remove(folder: &Path, name: &str) {
@@ -117,8 +115,7 @@ fn a_chatglm2_with_added_roles_stays_one() {
 
 #[test]
 fn a_template_is_found_wherever_the_folder_has_it() {
-    let model = Dir::new();
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
+    let model = Checkpoint::tiny().folder();
     tiktoken(model.path(), 900);
     let own = "<own>{{ messages[0]['content'] }}";
     let named =

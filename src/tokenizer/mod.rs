@@ -302,24 +302,10 @@ mod tests {
     /// ChatGLM3's, with a small vocabulary.
     pub fn config() -> GlmConfig {
         GlmConfig {
-            layout: crate::config::TensorNaming::ChatGlm,
             name_or_path: String::new(),
-            num_layers: 1,
             hidden_size: 64,
-            ffn_hidden_size: 64,
-            num_attention_heads: 1,
-            num_kv_heads: 1,
-            qkv_by_head: false,
-            head_dim: 64,
-            qkv_bias: true,
             padded_vocab_size: 13,
-            seq_length: 8192,
-            layernorm_epsilon: 1e-5,
-            rotary_dim: 32,
-            rope_base: 10_000.0,
-            rope_ratio: 1.0,
-            rope_unread: Vec::new(),
-            tie_word_embeddings: false,
+            ..crate::config::tests::chatglm3_config()
         }
     }
 
