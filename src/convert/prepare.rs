@@ -18,7 +18,7 @@ use crate::provenance;
 use crate::recipe::{FileType, Mix, Recipe, padded_ffn};
 use crate::remap::{Plan, Role};
 use crate::request::Request;
-use crate::tokenizer::{ChatFormat, Evidence, Tokenizer};
+use crate::tokenizer::{ChatFormat, Tokenizer};
 
 impl Job {
     /// Reads everything but the weights and plans every output.
@@ -252,16 +252,7 @@ fn take_chat_template(tokenizer: &mut Tokenizer, file: &Path) -> Result<()> {
         Some((_, format)) => (format, format.template().unwrap_or_default().to_owned()),
         None => (ChatFormat::Own, template_text(file)?),
     };
-    tokenizer.vocabulary.chat_template = Some(text);
-    tokenizer.chat = format;
-    tokenizer.other_template = false;
-    let source = file.display().to_string();
-    tokenizer.evidence.retain(|evidence| evidence.subject != "chat template");
-    tokenizer.evidence.push(Evidence {
-        subject: "chat template",
-        choice: "the given one".to_owned(),
-        source,
-    });
+    tokenizer.take_template(format, text, &file.display().to_string());
     Ok(())
 }
 

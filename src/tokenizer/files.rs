@@ -27,6 +27,8 @@ const MOST_TEMPLATES: usize = 64;
 pub(super) struct Files {
     /// `tokenizer.model` or `tokenizer.json`, where the vocabulary is.
     pub model_file: PathBuf,
+    /// It is `tokenizer.json`.
+    pub is_json: bool,
     /// Its bytes.
     pub model: Vec<u8>,
     /// `tokenizer_config.json`, empty when absent.
@@ -81,18 +83,11 @@ pub(super) struct GenerationConfig {
 impl Files {
     /// Reads what there is; only `tokenizer.model`, or else `tokenizer.json`, has to be there.
     pub fn read(dir: &Path) -> Result<Files> {
-        let mut model_file = dir.join("tokenizer.model");
-        let fast = dir.join("tokenizer.json");
+        let [model, json] = ["tokenizer.model", "tokenizer.json"].map(|name| dir.join(name));
         // A link to nothing counts as there: a download cache that lost a file is no model without it.
-        let (model_is_there, fast_is_there) = (input::is_there(&model_file), input::is_there(&fast));
-        if !model_is_there && fast_is_there {
-            model_file = fast;
-        }
-        let largest = if model_file.extension().is_some_and(|kind| kind == "json") {
-            LARGEST_JSON
-        } else {
-            LARGEST_MODEL
-        };
+        let [model_is_there, json_is_there] = [&model, &json].map(|file| input::is_there(file));
+        let is_json = !model_is_there && json_is_there;
+        let (model_file, largest) = if is_json { (json, LARGEST_JSON) } else { (model, LARGEST_MODEL) };
         let model = read_capped(&model_file, largest)?.ok_or_else(|| {
             let expected = "tokenizer.model or tokenizer.json: download it too";
             Error::mismatch(dir, "", "no tokenizer", expected)
@@ -110,7 +105,7 @@ impl Files {
         let code = code.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let config_eos = parsed(dir, "config.json", LARGEST_TEXT, config_ends)?;
         let (added, end_names) = added_tokens(&model_file, &mut config)?;
-        Ok(Files { model_file, model, config, added, end_names, generation, config_eos, code })
+        Ok(Files { model_file, is_json, model, config, added, end_names, generation, config_eos, code })
     }
 
     /// The model's folder.
