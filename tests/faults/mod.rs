@@ -12,11 +12,6 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Checkpoint, Cmd, Dir};
 
-/// A small checkpoint.
-fn tiny() -> Dir {
-    Checkpoint::tiny().folder()
-}
-
 /// A checkpoint that is seconds of work for [`start`], so that there is a middle to hit.
 fn slow() -> Dir {
     Checkpoint { hidden: 1024, ffn: 8192, vocab: 4096, layers: 4, ..Checkpoint::tiny() }.folder()

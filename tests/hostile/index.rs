@@ -5,8 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use super::{good, linked, mismatch, refuse, refuse_folders, repeated};
-use crate::support::Dir;
+use super::{linked, mismatch, refuse, refuse_folders, repeated};
+use crate::support::{Checkpoint, Dir};
 
 const INDEX: &str = "model.safetensors.index.json";
 
@@ -163,7 +163,7 @@ fn what_is_no_regular_file() {
 /// A pipe without a writer: refused, not waited for.
 #[test]
 fn pipes_in_the_place_of_given_files() {
-    let good = good();
+    let good = Checkpoint::tiny().folder();
     let folder = linked(good.path());
     fifo(&folder.join("x"));
     for arguments in [&["inspect", "./x"][..], &["verify", ".", "./x"], &["plan", ".", "--imatrix", "./x"]] {

@@ -31,7 +31,7 @@ fn refuse(name: &str, cases: Vec<(Vec<u8>, impl Display)>) {
 
 /// Likewise where the bytes are at odds with another file, which is the one that the line refuses.
 fn refuse_because_of(name: &str, refused: &str, cases: Vec<(Vec<u8>, impl Display)>) {
-    let good = good();
+    let good = Checkpoint::tiny().folder();
     let mut wrong = Vec::new();
     for (bytes, line) in cases {
         let folder = linked(good.path());
@@ -48,7 +48,7 @@ fn refuse_because_of(name: &str, refused: &str, cases: Vec<(Vec<u8>, impl Displa
 
 /// Likewise where a file's bytes are not the point.
 fn refuse_folders(cases: &[Damage]) {
-    let good = good();
+    let good = Checkpoint::tiny().folder();
     let mut wrong = Vec::new();
     for (damage, line) in cases {
         let folder = linked(good.path());
@@ -86,10 +86,6 @@ fn limited(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
 }
 
-fn good() -> Dir {
-    Checkpoint::tiny().folder()
-}
-
 /// The same checkpoint again, its files links: as a download cache holds it.
 fn linked(good: &Path) -> Dir {
     let folder = Dir::new();
@@ -103,7 +99,7 @@ fn linked(good: &Path) -> Dir {
 /// `snapshots/HASH/` holds links to `../../blobs/HASH`, and the limit is not what refuses all the others.
 #[test]
 fn a_download_cache_is_read_as_it_is() {
-    let (good, cache) = (good(), Dir::new());
+    let (good, cache) = (Checkpoint::tiny().folder(), Dir::new());
     let snapshot = cache.join("snapshots/0123abcd");
     fs::create_dir_all(&snapshot).unwrap();
     fs::create_dir(cache.join("blobs")).unwrap();
