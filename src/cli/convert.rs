@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::args::{Convert, Plan};
 use super::chosen::Chosen;
 use super::progress::{Counts, Progress, Stop};
-use super::report::{Report, Start, Summary};
+use super::report::{Report, Summary};
 use super::source::{self, Found};
 use super::{choose, ollama, options, plan, size, verify};
 use glm2llama::convert::{Job, Output};
@@ -57,12 +57,7 @@ pub(super) fn run(args: &Convert) -> Result<ExitCode> {
     progress.phase("quantizing", Counts::Bytes);
     let mut filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
     progress.finish();
-    if let Some(doubt) = filled.doubt() {
-        if args.strict {
-            return Err(Error::input(&located.path(&located.folder), "", format!("{doubt} (--strict)")));
-        }
-        report.warning(doubt);
-    }
+    report.doubt(filled.doubt(), args.strict, located)?;
     let mut pairs = Vec::new();
     if args.verify {
         for (output, files) in job.outputs.iter().zip(filled.files()) {
@@ -119,12 +114,9 @@ fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
     };
     let unnamed = Convert { receipt: None, card: None, no_modelfile: true, ..fast };
     let (found, job) = prepare(&unnamed, FileType::all().collect(), None)?;
-    let located = &found.located;
     let report = Report::new(args.json, args.quiet);
-    report.start(&Start::new(&job.model, job.work().source_bytes(), Vec::new()).from(located));
-    let warnings = job.model.warnings();
-    let warnings = located.unfinished.iter().chain(&warnings);
-    warnings.for_each(|warning| report.warning(&located.called(warning)));
+    let total = job.work().source_bytes();
+    report.start(&job.model, total, Vec::new(), &found.located, &job.model.warnings());
     choose::print(&job, fit, args.json)
 }
 
@@ -224,10 +216,7 @@ fn choose_formats(job: &mut Job, options: Options, report: Report, progress: &Pr
 /// Says what was found and decided, and what to beware of.
 fn announce(report: Report, located: &Located, job: &Job) {
     let files = job.outputs.iter().flat_map(Output::paths).collect();
-    report.start(&Start::new(&job.model, job.work().source_bytes(), files).from(located));
-    for warning in located.unfinished.iter().chain(&job.warnings()) {
-        report.warning(&located.called(warning));
-    }
+    report.start(&job.model, job.work().source_bytes(), files, located, &job.warnings());
 }
 
 fn pipeline_options(args: &Convert) -> Result<Options> {

@@ -19,6 +19,12 @@ pub(super) fn weights(count: u64) -> String {
     }
 }
 
+/// What a run took, in time and memory.
+pub(super) fn cost(seconds: f64, peak_memory_bytes: Option<u64>) -> String {
+    let memory = peak_memory_bytes.map(|bytes| format!(", peak memory {}", gigabytes(bytes)));
+    format!("{seconds:.1} s{}", memory.unwrap_or_default())
+}
+
 /// One JSON line on stdout.
 pub(super) fn json(event: &impl Serialize) {
     if let Ok(line) = serde_json::to_string(event) {

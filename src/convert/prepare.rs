@@ -6,7 +6,7 @@ use super::{FormatChoice, Job, Output, choice, measure};
 use crate::calibrate::{Layout, Sample};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
-use crate::gguf::{Metadata, Split, Value};
+use crate::gguf::{Metadata, Split, Value, text};
 use crate::imatrix::ImportanceMatrix;
 use crate::input::{self, read_capped};
 use crate::metadata::{self, Card, Parts};
@@ -18,7 +18,7 @@ use crate::provenance;
 use crate::recipe::{FileType, Mix, Recipe, padded_ffn};
 use crate::remap::{Plan, Role};
 use crate::request::Request;
-use crate::tokenizer::{ChatFormat, Evidence, Tokenizer};
+use crate::tokenizer::{ChatFormat, Tokenizer};
 
 impl Job {
     /// Reads everything but the weights and plans every output.
@@ -210,13 +210,6 @@ fn about(keys: &Metadata, request: &Request, tokenizer: &Tokenizer) -> Result<Ab
     About::new(keys, &request.model.folder, name(vocabulary.bos), name(vocabulary.eos))
 }
 
-fn text<'a>(keys: &'a Metadata, key: &str) -> Option<&'a str> {
-    keys.iter().find_map(|(found, value)| match value {
-        Value::String(text) if found == key => Some(text.as_str()),
-        _ => None,
-    })
-}
-
 /// The Modelfile beside a GGUF, and what it has to be warned of. A GGUF without a name, which is refused when it is
 /// created, has none.
 fn modelfile_beside(
@@ -267,16 +260,7 @@ fn take_chat_template(tokenizer: &mut Tokenizer, file: &Path) -> Result<()> {
         Some((_, format)) => (format, format.template().unwrap_or_default().to_owned()),
         None => (ChatFormat::Own, template_text(file)?),
     };
-    tokenizer.vocabulary.chat_template = Some(text);
-    tokenizer.chat = format;
-    tokenizer.other_template = false;
-    let source = file.display().to_string();
-    tokenizer.evidence.retain(|evidence| evidence.subject != "chat template");
-    tokenizer.evidence.push(Evidence {
-        subject: "chat template",
-        choice: "the given one".to_owned(),
-        source,
-    });
+    tokenizer.take_template(format, text, &file.display().to_string());
     Ok(())
 }
 
