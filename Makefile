@@ -68,6 +68,7 @@ target/quality-model/config.json: tests/quality/trained.py tests/quality/require
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --no-default-features --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
 # The tests on Windows, by wine; CONTRIBUTING.md says which cannot run there.

@@ -5,6 +5,10 @@
 use std::path::Path;
 use std::process::Command;
 
+#[cfg(feature = "hub")]
+use super::hub::server;
+#[cfg(feature = "hub")]
+use crate::support::pytorch;
 use crate::support::{Checkpoint, Dir, tiny_tokenizer};
 
 /// Runs a command under a limit in MiB, and returns the peak that it reports, in MB.
@@ -58,21 +62,30 @@ fn every_command_keeps_its_limit() {
 #[cfg(feature = "hub")]
 #[test]
 fn a_model_on_a_hub_needs_no_more() {
-    let folder = Dir::new();
-    let shape = Checkpoint { hidden: 1024, ffn: 8192, vocab: 4096, layers: 4, ..Checkpoint::tiny() };
-    let shape = Checkpoint { shard_bytes: Some(60_000_000), ..shape };
-    shape.write(&folder.join("model"), &tiny_tokenizer()).expect("written");
-    let url = super::hub::server::Server::start(&folder.join("model")).url();
-    let cache = folder.join("none").to_str().expect("UTF-8").to_owned();
-    let variables =
-        [("HF_ENDPOINT", url.as_str()), ("HF_HUB_CACHE", &cache), ("NO_PROXY", "127.0.0.1,localhost")];
-    let convert = ["convert", "hf://a/b", "--type", "Q8_0", "--threads", "2", "--json", "--no-modelfile"];
-    for more in
-        [&["--output", "m.gguf", "--receipt", "r.json"][..], &["--output", "n.gguf", "--keep", "kept"]]
-    {
-        // Four files come at once, each with two threads, which reserve addresses as the workers do.
-        let peak = limited(1280, folder.path(), &variables, &[&convert[..], more].concat()).expect("a peak");
-        assert!(peak < 110, "{peak} MB");
+    for is_pytorchs in [false, true] {
+        let folder = Dir::new();
+        let shape = Checkpoint { hidden: 1024, ffn: 8192, vocab: 4096, layers: 4, ..Checkpoint::tiny() };
+        let shape = Checkpoint { shard_bytes: Some(60_000_000), ..shape };
+        shape.write(&folder.join("model"), &tiny_tokenizer()).expect("written");
+        if is_pytorchs {
+            pytorch::rewrite(&folder.join("model"));
+        }
+        let url = server::Server::start(&folder.join("model")).url();
+        let cache = folder.join("none").to_str().expect("UTF-8").to_owned();
+        let variables =
+            [("HF_ENDPOINT", url.as_str()), ("HF_HUB_CACHE", &cache), ("NO_PROXY", "127.0.0.1,localhost")];
+        let convert = ["convert", "hf://a/b", "--type", "Q8_0", "--threads", "2", "--json", "--no-modelfile"];
+        for more in
+            [&["--output", "m.gguf", "--receipt", "r.json"][..], &["--output", "n.gguf", "--keep", "kept"]]
+        {
+            // Four files come at once, each with two threads, which reserve addresses as the workers do.
+            let run = [&convert[..], more].concat();
+            let peak = limited(1280, folder.path(), &variables, &run).expect("a peak");
+            assert!(peak < 110, "{peak} MB");
+        }
+        let kept =
+            |end: &str| folder.join("kept/models--a--b/snapshots").join(server::COMMIT).join(end).exists();
+        assert_eq!(kept("pytorch_model.bin.index.json"), is_pytorchs);
+        limited(512, folder.path(), &variables, &["plan", "hf://a/b"]);
     }
-    limited(512, folder.path(), &variables, &["plan", "hf://a/b"]);
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::names::{beside, in_folder, is_tensors, is_weights};
+use super::names::{beside, is_tensors, is_weights};
 use super::unfinished;
 use crate::bounded::Map;
 use crate::error::{Error, InFile, Problem, Result};
@@ -61,12 +61,12 @@ pub(super) fn find(folder: &Path) -> Result<Weights> {
     for (kind, index, single) in NAMES {
         let file = folder.join(single);
         // A file that must not be read counts as there: opening it says why it cannot be.
-        if !matches!(file.try_exists(), Ok(false)) {
+        if input::exists(&file) {
             return Ok(Weights { kind, beside: beside(folder, &[single]), files: vec![file], index: None });
         }
         if let Some(followed) = load(&folder.join(index))? {
             let shards = followed.shards();
-            match shards.iter().find(|shard| matches!(folder.join(shard).try_exists(), Ok(false))) {
+            match shards.iter().find(|shard| !input::exists(&folder.join(shard))) {
                 None => {
                     let read: Vec<&str> = shards.iter().copied().chain([index]).collect();
                     let beside = beside(folder, &read);
@@ -94,7 +94,7 @@ pub(super) fn find(folder: &Path) -> Result<Weights> {
 pub(super) fn adapter(folder: &Path) -> Result<(PathBuf, Kind)> {
     const NAMES: [(&str, Kind); 2] =
         [("adapter_model.safetensors", Kind::Safetensors), ("adapter_model.bin", Kind::PyTorch)];
-    let found = NAMES.iter().find(|(name, _)| folder.join(name).is_file());
+    let found = NAMES.iter().find(|(name, _)| input::is_file(&folder.join(name)));
     match found {
         Some(&(name, kind)) => Ok((folder.join(name), kind)),
         None => {
@@ -151,7 +151,7 @@ pub(crate) fn parse(text: &[u8]) -> Result<BTreeMap<String, String>, Problem> {
 
 /// A weights file by another name, to say what is there instead: a model's before what else trainers leave.
 fn other_weights(folder: &Path) -> Option<String> {
-    let names = in_folder(folder);
+    let names = input::names_in(folder);
     let model = names.iter().find(|name| is_tensors(name) && is_weights(name));
     model.or_else(|| names.iter().find(|name| is_tensors(name))).cloned()
 }

@@ -1,6 +1,5 @@
 //! The SHA-256 that a download cache knows of a file: whoever reads all of it anyway can compare.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -63,7 +62,7 @@ fn known(path: &Path) -> Option<Known> {
 }
 
 fn sha256(path: &Path, read: &mut dyn FnMut(u64) -> Result<()>) -> Result<String> {
-    let mut file: BufReader<File> = BufReader::with_capacity(1 << 20, input::open(path)?);
+    let mut file = BufReader::with_capacity(1 << 20, input::open(path)?);
     let mut hash = Sha256::new();
     loop {
         let bytes = file.fill_buf().map_err(Error::io(path, "read"))?;

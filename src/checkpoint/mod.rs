@@ -117,7 +117,7 @@ impl Checkpoint {
         Checkpoint::open_from(folder, None)
     }
 
-    /// The same, where the folder may have empty files in the place of weights that another place has.
+    /// The same, where the folder may have only the names of weights that another place has.
     ///
     /// # Errors
     /// As for [`Checkpoint::open`], and when that place cannot be read.

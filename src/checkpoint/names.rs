@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::input;
+
 /// What trainers and adapters keep beside a model's weights in files of the same kinds.
 const OTHERS: [&str; 6] = ["adapter_", "training_args", "optimizer", "scheduler", "scaler", "rng_state"];
 /// An index stands for its shards.
@@ -17,18 +19,10 @@ pub fn is_weights(name: &str) -> bool {
     (is_tensors(name) || name.ends_with(INDEX)) && !OTHERS.iter().any(|other| name.starts_with(other))
 }
 
-/// The names in a folder, sorted; none when it cannot be read.
-pub(super) fn in_folder(folder: &Path) -> Vec<String> {
-    let entries = folder.read_dir().into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    names
-}
-
 /// Other weights in the folder than those that are read, which are left alone: files, indexes that are not followed,
 /// and the folders of DeepSpeed's shards.
 pub(super) fn beside(folder: &Path, read: &[&str]) -> Vec<String> {
-    let names = in_folder(folder);
+    let names = input::names_in(folder);
     // Publishers offer each kind with its index, and users fetch one kind and all small files: such an index is
     // no other copy.
     let idle = |index: &str| {
@@ -37,7 +31,7 @@ pub(super) fn beside(folder: &Path, read: &[&str]) -> Vec<String> {
     };
     let other = |name: &&String| match name.as_str() {
         name if read.contains(&name) || idle(name) => false,
-        name if name.starts_with("global_step") => folder.join(name).is_dir(),
+        name if name.starts_with("global_step") => input::is_folder(&folder.join(name)),
         name => is_weights(name) || (is_tensors(name) && name.starts_with("adapter_model")),
     };
     names.iter().filter(other).cloned().collect()

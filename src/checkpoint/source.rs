@@ -12,7 +12,7 @@ use super::Checkpoint;
 use crate::error::{Error, Result};
 use crate::input::ReadAt;
 
-/// A place that has the files of weights, where the folder has only empty ones of their names.
+/// A place that has the files of weights, where the folder has only their names.
 ///
 /// Headers are read from any place on. The weights are then read front to back, once, and judged as a whole.
 pub trait Remote: Debug + Send + Sync {

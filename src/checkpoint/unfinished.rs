@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::names::in_folder;
 use crate::error::{Error, Result};
+use crate::input;
 
 /// What download programs put behind a file's name: aria2 (hfd.sh of the mirrors), the hubs' own clients, wget and
 /// browsers, torrents, Thunder (Xunlei) and Baidu's cloud drive.
@@ -50,7 +50,7 @@ const SMALL: [&str; 10] = [
 
 /// Refuses the small files of a folder as [`refuse`] does the large ones; returns those that are there.
 pub(super) fn refuse_small(folder: &Path) -> Result<Vec<PathBuf>> {
-    let there = SMALL.iter().map(|name| folder.join(name)).filter(|file| file.is_file());
+    let there = SMALL.iter().map(|name| folder.join(name)).filter(|file| input::is_file(file));
     there.map(|file| refuse(&file).map(|()| file)).collect()
 }
 
@@ -76,7 +76,7 @@ fn error(path: &Path, trace: &str) -> Error {
 
 /// The error on something that a folder lacks, `found` in words, while the hub's program has an unfinished file of it.
 pub(super) fn in_local_cache(folder: &Path, at: &Path, found: &str) -> Option<Error> {
-    let names = in_folder(&folder.join(LOCAL));
+    let names = input::names_in(&folder.join(LOCAL));
     let part = names.iter().find(|name| name.ends_with(".incomplete"))?;
     let expected = format!("{FINISHED}: run the same download again until it ends");
     Some(Error::mismatch(at, "", format!("{found}, and {LOCAL}/{part}"), expected))
@@ -93,7 +93,7 @@ fn trace(path: &Path) -> Option<String> {
 fn beside(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    in_folder(folder).into_iter().find(|other| other.strip_prefix(name).is_some_and(is_trace))
+    input::names_in(folder).into_iter().find(|other| other.strip_prefix(name).is_some_and(is_trace))
 }
 
 /// `rest` stands behind the file's own name. ModelScope's parts are named by the range of bytes: `_0_167772159`.

@@ -4,8 +4,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tempfile::TempDir;
-
 use super::args::ModelArgs;
 use super::print::note;
 use super::progress::Stop;
@@ -14,13 +12,14 @@ use glm2llama::checkpoint::Published;
 use glm2llama::error::{Error, Result, one_line};
 use glm2llama::gguf::GgufFile;
 use glm2llama::hub::{self, Address, Caller, Client, Fetched, Hub, Keep, Pace, Repository};
+use glm2llama::input::Held as Folder;
 use glm2llama::locate::{Caches, Located};
 
 /// What a run from a hub holds until its end.
 #[derive(Default)]
 pub(super) struct Held {
     model: Option<Fetched>,
-    adapters: Vec<TempDir>,
+    adapters: Vec<Folder>,
 }
 
 impl Held {
@@ -51,7 +50,6 @@ pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>, quiet: bool) -> Res
         Some(text) => fetch(&Address::of_model(text)?, keep, quiet, &mut held)?,
     };
     let mut request = args.request(&located)?;
-    let mut located = located;
     if let Some(fetched) = &held.model {
         request.origin = Some(fetched.origin.clone());
         request.remote = Some(fetched.remote.clone());
@@ -59,15 +57,14 @@ pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>, quiet: bool) -> Res
     for lora in &mut request.lora {
         let Some(text) = lora.folder.to_str().filter(|text| Address::is_one(text)) else { continue };
         let repository = open(&Address::of_model(text)?, quiet)?;
-        let (folder, temporary) = hub::adapter(&repository)?;
-        located.shown.push((folder.clone(), repository.shown()));
-        lora.folder = folder;
-        held.adapters.push(temporary);
+        let folder = hub::adapter(&repository)?;
+        lora.folder = folder.folder().to_owned();
+        held.adapters.push(folder);
     }
     Ok(Found::new(located, request, held))
 }
 
-/// Asks a hub for a repository. Ctrl-C is heeded from here on, so that nothing is left of what is fetched.
+/// Asks a hub for a repository. Ctrl-C is heeded from here on, so that it ends as any other run does.
 fn open(address: &Address, quiet: bool) -> Result<Repository> {
     let tell = move |message: &str| {
         if !quiet {
@@ -89,7 +86,7 @@ fn fetch(address: &Address, keep: Option<&PathBuf>, quiet: bool, held: &mut Held
     };
     let caches: Vec<Keep> = cache.map(|root| Keep { root: root.to_owned() }).into_iter().collect();
     let fetched = hub::fetch(&repository, &caches, keep.as_ref())?;
-    let (origin, shown) = (&fetched.origin, fetched.shown.clone());
+    let origin = &fetched.origin;
     let located = Located {
         folder: fetched.folder.clone(),
         how: Some(format!("{} on {}, commit {}", origin.repository, origin.hub, origin.commit)),
@@ -101,7 +98,6 @@ fn fetch(address: &Address, keep: Option<&PathBuf>, quiet: bool, held: &mut Held
             },
             repository: origin.repository.clone(),
         }),
-        shown: vec![(fetched.folder.clone(), shown)],
     };
     held.model = Some(fetched);
     Ok(located)

@@ -165,7 +165,7 @@ impl Report {
             start.decisions.iter().for_each(|decision| note(&format!("  {decision}")));
         });
         for warning in located.unfinished.iter().chain(warnings) {
-            self.warning(&located.called(warning));
+            self.warning(warning);
         }
     }
 
@@ -177,7 +177,7 @@ impl Report {
     pub(super) fn doubt(self, doubt: Option<&str>, strict: bool, located: &Located) -> Result<()> {
         let Some(doubt) = doubt else { return Ok(()) };
         if strict {
-            return Err(Error::input(&located.path(&located.folder), "", format!("{doubt} (--strict)")));
+            return Err(Error::input(&located.folder, "", format!("{doubt} (--strict)")));
         }
         self.warning(doubt);
         Ok(())
@@ -239,7 +239,7 @@ impl Report {
 impl Start {
     fn new(model: &Model, source_bytes: u64, outputs: Vec<PathBuf>, located: &Located) -> Start {
         // First which folder a name was taken for.
-        let kind = if located.shown.is_empty() { "folder" } else { "from" };
+        let kind = if located.folder.is_dir() { "folder" } else { "from" }; // a hub's is in none
         let how = located.how.iter().map(|how| format!("{kind}: {}", one_line(how)));
         let decisions = model.decisions();
         Start {
@@ -247,7 +247,7 @@ impl Start {
             layers: model.config.num_layers,
             parameters: model.plan.parameters(),
             source_bytes,
-            decisions: how.chain(decisions.iter().map(|decision| located.called(decision))).collect(),
+            decisions: how.chain(decisions).collect(),
             outputs,
         }
     }

@@ -101,9 +101,9 @@ impl GlmConfig {
 }
 
 fn missing(folder: &Path, file: &Path) -> Error {
-    if !folder.exists() {
+    if !input::exists(folder) {
         Error::input(folder, "", "no such folder, expected one with a ChatGLM checkpoint")
-    } else if !folder.is_dir() {
+    } else if !input::is_folder(folder) {
         Error::input(folder, "", "found a file, expected the folder of a ChatGLM checkpoint")
     } else {
         Error::input(file, "", "not found, expected the folder of a ChatGLM checkpoint")

@@ -36,9 +36,9 @@ impl GgufFile {
 
     /// Opens a file whose header may use at most `memory` bytes of memory, and subtracts what it used.
     pub(super) fn open_within(path: &Path, memory: &mut u64) -> Result<GgufFile> {
-        let file = input::open(path)?;
-        let total_bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
-        let header = Header::read(&file, total_bytes, memory).in_file(path)?;
+        let mut file = input::open(path)?;
+        let total_bytes = file.length().map_err(Error::io(path, "read"))?;
+        let header = Header::read(&mut file, total_bytes, memory).in_file(path)?;
         Ok(GgufFile::new(path, Some(Box::new(file)), header, total_bytes))
     }
 

@@ -1,44 +1,42 @@
-//! A model's folder made of a repository: its small files, and empty ones of the names of its weights.
+//! A model's folder made of a repository: its small files, in memory, and the names of its weights.
 
-use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tempfile::TempDir;
-
 use super::keep::{Keep, Kept};
-use super::listing::{Judge, RUN_AGAIN};
+use super::listing::{Entry, Judge, RUN_AGAIN};
 use super::pump::Pump;
 use super::repository::Repository;
 use super::shards::Shards;
+use super::transfer::Wanted;
 use crate::checkpoint::{Origin, Remote};
 use crate::error::{Error, Result};
+use crate::input::{Files, Held, ReadAt};
 
 /// Small files that a model may be told by, as their names end: whoever reads them knows which, and this is no list.
 const ENDS: [&str; 4] = [".json", ".jinja", ".model", ".py"];
 const CARD: &str = "README.md";
 /// The largest tokenizer.json has 20 MB.
 const LARGEST: u64 = 64 << 20;
-/// Of all small files together, which take room for temporary files; a model has some 30 MB.
+/// Of all small files together; a model has some 30 MB.
 const LARGEST_SUM: u64 = 512 << 20;
 /// Of an adapter, which is fetched whole: one of rank 64 with a whole embedding and head has 3 GB.
 const LARGEST_ADAPTER: u64 = 16 << 30;
 /// What else is stored with a model that is kept: code and texts.
 const LARGEST_OTHER: u64 = 1 << 20;
 
-/// A model's folder, whose weights are on a hub. It is deleted with the last copy of `remote`.
+/// A model's folder, in memory, whose weights are on a hub. It ends with the last copy of `remote`.
 #[derive(Debug)]
 pub struct Fetched {
-    /// The folder.
+    /// The folder's name: the repository's address, as a rule.
     pub folder: PathBuf,
     /// What has the weights.
     pub remote: Arc<dyn Remote>,
     /// Where the model is from.
     pub origin: Origin,
-    /// What to call the folder in messages.
-    pub shown: PathBuf,
     keep: Option<Kept>,
 }
 
@@ -57,63 +55,60 @@ impl Fetched {
 /// `caches` may have some of its files already. With `keep`, all that is fetched is stored there too.
 ///
 /// # Errors
-/// When a file cannot be fetched or is damaged, or there is no room for it.
+/// When a file cannot be fetched or is damaged.
 pub fn fetch(repository: &Repository, caches: &[Keep], keep: Option<&Keep>) -> Result<Fetched> {
-    let temporary = temporary_folder()?;
-    let folder = temporary.path().join(repository.listing.repository.rsplit('/').next().unwrap_or("model"));
-    fs::create_dir(&folder).map_err(Error::io(&folder, "make"))?;
     let caches: Vec<Kept> = caches.iter().map(|cache| cache.place(repository)).collect();
     let keep = keep.map(|keep| keep.place(repository));
-    let mut weights = Vec::new();
     // A model's folder has no files below it that are read.
-    let files = || repository.files().filter(|(path, _)| !path.contains('/'));
-    let small = files().filter(|&(path, bytes)| is_needed(path) && bytes <= LARGEST).map(|(_, bytes)| bytes);
+    let all = || repository.files().filter(|(path, _)| !path.contains('/'));
+    let small = all().filter(|&(path, bytes)| is_needed(path) && bytes <= LARGEST).map(|(_, bytes)| bytes);
     refuse_over(repository, small.sum(), LARGEST_SUM, "in small files")?;
-    for (path, bytes) in files() {
-        let file = folder.join(path);
-        if [".safetensors", ".bin"].iter().any(|end| path.ends_with(end)) {
-            make(&file, &repository.shown().join(path))?;
-            weights.push(path.to_owned());
-            continue;
-        }
+    let (mut files, mut weights) = (Files::new(), Vec::new());
+    for (path, bytes) in all() {
+        let is_weights = [".safetensors", ".bin"].iter().any(|end| path.ends_with(end));
         let needed = is_needed(path);
-        if needed && bytes > LARGEST {
-            // A log or a data set, as a rule. Whoever does read it refuses its length.
-            let made = make(&file, &repository.shown().join(path))?;
-            made.set_len(bytes).map_err(Error::io(&file, "write"))?;
-            continue;
+        if is_weights {
+            weights.push(path.to_owned());
         }
-        if needed || (keep.is_some() && bytes <= LARGEST_OTHER) {
+        if is_weights || (needed && bytes > LARGEST) {
+            // What is so large and no weights is a log or a data set, as a rule. Whoever does read it refuses its length.
+            files.insert(path.to_owned(), Arc::new(Left(bytes)));
+        } else if needed || (keep.is_some() && bytes <= LARGEST_OTHER) {
             let read = read_small(repository, path, caches.iter().chain(&keep))?;
-            if needed {
-                let mut made = make(&file, &repository.shown().join(path))?;
-                made.write_all(&read).map_err(Error::io(&file, "write"))?;
-            }
             if let (Some(keep), Some((_, entry))) = (&keep, repository.wanted(path)) {
                 keep.store(path, entry, &read)?;
             }
+            if needed {
+                files.insert(path.to_owned(), Arc::new(read));
+            }
         }
     }
-    let shards = Shards::new(repository, &weights, caches, keep.clone(), temporary);
+    let held = Held::new(&repository.shown(), files);
     Ok(Fetched {
-        folder,
-        remote: Arc::new(shards),
+        folder: held.folder().to_owned(),
+        remote: Arc::new(Shards::new(repository, &weights, caches, keep.clone(), held)),
         origin: repository.origin(),
-        shown: repository.shown(),
         keep,
     })
 }
 
-/// Makes a file. On a system that does not tell `a` from `A`, a repository that has both cannot be one folder.
-fn make(file: &Path, shown: &Path) -> Result<fs::File> {
-    fs::File::create_new(file).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => {
-            let expected =
-                "one of each name, whatever its letters' case: this system does not tell them apart";
-            Error::mismatch(shown, "", "two files of this name", expected)
-        }
-        _ => Error::io(file, "write")(error),
-    })
+/// A file of so many bytes that was left on the hub.
+#[derive(Debug)]
+struct Left(u64);
+
+impl ReadAt for Left {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0)
+    }
+
+    fn metadata(&self) -> io::Result<Option<Metadata>> {
+        Ok(None) // a commit's file does not change
+    }
+
+    fn read_exact_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
+        let why = format!("it has {} bytes, and was left on the hub", self.0);
+        Err(io::Error::new(io::ErrorKind::Unsupported, why))
+    }
 }
 
 /// A small file that a model may be told by.
@@ -121,7 +116,7 @@ fn is_needed(path: &str) -> bool {
     path == CARD || ENDS.iter().any(|end| path.ends_with(end))
 }
 
-/// Refuses more than anybody means to have fetched into a temporary folder.
+/// Refuses more than anybody means to have fetched before the weights.
 fn refuse_over(repository: &Repository, sum: u64, most: u64, what: &str) -> Result<()> {
     if sum <= most {
         return Ok(());
@@ -153,43 +148,54 @@ fn fault(path: &str) -> Error {
     Error::Internal(format!("{path}: is not in the list any more"))
 }
 
-/// Fetches an adapter, weights and all, into a temporary folder.
+/// Fetches an adapter, weights and all.
 ///
 /// # Errors
-/// As for [`fetch`].
-pub fn adapter(repository: &Repository) -> Result<(PathBuf, TempDir)> {
-    const NAMES: [&str; 3] = ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"];
-    let temporary = temporary_folder()?;
-    let folder = temporary.path().join(repository.listing.repository.rsplit('/').next().unwrap_or("adapter"));
-    fs::create_dir(&folder).map_err(Error::io(&folder, "make"))?;
-    let is_part = |path: &str| path.rsplit('/').next().is_some_and(|name| NAMES.contains(&name));
-    let parts: Vec<&str> = repository.files().map(|(path, _)| path).filter(|path| is_part(path)).collect();
+/// As for [`fetch`], and when there are several to choose from.
+pub fn adapter(repository: &Repository) -> Result<Held> {
+    const CONFIG: &str = "adapter_config.json";
+    const NAMES: [&str; 3] = [CONFIG, "adapter_model.safetensors", "adapter_model.bin"];
     // A trainer's steps lie in folders below; the adapter itself is the one that is not in any.
-    let outer = parts.iter().any(|path| **path == *NAMES[0]);
-    let parts = parts.into_iter().filter(|path| path.matches('/').count() <= usize::from(!outer));
-    let parts: Vec<_> = parts.filter_map(|path| Some((path, repository.wanted(path)?))).collect();
+    let configs = repository.files().filter_map(|(path, _)| path.strip_suffix(CONFIG));
+    let folders: Vec<&str> = configs.filter(|folder| folder.is_empty() || folder.ends_with('/')).collect();
+    let folder = match folders.as_slice() {
+        [only] => only,
+        [first, second, ..] if !folders.contains(&"") => {
+            let found = format!("{} adapters in it ({first}, {second}, ...)", folders.len());
+            let expected = "one: download that which is meant, and give its folder";
+            return Err(Error::mismatch(&repository.shown(), "", found, expected));
+        }
+        _ => "", // whoever reads the config says what is missing
+    };
+    let wanted = |name: &&str| Some(((*name).to_owned(), repository.wanted(&format!("{folder}{name}"))?));
+    let parts: Vec<_> = NAMES.iter().filter_map(wanted).collect();
     let sum = parts.iter().fold(0u64, |sum, (_, (_, entry))| sum.saturating_add(entry.bytes));
     refuse_over(repository, sum, LARGEST_ADAPTER, "of an adapter")?;
-    for (path, (wanted, entry)) in parts {
-        let file = folder.join(path);
-        if let Some(below) = file.parent() {
-            fs::create_dir_all(below).map_err(Error::io(below, "make"))?;
-        }
-        let mut judge = Judge::new(entry);
-        let mut out = make(&file, &wanted.file)?;
-        let pump = Pump::start(&repository.client, &wanted, 0..entry.bytes);
-        while let Some(block) = pump.next(&AtomicBool::new(false))? {
-            judge.add(&block);
-            out.write_all(&block).map_err(Error::io(&file, "write"))?;
-        }
-        judge.end(&wanted.file, RUN_AGAIN)?;
+    let mut files = Files::new();
+    for (name, (wanted, entry)) in parts {
+        let file: Arc<dyn ReadAt> = match entry.bytes <= LARGEST {
+            true => Arc::new(repository.read(&format!("{folder}{name}"), LARGEST)?.unwrap_or_default()),
+            false => Arc::new(on_disk(repository, &wanted, entry)?),
+        };
+        files.insert(name, file);
     }
-    Ok((folder, temporary))
+    let name = format!("{}/{folder}", repository.shown().display());
+    Ok(Held::new(Path::new(name.trim_end_matches('/')), files))
 }
 
-fn temporary_folder() -> Result<TempDir> {
-    let made = tempfile::Builder::new().prefix("glm2llama-").tempdir();
-    made.map_err(Error::io(&std::env::temp_dir(), "make a folder"))
+/// A file that is too large for the memory, on the disk without a name: the system deletes it with the program's end,
+/// whatever ends it.
+fn on_disk(repository: &Repository, wanted: &Wanted, entry: &Entry) -> Result<File> {
+    let folder = std::env::temp_dir();
+    let mut file = tempfile::tempfile().map_err(Error::io(&folder, "make a file"))?;
+    let mut judge = Judge::new(entry);
+    let pump = Pump::start(&repository.client, wanted, 0..entry.bytes);
+    while let Some(block) = pump.next(&AtomicBool::new(false))? {
+        judge.add(&block);
+        file.write_all(&block).map_err(Error::io(&folder, "write a file"))?;
+    }
+    judge.end(&wanted.file, RUN_AGAIN)?;
+    Ok(file)
 }
 
 impl Repository {

@@ -5,9 +5,9 @@
 //!                                                                                     -> shards, as a Remote
 //! ```
 //!
-//! The checkpoint's small files go into a temporary folder, where every other module reads them as it reads any
-//! folder's. Of the weights there are empty files only: headers are read by ranges, and the rest comes front to back,
-//! is hashed on its way and never stored, unless it is to be kept. Bytes are asked for by one module alone,
+//! The checkpoint's small files are held in memory, where every other module reads them as it reads any folder's. Of
+//! the weights there are the names only: headers are read by ranges, and the rest comes front to back, is hashed on its
+//! way and never stored, unless it is to be kept. Bytes are asked for by one module alone,
 //! `transfer`, which goes on where a connection ended; what they have to be is known from the listing.
 
 mod address;

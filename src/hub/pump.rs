@@ -26,10 +26,19 @@ pub(super) struct Pump {
 impl Pump {
     /// Begins to fetch a part of a file.
     pub(super) fn start(client: &Arc<Client>, wanted: &Wanted, range: Range<u64>) -> Pump {
+        Pump::from(client, wanted, range.start, range)
+    }
+
+    /// Begins to fetch the rest of a file whose first bytes have come before.
+    pub(super) fn behind(client: &Arc<Client>, wanted: &Wanted, first: u64) -> Pump {
+        Pump::from(client, wanted, first, 0..wanted.bytes)
+    }
+
+    fn from(client: &Arc<Client>, wanted: &Wanted, first: u64, range: Range<u64>) -> Pump {
         let (sender, blocks) = sync_channel(WAITING);
         let (own, wanted) = (Arc::clone(client), wanted.clone());
         thread::spawn(move || {
-            let outcome = fetch(&own, &wanted, range, &mut |block| sender.send(Ok(block)).is_ok());
+            let outcome = fetch(&own, &wanted, first, range, &mut |block| sender.send(Ok(block)).is_ok());
             if let Err(error) = outcome {
                 let _ = sender.send(Err(error)); // nobody listens any more
             }

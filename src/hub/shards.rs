@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tempfile::TempDir;
-
 use super::client::Client;
 use super::keep::{Kept, KeptFile};
 use super::listing::{Entry, Judge, RUN_AGAIN};
@@ -17,7 +15,7 @@ use super::repository::Repository;
 use super::transfer::Wanted;
 use crate::checkpoint::Remote;
 use crate::error::{Error, Result};
-use crate::input::ReadAt;
+use crate::input::{Held, ReadAt};
 
 /// A header is read in blocks of so many bytes.
 const BLOCK: u64 = 16 << 10;
@@ -37,7 +35,7 @@ pub(super) struct Shards {
     /// SHA-256 of each that has come by whole and was right.
     judged: Arc<Mutex<BTreeMap<String, String>>>,
     /// The small files, which go with it.
-    _folder: TempDir,
+    _folder: Held,
 }
 
 #[derive(Debug)]
@@ -60,7 +58,7 @@ impl Shards {
         names: &[String],
         kept: Vec<Kept>,
         keep: Option<Kept>,
-        folder: TempDir,
+        folder: Held,
     ) -> Shards {
         let shard = |name: &String| {
             let (wanted, entry) = repository.wanted(name)?;
@@ -109,18 +107,23 @@ impl Remote for Shards {
 
     fn stream(&self, name: &str, ended: Arc<AtomicBool>) -> Result<Box<dyn Read + Send>> {
         let shard = self.find(name)?;
-        let mut wanted = shard.wanted.clone();
-        let from = match self.local(shard)? {
-            Some((path, file)) => {
-                wanted.file = path;
-                From::Cache(file)
-            }
-            None => From::Hub(Pump::start(&self.client, &shard.wanted, 0..shard.entry.bytes)),
-        };
         let keep = self.keep.as_ref().filter(|keep| keep.find(name, &shard.entry).is_none());
+        let mut keep = keep.map(|keep| keep.begin(name, &shard.entry)).transpose()?;
+        let mut file = shard.wanted.file.clone();
+        let from = match (self.local(shard)?, keep.take_if(|kept| kept.there() > 0)) {
+            (Some((path, cached)), begun) => {
+                keep = keep.or(begun);
+                keep.as_mut().map_or(Ok(()), KeptFile::restart)?;
+                file = path;
+                From::Cache(cached)
+            }
+            (None, Some(begun)) => From::Begun(begun),
+            (None, None) => From::Hub(Pump::start(&self.client, &shard.wanted, 0..shard.entry.bytes)),
+        };
         Ok(Box::new(Stream {
+            client: Arc::clone(&self.client),
             shard: Arc::clone(shard),
-            file: wanted.file,
+            file,
             from,
             ended,
             block: Vec::new(),
@@ -128,7 +131,7 @@ impl Remote for Shards {
             at: 0,
             judge: Some(Judge::new(&shard.entry)),
             judged: Arc::clone(&self.judged),
-            keep: keep.map(|keep| keep.begin(name, &shard.entry)).transpose()?,
+            keep,
         }))
     }
 
@@ -208,11 +211,16 @@ impl ReadAt for Head {
 enum From {
     Hub(Pump),
     Cache(File),
+    /// An earlier run has kept a part of it.
+    Begun(KeptFile),
+    /// Nothing more comes.
+    Ended,
 }
 
 /// A file on its way, front to back.
 #[derive(Debug)]
 struct Stream {
+    client: Arc<Client>,
     shard: Arc<Shard>,
     /// What to call it: the hub's, or the cache's own.
     file: PathBuf,
@@ -233,7 +241,13 @@ impl Stream {
     /// Gets the next block, or judges the file behind its last one.
     fn advance(&mut self) -> Result<()> {
         self.taken = 0;
+        if let From::Begun(_) = &self.from
+            && let From::Begun(kept) = std::mem::replace(&mut self.from, From::Ended)
+        {
+            self.complete(kept)?;
+        }
         self.block = match &mut self.from {
+            From::Begun(_) | From::Ended => Vec::new(),
             From::Hub(pump) => pump.next(&self.ended)?.unwrap_or_default(),
             From::Cache(file) => {
                 let mut block = Vec::new();
@@ -253,6 +267,35 @@ impl Stream {
             keep.write(&self.block)?;
         }
         self.at += self.block.len() as u64;
+        Ok(())
+    }
+
+    /// Fetches what is behind the bytes that an earlier run has kept. They may be any bytes, so nothing is handed on
+    /// before the whole is judged; when it is not the file, all of it is asked for.
+    fn complete(&mut self, mut kept: KeptFile) -> Result<()> {
+        let Shard { wanted, entry, .. } = &*self.shard;
+        let (shown, there) = (wanted.file.display(), kept.there());
+        self.client
+            .tell(&format!("{shown}: {there} of {} bytes are kept already: getting the rest", entry.bytes));
+        let mut judge = Judge::new(entry);
+        kept.read_there(&mut |block| {
+            judge.add(block);
+            self.client.go_on()
+        })?;
+        let pump = Pump::behind(&self.client, wanted, there);
+        while let Some(block) = pump.next(&self.ended)? {
+            judge.add(&block);
+            kept.write(&block)?;
+        }
+        if judge.end(&wanted.file, RUN_AGAIN).is_ok() {
+            self.file = kept.finish()?;
+            self.from = From::Cache(File::open(&self.file).map_err(Error::io(&self.file, "open"))?);
+            return Ok(());
+        }
+        self.client.tell(&format!("{shown}: what was kept of it is damaged: getting all of it"));
+        kept.restart()?;
+        self.keep = Some(kept);
+        self.from = From::Hub(Pump::start(&self.client, wanted, 0..entry.bytes));
         Ok(())
     }
 
@@ -281,12 +324,20 @@ impl Stream {
             return Err(Error::mismatch(&self.file, "", format!("{} bytes", self.at), expected));
         }
         let remedy = match self.from {
-            From::Hub(_) => RUN_AGAIN,
             From::Cache(_) => "delete the file and run again, and it is fetched",
+            _ => RUN_AGAIN,
         };
-        let sha256 = judge.end(&self.file, remedy)?;
-        lock(&self.judged).insert(self.shard.name.clone(), sha256);
-        self.keep.take().map_or(Ok(()), KeptFile::finish)
+        let keep = self.keep.take();
+        match (judge.end(&self.file, remedy), keep) {
+            (Ok(sha256), keep) => {
+                lock(&self.judged).insert(self.shard.name.clone(), sha256);
+                keep.map_or(Ok(()), |keep| keep.finish().map(|_| ()))
+            }
+            (Err(error), keep) => {
+                keep.map_or(Ok(()), |mut keep| keep.restart())?; // damaged bytes are of no use to the next run
+                Err(error)
+            }
+        }
     }
 }
 

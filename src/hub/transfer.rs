@@ -33,17 +33,19 @@ pub(super) struct Wanted {
     pub(super) bytes: u64,
 }
 
-/// Fetches a part of a file, in order, and hands it on in blocks; `deliver` is false when nobody wants more.
+/// Fetches a part of a file, in order, and hands it on in blocks; `deliver` is false when nobody wants more. What is
+/// before `first` has come already.
 ///
 /// # Errors
 /// When the hub refuses, has another file than it listed, or fails so often that nothing comes any more.
 pub(super) fn fetch(
     client: &Client,
     wanted: &Wanted,
+    first: u64,
     range: Range<u64>,
     deliver: &mut dyn FnMut(Vec<u8>) -> bool,
 ) -> Result<()> {
-    let mut at = range.start;
+    let mut at = first;
     let mut transfer =
         Transfer { client, wanted, range: range.clone(), deliver, gauge: Gauge::default(), dropped: 0 };
     let mut failures = 0;

@@ -8,6 +8,7 @@ use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::held::{self, Place};
 use crate::error::{Error, Result};
 use crate::hash::sha256;
 use crate::system;
@@ -30,7 +31,13 @@ impl State {
 
     /// None when the file is not there.
     pub(super) fn now(path: &Path) -> Option<State> {
-        path.metadata().ok().map(|metadata| State::of(&metadata))
+        match held::find(path) {
+            None => path.metadata().ok().map(|metadata| State::of(&metadata)),
+            Some(Place::File(file)) => {
+                Some(State { length: file.length().unwrap_or_default(), changed: None, number: 0 })
+            }
+            Some(_) => None,
+        }
     }
 }
 

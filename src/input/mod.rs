@@ -2,9 +2,9 @@
 //! What they hold instead of what they should is said here, where any of them may hold it.
 
 mod guests;
+mod held;
 mod source;
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
@@ -16,7 +16,9 @@ use crate::error::{Error, InFile, Problem, Result};
 use crate::hash::hex;
 use crate::system;
 pub(crate) use guests::{GuestBook, State, noted};
-pub use source::ReadAt;
+use held::Place;
+pub use held::{Files, Held};
+pub use source::{ReadAt, Source};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -24,7 +26,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 ///
 /// # Errors
 /// When it cannot be opened, or is a folder, a pipe or a device.
-pub fn open(path: &Path) -> Result<File> {
+pub fn open(path: &Path) -> Result<Source> {
     open_if_there(path)?.ok_or_else(|| Error::input(path, "", "no such file"))
 }
 
@@ -33,9 +35,14 @@ pub fn open(path: &Path) -> Result<File> {
 /// # Errors
 /// When it is over `max` bytes or a Git LFS pointer, and as for [`open`].
 pub fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
-    let Some(mut bytes) = read_head(path, max + 1)? else { return Ok(None) }; // one more to see the end
+    let Some(file) = open_if_there(path)? else { return Ok(None) };
+    let over = || Err(Error::mismatch(path, "", format!("over {max} bytes"), "no more of such a file"));
+    if file.length().map_err(Error::io(path, "read"))? > max {
+        return over();
+    }
+    let mut bytes = read_first(path, file, max + 1)?; // one more to see the end
     if bytes.len() as u64 > max {
-        return Err(Error::mismatch(path, "", format!("over {max} bytes"), "no more of such a file"));
+        return over();
     }
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(lfs_pointer()).in_file(path);
@@ -51,20 +58,56 @@ pub fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
 /// # Errors
 /// As for [`open`].
 pub(crate) fn read_head(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
-    let Some(file) = open_if_there(path)? else { return Ok(None) };
-    let length = file.metadata().map_err(Error::io(path, "read"))?.len();
+    open_if_there(path)?.map(|file| read_first(path, file, max)).transpose()
+}
+
+fn read_first(path: &Path, file: Source, max: u64) -> Result<Vec<u8>> {
+    let length = file.length().map_err(Error::io(path, "read"))?;
     let mut bytes = Vec::with_capacity(length.min(max) as usize); // at most the cap
     file.take(max).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
     if (bytes.len() as u64) < max {
         guests::note_bytes(path, &bytes);
     }
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
 /// Whether anything has this name, be it a link to nothing.
 pub(crate) fn is_there(path: &Path) -> bool {
     guests::note(path, State::now(path), false);
-    path.symlink_metadata().is_ok()
+    held::find(path).map_or_else(|| path.symlink_metadata().is_ok(), is_something)
+}
+
+/// Whether anything is there, be it something that must not be read; nobody is told that it was asked for.
+pub(crate) fn exists(path: &Path) -> bool {
+    held::find(path).map_or_else(|| !matches!(path.try_exists(), Ok(false)), is_something)
+}
+
+fn is_something(place: Place) -> bool {
+    !matches!(place, Place::Nothing)
+}
+
+/// Whether it is a regular file.
+pub(crate) fn is_file(path: &Path) -> bool {
+    held::find(path).map_or_else(|| path.is_file(), |place| matches!(place, Place::File(_)))
+}
+
+/// Whether it is a folder.
+pub(crate) fn is_folder(path: &Path) -> bool {
+    held::find(path).map_or_else(|| path.is_dir(), |place| matches!(place, Place::Folder(_)))
+}
+
+/// The names in a folder, sorted; none when it cannot be read.
+pub(crate) fn names_in(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = match held::find(folder) {
+        Some(Place::Folder(names)) => names,
+        Some(_) => Vec::new(),
+        None => {
+            let entries = folder.read_dir().into_iter().flatten().flatten();
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        }
+    };
+    names.sort();
+    names
 }
 
 /// A file's length and the SHA-256 of its bytes.
@@ -124,7 +167,20 @@ pub(crate) fn dangling(path: &Path) -> Option<Error> {
     Some(Error::input(path, "", found))
 }
 
-fn open_if_there(path: &Path) -> Result<Option<File>> {
+fn open_if_there(path: &Path) -> Result<Option<Source>> {
+    let folder = || Error::mismatch(path, "", "a folder", "a file");
+    match held::find(path) {
+        None => {}
+        Some(Place::File(file)) => {
+            guests::note(path, State::now(path), true);
+            return Ok(Some(Source::Held(file, 0)));
+        }
+        Some(Place::Folder(_)) => return Err(folder()),
+        Some(Place::Nothing) => {
+            guests::note(path, None, false);
+            return Ok(None);
+        }
+    }
     let file = match system::open(path) {
         Ok(file) => file,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -135,13 +191,13 @@ fn open_if_there(path: &Path) -> Result<Option<File>> {
     };
     let metadata = file.metadata().map_err(Error::io(path, "read"))?;
     if metadata.is_dir() {
-        return Err(Error::mismatch(path, "", "a folder", "a file"));
+        return Err(folder());
     }
     if !metadata.is_file() {
         return Err(Error::mismatch(path, "", "no regular file", "one"));
     }
     guests::note(path, Some(State::of(&metadata)), true);
-    Ok(Some(file))
+    Ok(Some(Source::Disk(file)))
 }
 
 #[cfg(test)]

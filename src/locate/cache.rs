@@ -119,7 +119,7 @@ impl Caches {
             false => Published::MODEL_SCOPE,
         };
         let published = Some(Published { hub, repository: name.path() });
-        Located { folder, how: Some(how), unfinished, published, ..Located::default() }
+        Located { folder, how: Some(how), unfinished, published }
     }
 
     /// The entries of a name that are there, in the order in which they count.

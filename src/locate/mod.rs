@@ -29,43 +29,19 @@ pub struct Located {
     pub unfinished: Option<String>,
     /// The repository that it was downloaded from, where a name says so.
     pub published: Option<Published>,
-    /// Temporary folders, and what to call them in messages.
-    pub shown: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Located {
-    /// Adds to an error on one of its files that the download is unfinished, unless it says so itself, and calls files
-    /// of temporary folders by their own names.
+    /// Adds to an error on one of its files that the download is unfinished, unless it says so itself.
     pub fn explain(&self, error: Error) -> Error {
-        match error {
-            Error::Input { file, item, problem } => {
-                let own = file.starts_with(&self.folder) && !problem.contains(FINISHED);
-                let problem = match self.unfinished.as_ref().filter(|_| own) {
-                    Some(unfinished) => format!("{problem}; {unfinished}"),
-                    None => self.called(&problem),
-                };
-                Error::Input { file: self.path(&file), item, problem }
+        match (error, &self.unfinished) {
+            (Error::Input { file, item, problem }, Some(unfinished))
+                if file.starts_with(&self.folder) && !problem.contains(FINISHED) =>
+            {
+                Error::Input { file, item, problem: format!("{problem}; {unfinished}") }
             }
-            Error::Io { file, action, source } => Error::Io { file: self.path(&file), action, source },
-            Error::Usage(problem) => Error::Usage(self.called(&problem)),
-            error => error,
+            (error, _) => error,
         }
-    }
-
-    /// What to call a file in messages.
-    pub fn path(&self, file: &Path) -> PathBuf {
-        let shown = self.shown.iter().find_map(|(folder, shown)| {
-            let rest = file.strip_prefix(folder).ok()?;
-            Some(if rest.as_os_str().is_empty() { shown.clone() } else { shown.join(rest) })
-        });
-        shown.unwrap_or_else(|| file.to_owned())
-    }
-
-    /// A text with what temporary folders are called in their places.
-    pub fn called(&self, text: &str) -> String {
-        self.shown.iter().fold(text.to_owned(), |text, (folder, shown)| {
-            text.replace(&folder.display().to_string(), &shown.display().to_string())
-        })
     }
 }
 
@@ -111,7 +87,7 @@ fn existing(model: &Path) -> Result<Located> {
             let how = Some(format!("{}, by {from} of the download cache", folder.display()));
             let unfinished = unfinished::in_cache(&repository, &folder);
             let published = cache::published(&repository);
-            Ok(Located { unfinished, how, folder, published, ..Located::default() })
+            Ok(Located { unfinished, how, folder, published })
         }
         None => {
             folder::check(model)?;

@@ -27,11 +27,14 @@ use unix as this;
 #[cfg(windows)]
 use windows as this;
 
+#[cfg(any(test, feature = "hub"))] // only a hub's cache is made of links
+pub(crate) use this::link;
 pub(crate) use this::{
     LONGEST_NAME, allow_rename, check_name, check_replaceable, exchange, free_bytes, identity, identity_of,
-    is_mount_point, link, lock, make_file, make_folder, may_write, name_length, number, open, open_to_lock,
+    is_mount_point, lock, make_file, make_folder, may_write, name_length, number, open, open_to_lock,
     read_exact_at, rename_new, reserve, split_at_last, too_many_open, write_all_at,
 };
+
 /// Whether a name that a stranger has made is that of a file in a folder, and of nothing outside it.
 pub(crate) fn is_plain_name(name: &str) -> bool {
     let odd = name.is_empty() || name == "." || name == ".." || name.contains(['/', '\\', '\0']);

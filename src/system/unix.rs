@@ -107,6 +107,7 @@ pub(crate) fn check_replaceable(_: &Path) -> io::Result<()> {
 }
 
 /// Makes `link` a link to `to`, a path from its folder on.
+#[cfg(any(test, feature = "hub"))]
 pub(crate) fn link(to: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(to, link)
 }

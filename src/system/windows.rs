@@ -152,6 +152,7 @@ pub(crate) fn check_replaceable(path: &Path) -> io::Result<()> {
 
 /// Makes `link` a name of `to`, a path from its folder on. Links need rights that few users have: it is a second name of
 /// the file, or a copy where the disk knows no second names.
+#[cfg(any(test, feature = "hub"))]
 pub(crate) fn link(to: &Path, link: &Path) -> io::Result<()> {
     let file = link.parent().unwrap_or(Path::new(".")).join(to);
     match fs::hard_link(&file, link) {

@@ -173,7 +173,7 @@ fn send_bytes(
     }
     let (cut, rest) = body.split_at(body.len().min(sent));
     let rate = *state.rate.lock().unwrap();
-    send_at(out, cut, rate)?;
+    send_at(out, state, cut, rate)?;
     match fault {
         Some(Fault::Cut(_) | Fault::WholeCut(_) | Fault::Short(_) | Fault::Understated(_)) => None,
         Some(Fault::Drip(_, pause)) => {
@@ -193,13 +193,14 @@ fn send_bytes(
 }
 
 /// At most so many bytes in a second.
-fn send_at(out: &mut dyn Connection, bytes: &[u8], rate: Option<usize>) -> Option<()> {
+fn send_at(out: &mut dyn Connection, state: &State, bytes: &[u8], rate: Option<usize>) -> Option<()> {
     let step = rate.map_or(bytes.len(), |rate| rate / 50).max(1);
     let start = Instant::now();
     let mut sent = 0;
     for piece in bytes.chunks(step) {
         out.write_all(piece).ok()?;
         sent += piece.len();
+        *state.sent.lock().unwrap() += piece.len();
         if let Some(rate) = rate {
             out.flush().ok()?;
             let due = Duration::from_secs_f64(sent as f64 / rate as f64);

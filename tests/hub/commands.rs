@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::server::{COMMIT, Fault, TOKEN};
+use super::server::{COMMIT, Fault, TOKEN, sha256};
 use super::{Hub, command, same_model};
 use crate::support::Dir;
 use crate::support::command::convert;
@@ -24,8 +24,7 @@ fn convert_reads_a_model_that_is_nowhere_on_the_disk() {
         let receipt = ["--receipt", "r.json", "--no-modelfile"];
         let run = command("convert", &hub.server.url(), here.path()).arg(address).args(&ARGUMENTS);
         run.args(&receipt).succeed();
-        assert_eq!(here.names(), ["m.gguf", "r.json", "tmp"]);
-        assert_eq!(here.join("tmp").read_dir().unwrap().count(), 0, "the small files are gone");
+        assert_eq!(here.names(), ["m.gguf", "r.json"]);
         let local = here.join("local.gguf");
         convert(&hub.model(), "Q4_K_M", &local, &["--receipt", here.join("l.json").to_str().unwrap()]);
         same_model(&here.join("m.gguf"), &local);
@@ -183,7 +182,6 @@ fn an_adapter_comes_from_a_hub_too() {
     assert_eq!(std::fs::read(&made).unwrap(), std::fs::read(&local).unwrap());
     let receipt = std::fs::read_to_string(adapter.dir.join("r.json")).unwrap();
     assert!(receipt.contains("\"lora/adapter_config.json\""), "{receipt}");
-    assert_eq!(adapter.dir.join("tmp").read_dir().unwrap().count(), 0);
 
     // Both from a hub, at half its strength.
     for entry in base.model().read_dir().unwrap().flatten() {
@@ -198,10 +196,52 @@ fn an_adapter_comes_from_a_hub_too() {
     let run = base.command("convert").arg(base.model()).arg("--lora").arg(half).args(&arguments);
     run.arg("half.gguf").succeed();
     same_model(&adapter.dir.join("half.gguf"), &base.dir.join("half.gguf"));
-    adapter.server.misjudge("adapter_model.bin");
+
+    // The base and the adapter in one repository, and the adapter's folder below.
+    for entry in adapter.model().read_dir().unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        adapter.server.file(&format!("steps/checkpoint-9/{name}"), std::fs::read(entry.path()).unwrap());
+        adapter.server.remove(&name);
+    }
+    for entry in base.model().read_dir().unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        adapter.server.file(&name, std::fs::read(entry.path()).unwrap());
+    }
+    let run = adapter.command("convert").arg("hf://me/both").args(&["--lora", "hf://me/both"]);
+    run.args(&arguments).args(&["both.gguf", "--receipt", "b.json"]).succeed();
+    same_model(&adapter.dir.join("both.gguf"), &local);
+    let receipt = std::fs::read_to_string(adapter.dir.join("b.json")).unwrap();
+    assert!(receipt.contains("\"checkpoint-9/adapter_config.json\""), "{receipt}");
+    adapter.server.file("steps/checkpoint-3/adapter_config.json", b"{}".to_vec());
+    let run = adapter.command("plan").arg(base.model()).args(&["--lora", "hf://me/both"]);
+    let error = run.exit_with(2).stderr;
+    assert!(error.contains("hf://me/both: found 2 adapters in it (steps/checkpoint-3/"), "{error}");
+    adapter
+        .server
+        .remove("steps/checkpoint-3/adapter_config.json")
+        .misjudge("steps/checkpoint-9/adapter_model.bin");
     let run = adapter.command("convert").arg(base.model()).args(&["--lora", "hf://me/lora"]).args(&arguments);
     let error = run.arg("x.gguf").exit_with(2).stderr;
-    assert!(error.contains("hf://me/lora/adapter_model.bin: found bytes of SHA-256"), "{error}");
+    assert!(error.contains("/checkpoint-9/adapter_model.bin: found bytes of SHA-256"), "{error}");
+}
+
+/// What the memory is not to hold lies on the disk, without a name.
+#[test]
+fn a_large_adapter_is_whole_and_has_no_name() {
+    let hub = Hub::new();
+    let weights: Vec<u8> = (0..65u32 << 20).map(|at| (at % 251) as u8).collect();
+    hub.server.file("adapter_config.json", b"{}".to_vec()).file("adapter_model.safetensors", weights.clone());
+    let fetched = glm2llama::hub::adapter(&super::faults::open(&hub, "ms://me/lora").unwrap()).unwrap();
+    let file = fetched.folder().join("adapter_model.safetensors");
+    assert_eq!(file.to_str(), Some("ms://me/lora/adapter_model.safetensors"));
+    let (bytes, hash) = glm2llama::input::sha256_of(&file).unwrap();
+    assert_eq!((bytes, hash), (weights.len() as u64, sha256(&weights)));
+    drop(fetched);
+    assert!(glm2llama::input::open(&file).is_err());
+    // Such a one needs the room, and says so.
+    let run = hub.command("plan").arg(hub.model()).args(&["--lora", "ms://me/lora"]);
+    let error = run.exit_with(2).stderr;
+    assert!(error.contains("no-tmp: ") && error.contains("make a file"), "{error}");
 }
 
 #[test]
@@ -229,10 +269,9 @@ fn nobody_fetches_more_than_a_model_has() {
     let run = adapter.command("convert").arg(hub.model()).args(&["--lora", "hf://me/lora", "--quiet"]);
     let error = run.args(&["--output", "x.gguf"]).exit_with(2).stderr;
     assert!(error.contains("hf://me/lora: found over 17179869184 bytes of an adapter"), "{error}");
-    assert_eq!(hub.dir.join("tmp").read_dir().unwrap().count(), 0);
 }
 
-/// Ctrl-C while bytes come, and while none do.
+/// Ctrl-C while bytes come, and while none do: nothing but what is to be kept.
 #[test]
 fn a_run_that_is_stopped_leaves_nothing() {
     for fault in [None, Some(Fault::Stall(100_000))] {
@@ -242,12 +281,11 @@ fn a_run_that_is_stopped_leaves_nothing() {
             hub.server.fault("00003.safetensors", fault, 9);
         }
         let here = Dir::new();
-        std::fs::create_dir(here.join("tmp")).unwrap();
         let mut run = Command::new(env!("CARGO_BIN_EXE_glm2llama"))
             .args(["convert", "hf://a/b", "--type", "Q8_0", "--output", "m.gguf", "--keep", "kept"])
             .env("HF_ENDPOINT", hub.server.url())
             .env("HF_HUB_CACHE", here.join("none"))
-            .env("TMPDIR", here.join("tmp"))
+            .env("TMPDIR", here.join("no-tmp"))
             .current_dir(here.path())
             .stderr(Stdio::piped())
             .spawn()
@@ -263,12 +301,10 @@ fn a_run_that_is_stopped_leaves_nothing() {
         let status = run.wait().unwrap();
         assert!(asked.elapsed() < Duration::from_millis(1500), "{:?}", asked.elapsed());
         assert_eq!(status.code(), Some(130));
-        assert_eq!(here.names(), ["kept", "tmp"]);
-        assert_eq!(here.join("tmp").read_dir().unwrap().count(), 0);
+        assert_eq!(here.names(), ["kept"]);
         let mut kept = vec![here.join("kept")];
         while let Some(folder) = kept.pop() {
             for path in folder.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
-                assert!(path.extension().is_none_or(|end| end != "incomplete"), "{}", path.display());
                 assert!(!path.ends_with("refs"), "no commit is named that is not whole");
                 kept.extend(Some(path).filter(|path| path.is_dir()));
             }

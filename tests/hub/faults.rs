@@ -51,7 +51,19 @@ pub(crate) fn convert_all(
     output: &Path,
     watch: &dyn Watch,
 ) -> Result<()> {
-    let fetched = hub::fetch(repository, &[], None)?;
+    convert_kept(repository, None, types, output, watch)
+}
+
+/// The same, stored in the layout of a cache.
+pub(crate) fn convert_kept(
+    repository: &Repository,
+    keep: Option<&Path>,
+    types: &[&str],
+    output: &Path,
+    watch: &dyn Watch,
+) -> Result<()> {
+    let keep = keep.map(|root| hub::Keep { root: root.to_owned() });
+    let fetched = hub::fetch(repository, &[], keep.as_ref())?;
     let mut request = Request::new(&fetched.folder, "F16".parse()?);
     request.types = types.iter().map(|name| name.parse()).collect::<Result<_>>()?;
     request.output = Some(output.to_owned());
@@ -186,31 +198,36 @@ fn a_server_that_drips_ends_too() {
         ("files", Fault::Drip(9, 30), &words[..1]),
         ("config.json", Fault::SlowHead, &["gave up at byte 0", "127.0.0.1 does not answer"]),
     ] {
-        println!("{name} {fault:?}");
-        let hub = Hub::new();
-        hub.server.fault(name, fault, 1_000_000);
-        let start = Instant::now();
-        let address = HUBS[usize::from(name == "files")];
-        let pace = if fault == Fault::SlowHead { FAST } else { pace };
-        fails_at(&hub, address, pace, words);
-        assert!(start.elapsed() < Duration::from_secs(20), "{name} {fault:?}: {:?}", start.elapsed());
+        for hub in [Hub::new(), Hub::new().over_tls()] {
+            println!("{} {name} {fault:?}", hub.server.url());
+            hub.server.fault(name, fault, 1_000_000);
+            let start = Instant::now();
+            let address = HUBS[usize::from(name == "files")];
+            let pace = if fault == Fault::SlowHead { FAST } else { pace };
+            fails_at(&hub, address, pace, words);
+            assert!(start.elapsed() < Duration::from_secs(20), "{name} {fault:?}: {:?}", start.elapsed());
+        }
     }
-    // One slow minute is not the end, and what is told of it is why.
-    let hub = Hub::new();
+    for hub in [Hub::new(), Hub::new().over_tls()] {
+        a_slow_line_is_an_honest_one(&hub, pace);
+    }
+}
+
+/// One slow minute is not the end, and what is told of it is why.
+fn a_slow_line_is_an_honest_one(hub: &Hub, pace: Pace) {
     hub.server.fault(SHARD, Fault::Part200, 1).fault(SHARD, Fault::Drip(100_000, 10), 1);
     let told = Arc::new(Mutex::new(Vec::new()));
     let (heard, output) = (Arc::clone(&told), Dir::new());
     let tell = Arc::new(move |message: &str| heard.lock().unwrap().push(message.to_owned()));
-    let repository = open_at(&hub, HUBS[0], pace, Caller { tell, ..Caller::default() }).unwrap();
+    let repository = open_at(hub, HUBS[0], pace, Caller { tell, ..Caller::default() }).unwrap();
     convert_all(&repository, &["Q4_K_M"], &output.join("m.gguf"), &()).unwrap();
-    same_model(&expected(&hub), &output.join("m.gguf"));
+    same_model(&expected(hub), &output.join("m.gguf"));
     let told = told.lock().unwrap();
     assert!(told.iter().any(|line| line.contains("only ") && line.ends_with(": trying again")), "{told:?}");
-    // A slow line is an honest one: 20 kB in a second, ten times the least of the real pace.
-    let hub = Hub::new();
+    // 20 kB in a second, ten times the least of the real pace.
     hub.server.file("notes.json", vec![b' '; 50_000]).rate(20_000);
     let pace = Pace { minute: Duration::from_millis(500), least: 1024, ..FAST };
-    let repository = open_at(&hub, HUBS[0], pace, Caller::default()).unwrap();
+    let repository = open_at(hub, HUBS[0], pace, Caller::default()).unwrap();
     let start = Instant::now();
     assert_eq!(repository.read("notes.json", 1 << 20).unwrap().unwrap().len(), 50_000);
     assert!(start.elapsed() > Duration::from_secs(2), "{:?}", start.elapsed());

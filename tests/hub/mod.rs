@@ -69,9 +69,8 @@ pub(crate) fn command(name: &str, url: &str, folder: &Path) -> Cmd {
         .env("MODELSCOPE_ENDPOINT", url)
         .env("HF_HUB_CACHE", folder.join("no-hf-cache"))
         .env("MODELSCOPE_CACHE", folder.join("no-ms-cache"))
-        .env("TMPDIR", folder.join("tmp"))
+        .env("TMPDIR", folder.join("no-tmp")) // nothing is put there
         .current_dir(folder);
-    std::fs::create_dir_all(folder.join("tmp")).expect("a folder");
     let proxies = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
     for name in ["HF_TOKEN", "MODELSCOPE_API_TOKEN", "HF_HUB_OFFLINE"].into_iter().chain(proxies) {
         command = command.env_remove(name).env_remove(&name.to_lowercase());

@@ -46,6 +46,8 @@ pub struct State {
     /// Answers that had a fault.
     faulty: Mutex<usize>,
     pub seen: Mutex<Vec<Seen>>,
+    /// Bytes of files and lists that were sent.
+    sent: Mutex<usize>,
     /// Bytes in a second, of each connection.
     rate: Mutex<Option<usize>>,
     /// Files that the list gives a wrong hash of.
@@ -176,6 +178,11 @@ impl Server {
         }
     }
 
+    /// How many bytes of files and lists were sent since this was asked for.
+    pub fn sent(&self) -> usize {
+        std::mem::take(&mut *self.state.sent.lock().unwrap())
+    }
+
     pub fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().unwrap().clone()
     }
@@ -250,7 +257,8 @@ fn answer(
                 format!("<{scheme}://{}{route}?recursive=true&cursor=2>; rel=\"next\"", headers["host"]);
             send_list(out, state, "tree", &Value::Array(list[..half].to_vec()), vec![("Link", next)])
         }
-        [_, _, "resolve", COMMIT, file] => {
+        [_, _, "resolve", COMMIT, below @ ..] => {
+            let file = &*below.join("/").replace("%2F", "/");
             if !is_large(file) {
                 return send_file(
                     out,

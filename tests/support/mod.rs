@@ -7,6 +7,8 @@ pub mod forward;
 pub mod gguf;
 pub mod logits;
 pub mod program;
+#[cfg(all(unix, feature = "hub"))]
+pub mod pytorch;
 #[cfg(unix)]
 pub mod terminal;
 pub mod tokenizers;
