@@ -28,6 +28,7 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used))]
 
 mod allocate;
+mod bounded;
 mod bpe;
 pub mod calibrate;
 pub mod checkpoint;

@@ -67,6 +67,7 @@ fn options(request: &Request, file_type: FileType) -> String {
         quality,
         calibration: _, // its hash has a key of its own
         calibration_tokens,
+        memory,
         vocab_only,
         split_max_bytes,
         given: _, // shows in the keys themselves
@@ -106,6 +107,8 @@ fn options(request: &Request, file_type: FileType) -> String {
         Quality::Best => Some("--quality best".to_owned()),
     });
     options.extend(calibration_tokens.map(|tokens| option("calibration-tokens", &tokens)));
+    // Left out by the caller where it changes nothing.
+    options.extend(memory.map(|bytes| option("memory", &bytes)));
     options.extend(split_max_bytes.map(|bytes| option("split-max-size", &bytes)));
     options.join(" ")
 }

@@ -43,6 +43,8 @@ pub struct Request {
     pub calibration: Vec<PathBuf>,
     /// About how many tokens of it.
     pub calibration_tokens: Option<usize>,
+    /// The most bytes of memory that `best` may take; its second moments are split for it.
+    pub memory: Option<u64>,
     /// Formats in the place of the mix's.
     pub overrides: Overrides,
     /// What the files are to say otherwise than the checkpoint does.

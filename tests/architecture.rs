@@ -9,12 +9,13 @@ const MOST_LINES: usize = 400;
 /// What each module may use of the others. `error`, `hash`, `input`, `system`, `units` and `watch` are open to all.
 const EDGES: &[(&str, &[&str])] = &[
     ("allocate", &[]),
+    ("bounded", &[]),
     ("bpe", &[]),
     (
         "calibrate",
         &["bpe", "checkpoint", "forward", "imatrix", "lora", "model", "remap", "sink", "tokenizer"],
     ),
-    ("checkpoint", &[]),
+    ("checkpoint", &["bounded"]),
     ("config", &[]),
     (
         "convert",
@@ -63,7 +64,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("request", &["metadata", "model", "recipe"]),
     ("sink", &[]),
     ("system", &[]),
-    ("tokenizer", &["config"]),
+    ("tokenizer", &["bounded", "config"]),
     // Verify judges the mapping, so it shares nothing with what makes it.
     ("verify", &["bpe", "checkpoint", "config", "forward", "gguf"]),
 ];

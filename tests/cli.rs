@@ -2,18 +2,12 @@
 
 use std::fs;
 
-use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir};
 use serde::Deserialize;
-
-fn model() -> Dir {
-    let model = Dir::new();
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
-    model
-}
 
 #[test]
 fn files_are_named_after_the_model_in_the_current_folder() {
-    let (model, out) = (model(), Dir::new());
+    let (model, out) = (Checkpoint::tiny().folder(), Dir::new());
     let run =
         Cmd::new("convert").arg(model.path()).args(&["--type", "q8_0"]).current_dir(out.path()).succeed();
     assert_eq!(out.names(), ["ChatGLM3-1.1M-Q8_0.Modelfile", "ChatGLM3-1.1M-Q8_0.gguf"]);
@@ -79,7 +73,7 @@ struct Padding {
 
 #[test]
 fn json_lines_tell_the_same() {
-    let (model, out) = (model(), Dir::new());
+    let (model, out) = (Checkpoint::tiny().folder(), Dir::new());
     let run =
         Cmd::new("convert").arg(model.path()).args(&["--json", "--output"]).arg(out.join("m.gguf")).succeed();
     assert_eq!(run.stderr, "");
@@ -95,14 +89,14 @@ fn json_lines_tell_the_same() {
 
 #[test]
 fn quiet_prints_nothing() {
-    let (model, out) = (model(), Dir::new());
+    let (model, out) = (Checkpoint::tiny().folder(), Dir::new());
     let run = Cmd::new("convert").arg(model.path()).args(&["-q", "-o"]).arg(out.join("m.gguf")).succeed();
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", ""));
 }
 
 #[test]
 fn a_fallback_is_warned_of() {
-    let (model, out) = (model(), Dir::new());
+    let (model, out) = (Checkpoint::tiny().folder(), Dir::new());
     let run = Cmd::new("convert")
         .arg(model.path())
         .args(&["--ffn-pad", "off", "-o"])
@@ -113,7 +107,7 @@ fn a_fallback_is_warned_of() {
 
 #[test]
 fn a_split_output_has_no_modelfile() {
-    let (model, out) = (model(), Dir::new());
+    let (model, out) = (Checkpoint::tiny().folder(), Dir::new());
     let run = Cmd::new("convert").arg(model.path()).args(&[
         "-t",
         "F16",
@@ -134,7 +128,7 @@ fn a_split_output_has_no_modelfile() {
 
 #[test]
 fn a_vocabularys_tensor_types_are_held_against_the_whole_model() {
-    let (model, out) = (model(), Dir::new());
+    let (model, out) = (Checkpoint::tiny().folder(), Dir::new());
     let run = |pattern: &str| {
         let run =
             Cmd::new("convert").arg(model.path()).args(&["-f", "--vocab-only", "--tensor-type", pattern]);
@@ -147,7 +141,7 @@ fn a_vocabularys_tensor_types_are_held_against_the_whole_model() {
 #[cfg(unix)] // by /dev/full
 #[test]
 fn a_full_disk_behind_stdout_or_stderr() {
-    let (model, out) = (model(), Dir::new());
+    let (model, out) = (Checkpoint::tiny().folder(), Dir::new());
     let file = out.join("m.gguf");
     Cmd::new("convert").arg(model.path()).args(&["-q", "-o"]).arg(&file).succeed();
     let run = |stream: &str, arguments: &[&str]| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::command::convert;
-use crate::support::{Checkpoint, Cmd, Dir, program, testdata, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir, program, testdata};
 use serde::Deserialize;
 
 /// Every field is named: one more or less in the program is a change that its users must be told of.
@@ -191,12 +191,10 @@ fn what_cannot_be_compared_is_refused_in_a_line() {
     };
     // Of other sizes; and of the same sizes, but of other weights.
     for (file, shape) in [(&wider, Checkpoint { layers: 3, ..Checkpoint::tiny() }), (&other, same_sizes(5))] {
-        let model = Dir::new();
-        shape.write(model.path(), &tiny_tokenizer()).expect("written");
+        let model = shape.folder();
         convert(model.path(), "Q8_0", file, &[]);
     }
-    let model = Dir::new();
-    same_sizes(1).write(model.path(), &tiny_tokenizer()).expect("written");
+    let model = same_sizes(1).folder();
     let own = folder.join("own.gguf");
     convert(model.path(), "Q4_0", &own, &[]);
     let run = compare(model.path(), &own, &other).exit_with(2);

@@ -29,10 +29,8 @@ fn assert_same(one: &[Vec<u8>], other: &[Vec<u8>]) {
 
 #[test]
 fn threads_and_chunks_do_not_show() {
-    let model = Dir::new();
     // Matrices of several chunks: the smallest buffers are a small part of the 25 MB here.
-    let shape = Checkpoint { vocab: 16384, ffn: 1100, ..Checkpoint::tiny() };
-    shape.write(model.path(), &tiny_tokenizer()).expect("written");
+    let model = Checkpoint { vocab: 16384, ffn: 1100, ..Checkpoint::tiny() }.folder();
     let first = converted(model.path(), &["--threads", "1"]);
     for options in [
         ["--threads", "2", "--buffer-memory", "96"],
@@ -46,8 +44,7 @@ fn threads_and_chunks_do_not_show() {
 
 #[test]
 fn several_types_from_one_reading_are_the_same() {
-    let model = Dir::new();
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
+    let model = Checkpoint::tiny().folder();
     let folder = Dir::new();
     let more: Vec<&str> = TYPES[1..].iter().flat_map(|name| ["--type", name]).collect();
     convert(model.path(), TYPES[0], &folder.join("{type}.gguf"), &more);

@@ -4,19 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
-use crate::support::{Checkpoint, Cmd, Dir, copy_files, testdata, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir, copy_files, testdata};
 use glm2llama::{Pair, Step, Watch};
 use sha2::{Digest, Sha256};
 
 const WEIGHTS: &str = "model.safetensors";
 const DENSE: &str = "transformer.encoder.layers.1.self_attention.dense.weight";
 const QKV: &str = "transformer.encoder.layers.0.self_attention.query_key_value.weight";
-
-fn tiny() -> Dir {
-    let model = Dir::new();
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
-    model
-}
 
 /// Exit code 2, one line with all of `expected`, and nothing written.
 #[track_caller]
@@ -47,7 +41,7 @@ fn hole(file: &Path, tensor: &str, bytes: std::ops::Range<usize>) {
 
 #[test]
 fn a_file_with_a_download_of_it_beside_is_refused() {
-    let model = tiny();
+    let model = Checkpoint::tiny().folder();
     for end in [".aria2", ".incomplete", "_0_1048575", ".baiduyun.p.downloading"] {
         let trace = model.join(format!("{WEIGHTS}{end}"));
         fs::write(&trace, "").unwrap();
@@ -66,7 +60,7 @@ fn a_file_with_a_download_of_it_beside_is_refused() {
 
 #[test]
 fn the_small_files_downloads_count_too() {
-    let model = tiny();
+    let model = Checkpoint::tiny().folder();
     for (name, end) in [
         ("config.json", ".aria2"),
         ("tokenizer.model", ".incomplete"),
@@ -88,7 +82,7 @@ fn the_small_files_downloads_count_too() {
 
 #[test]
 fn an_adapters_download_counts_too() {
-    let (model, adapter) = (tiny(), Dir::new());
+    let (model, adapter) = (Checkpoint::tiny().folder(), Dir::new());
     fs::write(adapter.join("adapter_config.json"), r#"{"peft_type": "LORA", "r": 1}"#).unwrap();
     fs::write(adapter.join("adapter_model.safetensors"), "").unwrap();
     let lora = adapter.path().to_str().unwrap();
@@ -122,7 +116,7 @@ fn damaged_records_of_a_bin_are_refused() {
 
 #[test]
 fn rows_of_zeros_are_warned_of_and_refused_if_strict() {
-    let model = tiny();
+    let model = Checkpoint::tiny().folder();
     let row = 2 * 256;
     hole(&model.join(WEIGHTS), DENSE, 10 * row + 7..20 * row);
     let warning = format!("9 of 256 rows of {DENSE} are zero: is the download complete?");
@@ -149,7 +143,7 @@ fn rows_of_zeros_are_warned_of_and_refused_if_strict() {
 /// A file of zeros is the same as a model of zeros: what is odd is the model.
 #[test]
 fn verify_tells_zeros_of_the_checkpoint() {
-    let (model, out) = (tiny(), Dir::new());
+    let (model, out) = (Checkpoint::tiny().folder(), Dir::new());
     let file = out.join("m.gguf");
     let judged = |name: &str, rows: usize, bytes: std::ops::Range<usize>| {
         let whole = fs::read(model.join(WEIGHTS)).expect("read");
@@ -188,7 +182,7 @@ fn vectors_and_the_vocabulary_are_judged_too() {
         (embedding, 907 * row..1024 * row, Some(format!("1 of 1024 rows of {embedding} are zero"))),
         (embedding, 20 * row..21 * row, Some(format!("1 of 1024 rows of {embedding} are zero"))),
     ] {
-        let model = tiny();
+        let model = Checkpoint::tiny().folder();
         hole(&model.join(WEIGHTS), name, bytes.clone());
         match expected {
             Some(expected) => refused(model.path(), &["--strict"], &[&expected, "(--strict)"]),
@@ -199,7 +193,7 @@ fn vectors_and_the_vocabulary_are_judged_too() {
 
 #[test]
 fn a_hash_that_a_cache_knows_is_compared_when_all_is_read() {
-    let model = tiny();
+    let model = Checkpoint::tiny().folder();
     let notes = model.join(".cache/huggingface/download");
     fs::create_dir_all(&notes).unwrap();
     // Older than the file, as in a copy that took no times along: the client would ignore it.
@@ -246,7 +240,7 @@ fn the_hash_check_counts_in_the_progress() {
             self.0.lock().expect("no panic").push((step.at.to_owned(), step.done, step.total));
         }
     }
-    let model = tiny();
+    let model = Checkpoint::tiny().folder();
     let file = model.join("m.gguf");
     Cmd::new("convert").arg(model.path()).args(&["--quiet", "--output"]).arg(&file).succeed();
     let weigh = || {

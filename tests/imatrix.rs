@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::llama_quantize::TYPES;
 use crate::support::command::convert;
 use crate::support::gguf::{Gguf, Value as Read};
-use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir};
 use glm2llama::gguf::{Layout, Value, Writer};
 use glm2llama::sink::Sink;
 use llama_runtime::{Quantize, require_runtime};
@@ -21,10 +22,7 @@ const CALLS: u32 = 4;
 type Entries = Vec<(String, Vec<f32>)>;
 
 fn model() -> Dir {
-    let model = Dir::new();
-    let shape = Checkpoint { layers: LAYERS, hidden: HIDDEN, ffn: FFN, ..Checkpoint::tiny() };
-    shape.write(model.path(), &tiny_tokenizer()).expect("written");
-    model
+    Checkpoint { layers: LAYERS, hidden: HIDDEN, ffn: FFN, ..Checkpoint::tiny() }.folder()
 }
 
 /// Sums of squares for every matrix but the embedding, which no measurement sees; all halves and quarters are
@@ -102,23 +100,9 @@ fn every_type_has_llama_cpps_bytes_with_importance_weights() {
             means.iter().map(|(name, means)| (name.as_str(), &means[..])).collect();
         let f32_file = model.join("f32.gguf");
         convert(model.path(), "F32", &f32_file, &["--ffn-pad", padding, "--force"]);
-        let types = [
-            ("Q8_0", 7),
-            ("Q6_K", 18),
-            ("Q5_K_M", 17),
-            ("Q5_0", 8),
-            ("Q5_1", 9),
-            ("Q4_K_M", 15),
-            ("Q4_K_S", 14),
-            ("Q4_0", 2),
-            ("Q4_1", 3),
-            ("Q3_K_M", 12),
-            ("Q2_K", 10),
-            ("IQ4_NL", 25),
-            ("IQ4_XS", 30),
-        ];
-        for (name, file_type) in types {
-            let how = Quantize { threads: 2, importance: &importance, ..Quantize::to(file_type) };
+        // But for the floats.
+        for (name, file_type) in &TYPES[3..] {
+            let how = Quantize { threads: 2, importance: &importance, ..Quantize::to(*file_type) };
             let theirs = model.join("llama.gguf");
             runtime.quantize_model(&f32_file, &theirs, &how).expect("llama.cpp quantizes");
             let theirs = Gguf::read(&theirs);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Checkpoint, Cmd, Dir, copy_files, testdata, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir, copy_files, testdata};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -12,12 +12,6 @@ const QKV: &str = "transformer.encoder.layers.1.self_attention.query_key_value";
 
 type Wrapping = (&'static str, fn(&str) -> String);
 type Owned = (String, Dtype, Vec<usize>, Vec<u8>);
-
-fn tiny() -> Dir {
-    let model = Dir::new();
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
-    model
-}
 
 /// Writes a file of weights again, as `change` makes it.
 fn rewrite(file: &Path, change: impl Fn(&mut Vec<Owned>)) {
@@ -71,15 +65,12 @@ fn refused(model: &Path, arguments: &[&str], expected: &[&str]) {
 
 #[test]
 fn the_single_file_goes_before_an_index_and_the_rest_is_named() {
-    let sharded = Dir::new();
-    Checkpoint { shard_bytes: Some(1_300_000), seed: 2, ..Checkpoint::tiny() }
-        .write(sharded.path(), &tiny_tokenizer())
-        .expect("written");
+    let sharded = Checkpoint { shard_bytes: Some(1_300_000), seed: 2, ..Checkpoint::tiny() }.folder();
     let (base, said) = converted(sharded.path(), &[]);
     let read = "weights: 2 files, model-00001-of-00002.safetensors to model-00002-of-00002.safetensors";
     assert!(said.contains(read) && !said.contains("warning"), "{said}");
 
-    let tuned = tiny();
+    let tuned = Checkpoint::tiny().folder();
     fs::copy(tuned.join(WEIGHTS), sharded.join(WEIGHTS)).unwrap();
     let (weights, said) = converted(sharded.path(), &["--verify"]);
     assert!(said.contains("weights: model.safetensors"), "{said}");
@@ -107,7 +98,7 @@ fn the_single_file_goes_before_an_index_and_the_rest_is_named() {
 
 #[test]
 fn wrappers_of_all_names_are_taken_off() {
-    let plain = tiny();
+    let plain = Checkpoint::tiny().folder();
     let (expected, said) = converted(plain.path(), &[]);
     assert!(!said.contains("taken off"), "{said}");
     let wrappings: [Wrapping; 5] = [
@@ -121,7 +112,7 @@ fn wrappers_of_all_names_are_taken_off() {
         ("model.", |name| format!("model.{name}")),
     ];
     for (taken, wrap) in wrappings {
-        let model = tiny();
+        let model = Checkpoint::tiny().folder();
         rename(&model.join(WEIGHTS), wrap);
         let (weights, said) = converted(model.path(), &["--verify"]);
         assert!(said.contains(&format!("names: `{taken}` taken off")), "{said}");
@@ -131,7 +122,7 @@ fn wrappers_of_all_names_are_taken_off() {
 
 #[test]
 fn names_that_do_not_fit_are_named_with_their_file() {
-    let model = tiny();
+    let model = Checkpoint::tiny().folder();
     let file = model.join(WEIGHTS);
     rename(&file, |name| if name.contains("layers.0") { name.to_owned() } else { format!("module.{name}") });
     let wanted = "transformer.embedding.word_embeddings.weight";
@@ -144,7 +135,7 @@ fn names_that_do_not_fit_are_named_with_their_file() {
             "names begin with module., remove it",
         ],
     );
-    let model = tiny();
+    let model = Checkpoint::tiny().folder();
     rename(&model.join(WEIGHTS), |name| name.replace("1.mlp.dense_h_to_4h", "1.mlp.dense_h_to_4H"));
     refused(
         model.path(),
@@ -170,7 +161,7 @@ fn weights_that_are_no_models_own_are_called_by_their_name() {
         ("t.empty", Dtype::F16, &[0], &["found shape [0]", "DeepSpeed ZeRO-3", "run zero_to_fp32.py"]),
     ];
     for (name, dtype, shape, expected) in cases {
-        let model = tiny();
+        let model = Checkpoint::tiny().folder();
         add(&model.join(WEIGHTS), name, dtype, shape);
         refused(model.path(), &[], &[&[WEIGHTS, name], expected].concat());
     }
@@ -178,13 +169,13 @@ fn weights_that_are_no_models_own_are_called_by_their_name() {
 
 #[test]
 fn heads_are_left_out_and_models_without_an_output_refused() {
-    let model = tiny();
+    let model = Checkpoint::tiny().folder();
     add(&model.join(WEIGHTS), "v_head.summary.weight", Dtype::F16, &[1, 256]);
     add(&model.join(WEIGHTS), "v_head.summary.bias", Dtype::F16, &[1]);
     let (weights, said) = converted(model.path(), &["--verify"]);
     assert!(said.contains("warning: v_head.summary.bias and 1 more left out: a value"), "{said}");
-    assert!(weights == converted(tiny().path(), &[]).0);
-    let model = tiny();
+    assert!(weights == converted(Checkpoint::tiny().folder().path(), &[]).0);
+    let model = Checkpoint::tiny().folder();
     rewrite(&model.join(WEIGHTS), |tensors| {
         tensors.retain(|tensor| tensor.0 != "transformer.output_layer.weight");
         tensors.push((
@@ -217,7 +208,7 @@ fn swift(folder: &Path, config: &str, name: impl Fn(&str) -> String) {
 
 #[test]
 fn swifts_own_adapters_are_merged() {
-    let (model, adapters) = (tiny(), Dir::new());
+    let (model, adapters) = (Checkpoint::tiny().folder(), Dir::new());
     let folder = |name: &str| -> PathBuf { adapters.join(name) };
     let peft = r#"{"peft_type": "LORA", "r": 2, "lora_alpha": 8, "bias": "none"}"#;
     swift(&folder("peft"), peft, |half| format!("base_model.model.{QKV}.{half}.weight"));
@@ -262,7 +253,7 @@ fn swifts_own_adapters_are_merged() {
 
 #[test]
 fn other_kinds_of_adapters_have_their_reason() {
-    let (model, adapters) = (tiny(), Dir::new());
+    let (model, adapters) = (Checkpoint::tiny().folder(), Dir::new());
     for (kind, expected) in [
         ("PREFIX_TUNING", "a trained prefix has no place in the Llama layout, train LoRA instead"),
         ("P_TUNING", "a trained prefix has no place"),
@@ -280,10 +271,13 @@ fn other_kinds_of_adapters_have_their_reason() {
 #[test]
 fn only_chatglm2_32k_divides_positions() {
     let convert = |seq_length, ratio, files: &[(&str, &str)]| {
-        let model = Dir::new();
-        Checkpoint { name: "my-model".to_owned(), seq_length, rope_ratio: Some(ratio), ..Checkpoint::tiny() }
-            .write(model.path(), &tiny_tokenizer())
-            .expect("written");
+        let model = Checkpoint {
+            name: "my-model".to_owned(),
+            seq_length,
+            rope_ratio: Some(ratio),
+            ..Checkpoint::tiny()
+        }
+        .folder();
         fs::write(model.join("tokenizer_config.json"), "{}").unwrap();
         for (name, text) in files {
             fs::write(model.join(name), text).unwrap();

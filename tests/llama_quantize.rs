@@ -5,11 +5,11 @@ use std::path::Path;
 
 use crate::support::command::convert;
 use crate::support::gguf::Gguf;
-use crate::support::{Checkpoint, Dir, tiny_tokenizer};
+use crate::support::{Checkpoint, Dir};
 use llama_runtime::{Quantize, Runtime, require_runtime};
 
 /// The names of `--type` and llama.cpp's number of the mix.
-const TYPES: [(&str, u32); 19] = [
+pub const TYPES: [(&str, u32); 19] = [
     ("F32", 0),
     ("F16", 1),
     ("BF16", 32),
@@ -59,10 +59,8 @@ fn check(runtime: Runtime, model: &Path, padding: &str) {
 #[test]
 fn every_type_has_llama_cpps_bytes() {
     let runtime = require_runtime!();
-    let model = Dir::new();
     // The mixes differ by eighths and sixteenths of the layers, and by the heads that share a key.
-    let shape = Checkpoint { layers: 17, vocab: 960, ..Checkpoint::tiny() };
-    shape.write(model.path(), &tiny_tokenizer()).expect("written");
+    let model = Checkpoint { layers: 17, vocab: 960, ..Checkpoint::tiny() }.folder();
     for padding in ["on", "off"] {
         check(runtime, model.path(), padding);
     }
@@ -71,15 +69,13 @@ fn every_type_has_llama_cpps_bytes() {
 #[test]
 fn a_key_head_for_every_two_queries_has_llama_cpps_bytes() {
     let runtime = require_runtime!();
-    let model = Dir::new();
-    Checkpoint { kv_heads: 4, ..Checkpoint::tiny() }.write(model.path(), &tiny_tokenizer()).expect("written");
+    let model = Checkpoint { kv_heads: 4, ..Checkpoint::tiny() }.folder();
     check(runtime, model.path(), "on");
 }
 
 #[test]
 fn the_short_names_mean_the_medium_mixes() {
-    let model = Dir::new();
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
+    let model = Checkpoint::tiny().folder();
     let folder = Dir::new();
     for (alias, name) in ALIASES {
         let files = [alias, name].map(|name| {
@@ -97,8 +93,7 @@ fn llama_cpps_tool_takes_its_options() {
     const Q4_K: u32 = 12;
     const TENSOR: &str = "blk.0.ffn_gate.weight";
     let runtime = require_runtime!();
-    let model = Dir::new();
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
+    let model = Checkpoint::tiny().folder();
     let f32_file = model.join("f32.gguf");
     convert(model.path(), "F32", &f32_file, &["--ffn-pad", "on"]);
     let weights: Vec<f32> = (0..256).map(|column| (column % 7) as f32 + 0.5).collect();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::support::command::convert;
 use crate::support::logits::{Expected, difference};
-use crate::support::{Checkpoint, Dir, testdata, tiny_tokenizer};
+use crate::support::{Checkpoint, Dir, testdata};
 use llama_runtime::{Attention, Runtime, require_runtime};
 use safetensors::Dtype;
 
@@ -44,8 +44,7 @@ fn f32_gives_the_logits_of_every_shape() {
         // Heads that do not fill the hidden size, and an odd width of the network.
         Checkpoint { heads: 6, kv_heads: 1, head_dim: 64, ffn: 100, ..tiny() },
     ] {
-        let model = Dir::new();
-        shape.write(model.path(), &tiny_tokenizer()).expect("written");
+        let model = shape.folder();
         check_f32(runtime, model.path(), &Expected::computed(model.path()));
     }
 }

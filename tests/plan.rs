@@ -56,6 +56,28 @@ fn the_plan_is_what_convert_then_writes() {
     }
 }
 
+/// Before it starts, the memory is that of the quality, less under a bound; the time is foretold where the model is run.
+#[test]
+fn the_plan_tells_time_and_memory_of_a_quality() {
+    let model = testdata("models/tiny-chatglm3");
+    let needs = |more: &[&str]| {
+        let run = Cmd::new("plan").arg(&model).args(&["--type", "Q4_K_M", "--json"]).args(more);
+        events(&run.succeed().stdout).pop().expect("a summary").1
+    };
+    let memory = |needs: &Value| needs["memory_bytes"].as_u64().expect("bytes");
+    let (fast, good, best) = (needs(&[]), needs(&["--quality", "good"]), needs(&["--quality", "best"]));
+    assert!(fast["seconds"].is_null());
+    for needs in [&good, &best] {
+        let seconds = needs["seconds"].as_f64().expect("seconds");
+        assert!((0.01..600.0).contains(&seconds), "{seconds}");
+    }
+    assert!(memory(&fast) < memory(&good) && memory(&good) < memory(&best), "{fast} {good} {best}");
+    let bound = (memory(&best) - 1).to_string();
+    assert!(memory(&needs(&["--quality", "best", "--memory", &bound])) < memory(&best));
+    let run = Cmd::new("plan").arg(&model).args(&["--type", "Q4_K_M", "--quality", "best"]).succeed();
+    assert!(run.stdout.contains(" of memory; takes about "), "{}", run.stdout);
+}
+
 #[test]
 fn a_plan_of_many_layers_is_a_row_for_each_kind() {
     let model = Dir::new();

@@ -155,6 +155,45 @@ fn best_has_the_same_bytes_whatever_the_threads_and_after_an_interruption() {
     assert!(!state.exists());
 }
 
+/// Memory that is short splits the moments, which is said, is the same whatever the threads, and is another run.
+#[test]
+fn best_keeps_to_a_memory() {
+    let model = model(Checkpoint { ffn: 1376, hidden: 288, heads: 9, kv_heads: 3, ..Checkpoint::tiny() });
+    let file = |name: &str| model.join(format!("{name}.gguf"));
+    let start = |name: &str, memory: &str, more: &[&str]| {
+        let common = ["--quality", "best", "--calibration-tokens", "1100", "--no-modelfile", "--quiet"];
+        let run = Cmd::new("convert").arg(model.path()).args(&["--type", "Q4_K_M"]).args(&common).args(more);
+        let memory = if memory.is_empty() { vec![] } else { vec!["--memory", memory] };
+        run.args(&memory).arg("--output").arg(file(name))
+    };
+    let refused = start("x", "1", &[]).exit_with(2).stderr;
+    let least = refused.split("at least ").nth(1).and_then(|rest| rest.split(' ').next()).expect("the least");
+    assert!(!file("x").exists() && refused.trim().lines().count() == 1, "{refused}");
+    let one_less = (least.parse::<u64>().expect("bytes") - 1).to_string();
+    start("x", &one_less, &[]).exit_with(2);
+
+    start("all", "", &[]).succeed();
+    start("enough", "2GB", &[]).succeed();
+    assert!(fs::read(file("all")).unwrap() == fs::read(file("enough")).unwrap(), "enough changes nothing");
+
+    start("one", least, &["--threads", "1"]).succeed();
+    let said = start("two", least, &["--threads", "3", "--json"]).succeed().stdout;
+    assert!(said.contains("ffn_down in 6 parts of 256 columns"), "{said}");
+    assert!(said.contains("attn_output in 2 parts of up to 160 columns"), "{said}");
+    assert!(fs::read(file("one")).unwrap() == fs::read(file("two")).unwrap(), "threads show");
+    let (all, one) = (Gguf::read(&file("all")), Gguf::read(&file("one")));
+    let same = |name: &str| all.tensors[name] == one.tensors[name];
+    assert!(same("token_embd.weight") && !same("blk.0.ffn_down.weight") && !same("blk.1.attn_q.weight"));
+    let said = |file: &Gguf| format!("{:?}", file.meta["glm2llama.options"]);
+    assert!(!said(&all).contains("--memory") && said(&one).contains(&format!("--memory {least}")));
+    start("one", least, &["--force", "--verify"]).succeed();
+
+    for quality in ["fast", "good"] {
+        let run = Cmd::new("convert").arg(model.path()).args(&["--quality", quality, "--memory", "2GB"]);
+        assert!(run.exit_with(2).stderr.contains("--memory: found it without --quality best"));
+    }
+}
+
 /// Every type goes through, padded or not, is judged faithful, and says what it is.
 #[test]
 fn best_of_every_type_is_faithful() {

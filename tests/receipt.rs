@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::support::command::convert;
-use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir};
 use glm2llama::Watch;
 use glm2llama::convert::Job;
 use glm2llama::error::Error;
@@ -35,10 +35,7 @@ fn check(receipt: &Receipt, folder: &Path, outputs: &[&Path]) -> Result<Check, E
 }
 
 fn sharded() -> Dir {
-    let model = Dir::new();
-    let shape = Checkpoint { shard_bytes: Some(500_000), ..Checkpoint::tiny() };
-    shape.write(model.path(), &tiny_tokenizer()).expect("written");
-    model
+    Checkpoint { shard_bytes: Some(500_000), ..Checkpoint::tiny() }.folder()
 }
 
 #[test]

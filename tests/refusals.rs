@@ -14,8 +14,7 @@ fn refused(damage: impl Fn(&Path), expected: &[&str]) {
 
 #[track_caller]
 fn refused_with(checkpoint: Checkpoint, damage: impl Fn(&Path), arguments: &[&str], expected: &[&str]) {
-    let (model, out) = (Dir::new(), Dir::new());
-    checkpoint.write(model.path(), &tiny_tokenizer()).expect("written");
+    let (model, out) = (checkpoint.folder(), Dir::new());
     damage(model.path());
     let run = Cmd::new("convert").arg(model.path()).args(arguments).current_dir(out.path()).exit_with(2);
     assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
@@ -196,8 +195,7 @@ fn requests_that_cannot_be() {
 
 #[test]
 fn an_existing_output_is_kept_unless_forced() {
-    let (model, out) = (Dir::new(), Dir::new());
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
+    let (model, out) = (Checkpoint::tiny().folder(), Dir::new());
     let file = out.join("m.gguf");
     let run = || Cmd::new("convert").arg(model.path()).arg("--quiet").arg("--output").arg(&file);
     fs::write(&file, "precious").unwrap();
@@ -314,8 +312,7 @@ fn two_files_of_one_name() {
 #[test]
 fn a_type_in_a_name_that_is_not_utf8() {
     use std::os::unix::ffi::OsStrExt;
-    let (model, out) = (Dir::new(), Dir::new());
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
+    let (model, out) = (Checkpoint::tiny().folder(), Dir::new());
     let name = std::ffi::OsStr::from_bytes(b"m\xff.{type}.gguf");
     let run = Cmd::new("convert").arg(model.path()).arg("-o").arg(name).current_dir(out.path()).exit_with(2);
     let expected = ".{type}.gguf: found {type} in a name that is not UTF-8, expected UTF-8 around it\n";
@@ -326,8 +323,7 @@ fn a_type_in_a_name_that_is_not_utf8() {
 /// A disk too small for the output: a file system of its own, where the test may mount one.
 #[test]
 fn a_full_disk_is_found_before_the_work() {
-    let (model, disk) = (Dir::new(), Dir::new());
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
+    let (model, disk) = (Checkpoint::tiny().folder(), Dir::new());
     let mount = |arguments: &[&str]| {
         let status = std::process::Command::new("mount").args(arguments).arg(disk.path()).status();
         status.is_ok_and(|status| status.success())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::support::{Checkpoint, Dir, forward, read_words, shared, testdata, tiny_tokenizer};
+use crate::support::{Checkpoint, Dir, forward, read_words, shared, testdata};
 use safetensors::{Dtype, SafeTensors};
 
 /// Name -> shape of everything in a folder's safetensors files.
@@ -20,9 +20,7 @@ fn shapes(folder: &Dir) -> BTreeMap<String, Vec<usize>> {
 
 #[test]
 fn a_checkpoint_has_the_authors_names_and_shapes() {
-    let ours = Dir::new();
-    let shape = Checkpoint { ffn: 352, shard_bytes: Some(1_500_000), ..Checkpoint::tiny() };
-    shape.write(ours.path(), &tiny_tokenizer()).expect("written");
+    let ours = Checkpoint { ffn: 352, shard_bytes: Some(1_500_000), ..Checkpoint::tiny() }.folder();
 
     let theirs = Dir::new();
     crate::support::copy_files(&testdata("models/tiny-chatglm3"), theirs.path());
@@ -50,9 +48,7 @@ fn the_full_size_is_cut_as_the_published_one() {
 
 /// A tiny checkpoint's file.
 fn weights(seed: u64, dtype: Dtype) -> Vec<u8> {
-    let folder = Dir::new();
-    let shape = Checkpoint { seed, dtype, ..Checkpoint::tiny() };
-    shape.write(folder.path(), &tiny_tokenizer()).expect("written");
+    let folder = Checkpoint { seed, dtype, ..Checkpoint::tiny() }.folder();
     fs::read(folder.join("model.safetensors")).expect("a readable file")
 }
 

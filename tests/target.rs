@@ -6,12 +6,10 @@ use std::path::Path;
 
 use crate::support::command::Output;
 use crate::support::gguf::{Gguf, Value};
-use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir};
 
 fn model(shape: Checkpoint) -> Dir {
-    let model = Dir::new();
-    shape.write(model.path(), &tiny_tokenizer()).expect("written");
-    model
+    shape.folder()
 }
 
 fn convert(model: &Path, file: &Path, options: &[&str]) -> Output {

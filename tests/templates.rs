@@ -5,19 +5,12 @@ use std::path::Path;
 
 use crate::support::gguf::{self, Gguf};
 use crate::support::tokenizers::tiktoken;
-use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir};
 use serde_json::{Value, json};
 
 const TURNS: &str = "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{% endfor %}\
     {% if add_generation_prompt %}<|assistant|>{% endif %}";
 const WARNING: &str = "warning: the folder's chat template is not the published one, and is kept";
-
-/// The tokenizer of 900 pieces, which ChatGLM3's nine follow.
-fn chatglm3() -> Dir {
-    let folder = Dir::new();
-    Checkpoint::tiny().write(folder.path(), &tiny_tokenizer()).expect("written");
-    folder
-}
 
 fn remove(folder: &Path, name: &str) {
     fs::remove_file(folder.join(name)).expect("removed");
@@ -60,7 +53,7 @@ fn made(model: &Path, more: &[&str]) -> Made {
 /// What a fine-tune does otherwise than its base must not be lost.
 #[test]
 fn a_chatglm3_with_a_format_of_its_own_keeps_it() {
-    let model = chatglm3();
+    let model = Checkpoint::tiny().folder();
     let authors = made(model.path(), &[]);
     assert!(!authors.printed.contains(WARNING), "{}", authors.printed);
     for own in [
@@ -91,7 +84,7 @@ fn a_chatglm3_with_a_format_of_its_own_keeps_it() {
 /// Behind the five special tokens of ChatGLM2, of which ChatGLM3 has nine.
 #[test]
 fn a_chatglm2_with_added_roles_stays_one() {
-    let model = chatglm3();
+    let model = Checkpoint::tiny().folder();
     for (file, text) in [
         ("added_tokens.json", json!({"<|user|>": 905, "<|assistant|>": 906})),
         (
@@ -117,8 +110,7 @@ fn a_chatglm2_with_added_roles_stays_one() {
 
 #[test]
 fn a_template_is_found_wherever_the_folder_has_it() {
-    let model = Dir::new();
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
+    let model = Checkpoint::tiny().folder();
     tiktoken(model.path(), 900);
     let own = "<own>{{ messages[0]['content'] }}";
     let named =

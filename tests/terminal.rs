@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::command::convert;
 use crate::support::terminal::Terminal;
-use crate::support::{Checkpoint, Cmd, Dir, testdata, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir, testdata};
 
 /// The program with nothing in its environment that says how to print.
 fn program(arguments: &[&str], folder: &Path) -> Command {
@@ -32,9 +32,7 @@ fn a_file() -> Dir {
 
 /// A model of more layers takes long enough to be watched.
 fn deeper_model(layers: usize) -> Dir {
-    let model = Dir::new();
-    Checkpoint { layers, ..Checkpoint::tiny() }.write(model.path(), &tiny_tokenizer()).expect("written");
-    model
+    Checkpoint { layers, ..Checkpoint::tiny() }.folder()
 }
 
 #[test]

@@ -1,90 +1,165 @@
-//! What measuring takes, counted beforehand: arithmetic that nearly all the time goes into, and the largest memory.
+//! What measuring takes, counted beforehand: the arithmetic that nearly all the time goes into, and the largest memory
+//! where that is not the second moments'.
+
+use quant::Format;
 
 use super::WINDOW;
+use super::layout::{Layout, PROGRAM, WORKER, WORKERS};
+use super::refine::{DAMPINGS, TRIED_ROWS as REFINED_ROWS, held_out};
 use super::sensitivity::MOST_WINDOWS;
 use super::trial::{TRIED_ROWS, Trial};
 use crate::model::Model;
 use crate::remap::{Role, Target};
+use crate::sink::Shape;
 
-/// A step of the work.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// The arithmetic of a step.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cost {
-    /// Multiplications and additions.
+    /// Multiplications and additions in products of matrices.
     pub operations: f64,
-    /// Bytes that are in use at the same time, beside the program's own.
-    pub memory_bytes: u64,
+    /// Weights that are rounded to a format.
+    pub rounded: Vec<Rounded>,
 }
 
-/// Factors of each matrix's moments: one a damping, and again for those that were better without the last.
-const FACTORS: f64 = 5.0;
-/// Passes over rows times squared columns: half of one for the feedback, one for the gradient, and those of the sweeps.
-const PASSES: f64 = 3.0;
-/// The windows that [`refine`](super::refine) runs together.
-const BATCH: usize = 4 * WINDOW;
+/// So many weights rounded in one way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rounded {
+    /// To what.
+    pub format: Format,
+    /// With feedback and descent inside a panel of columns; what goes on between panels is in the products.
+    pub feedback: bool,
+    /// How many.
+    pub weights: f64,
+}
+
+/// Factors of each matrix's moments: one a damping, and about every second time one again for the whole matrix.
+const FACTORS: f64 = 1.5 * DAMPINGS.len() as f64;
+/// Columns between two products of matrices.
+const PANEL: f64 = 256.0;
+
+impl Cost {
+    /// Both, one behind the other.
+    #[must_use]
+    pub fn and(mut self, other: Cost) -> Cost {
+        self.operations += other.operations;
+        self.rounded.extend(other.rounded);
+        self
+    }
+
+    fn round(&mut self, format: Format, feedback: bool, weights: f64) {
+        let same = |known: &&mut Rounded| (known.format, known.feedback) == (format, feedback);
+        match self.rounded.iter_mut().find(same) {
+            Some(known) => known.weights += weights,
+            None => self.rounded.push(Rounded { format, feedback, weights }),
+        }
+    }
+}
 
 /// Rows and columns of the matrices that are multiplied with.
-fn matrices(model: &Model) -> impl Iterator<Item = (&Target, f64, f64)> {
-    let tied = model.config.tie_word_embeddings;
-    let multiplies = move |target: &&Target| match target.role() {
+fn multiplies(model: &Model, target: &Target) -> bool {
+    match target.role() {
         Role::Vector => false,
-        Role::TokenEmbedding => tied,
+        Role::TokenEmbedding => model.config.tie_word_embeddings,
         _ => true,
-    };
-    let sized = |target: &'_ Target| (target.rows as f64, target.columns as f64);
-    model.plan.tensors.iter().filter(multiplies).map(move |target| {
-        let (rows, columns) = sized(target);
-        (target, rows, columns)
-    })
+    }
 }
 
-/// One run on so many tokens.
+fn size(target: &Target) -> f64 {
+    (target.rows * target.columns) as f64
+}
+
+/// One run on so many tokens, without the output layer.
 fn forward(model: &Model, tokens: usize) -> f64 {
-    let layers = matrices(model).filter(|(target, ..)| target.slot.layer().is_some());
-    layers.map(|(_, rows, columns)| 2.0 * rows * columns * tokens as f64).sum()
+    let (config, tokens) = (&model.config, tokens as f64);
+    let in_layers = model.plan.tensors.iter().filter(|target| target.slot.layer().is_some());
+    let weights: f64 = in_layers.filter(|target| multiplies(model, target)).map(size).sum();
+    // Of a window's tokens with one another, before the later ones are left out.
+    let attention = 2.0 * (config.num_attention_heads * config.head_dim * WINDOW.min(tokens as usize)) as f64;
+    2.0 * tokens * (weights + attention * config.num_layers as f64)
 }
 
-/// The largest activations of a layer: three as wide as its network, and those between layers.
-fn activations(model: &Model, tokens: usize) -> u64 {
-    let (hidden, ffn) = (model.config.hidden_size as u64, model.config.ffn_hidden_size as u64);
-    4 * tokens as u64 * (3 * ffn + 4 * hidden)
+/// The largest activations while a layer is run, in bytes: two as wide as its network beside those of its inputs.
+pub(super) fn running(model: &Model, tokens: usize) -> usize {
+    let config = &model.config;
+    let (hidden, ffn) = (config.hidden_size, config.ffn_hidden_size);
+    let mixed = config.num_attention_heads * config.head_dim;
+    size_of::<f32>() * tokens * (2 * ffn + 2 * hidden).max(2 * hidden + 4 * mixed)
 }
 
-/// Of [`importance`](super::importance).
-pub fn of_importance(model: &Model, tokens: usize) -> Cost {
-    Cost { operations: forward(model, tokens), memory_bytes: activations(model, tokens) }
+/// Of [`importance`](super::importance), and of rounding with it to these shapes, one a tensor of the plan.
+pub fn of_importance(model: &Model, shapes: &[Shape], tokens: usize) -> Cost {
+    let mut cost = Cost { operations: forward(model, tokens), rounded: Vec::new() };
+    for shape in shapes.iter().filter(|shape| shape.format.is_quantized()) {
+        cost.round(shape.format, false, (shape.rows * shape.columns) as f64);
+    }
+    cost
+}
+
+/// Memory of [`importance`](super::importance), in bytes.
+pub fn importance_bytes(model: &Model, tokens: usize) -> u64 {
+    (PROGRAM + WORKERS * WORKER + running(model, tokens)) as u64
+}
+
+/// What all formats of all tensors come to, for some rows.
+fn tried(trials: &[Trial]) -> f64 {
+    let tried = |trial: &Trial| (TRIED_ROWS * trial.columns * trial.formats.len()) as f64;
+    trials.iter().map(tried).sum()
 }
 
 /// Of [`divergences`](super::divergences).
 pub fn of_divergences(model: &Model, trials: &[Trial], tokens: usize) -> Cost {
     let tokens = tokens.min(MOST_WINDOWS * WINDOW);
-    let tried = |trial: &Trial| (TRIED_ROWS * trial.columns * trial.formats.len()) as f64;
-    let errors: f64 = trials.iter().map(tried).sum();
-    let outside = matrices(model).filter(|(target, ..)| target.slot.layer().is_none());
-    let head: f64 = outside.map(|(_, rows, columns)| 2.0 * rows * columns * tokens as f64).sum();
-    let config = &model.config;
-    let waiting = 2 * (config.num_layers * config.hidden_size * tokens) as u64;
-    let layer = 4.0 * errors / config.num_layers.max(1) as f64;
-    Cost {
-        operations: 3.0 * (forward(model, tokens) + head) + 2.0 * errors * tokens as f64,
-        memory_bytes: waiting + activations(model, tokens).max(2 * activations(model, WINDOW) + layer as u64),
+    let outside = model.plan.tensors.iter().filter(|target| target.slot.layer().is_none());
+    let head: f64 = outside.filter(|target| multiplies(model, target)).map(size).sum();
+    let operations =
+        3.0 * (forward(model, tokens) + 2.0 * head * tokens as f64) + 2.0 * tried(trials) * tokens as f64;
+    let mut cost = Cost { operations, rounded: Vec::new() };
+    for trial in trials {
+        let weights = (TRIED_ROWS * trial.columns) as f64;
+        let quantized = trial.formats.iter().filter(|format| format.is_quantized());
+        quantized.for_each(|format| cost.round(*format, false, weights));
     }
+    cost
 }
 
-/// Of [`refine`](super::refine).
-pub fn of_refinement(model: &Model, tokens: usize) -> Cost {
-    let mut operations = forward(model, tokens);
-    for (target, rows, columns) in matrices(model) {
-        let square = columns * columns;
-        operations += 2.0 * PASSES * rows * square;
-        // Of the matrices of the same inputs, the first.
-        let first = !["attn_k", "attn_v", "ffn_up"].iter().any(|part| target.name.contains(part));
-        operations += if first { square * tokens as f64 + FACTORS * square * columns / 3.0 } else { 0.0 };
-    }
+/// Memory of [`divergences`](super::divergences), in bytes: what waits for the way back, and a layer's.
+pub fn divergences_bytes(model: &Model, trials: &[Trial], tokens: usize) -> u64 {
+    let tokens = tokens.min(MOST_WINDOWS * WINDOW);
     let config = &model.config;
-    let [hidden, ffn, mixed] =
-        [config.hidden_size, config.ffn_hidden_size, config.num_attention_heads * config.head_dim]
-            .map(|width| width as u64);
-    let moments = 4 * (2 * hidden * hidden + ffn * ffn + mixed * mixed);
-    let between = 4 * tokens as u64 * hidden;
-    Cost { operations, memory_bytes: moments + between + activations(model, tokens.min(BATCH)) }
+    let waiting = 2 * config.num_layers * config.hidden_size * tokens;
+    let layer = 4.0 * tried(trials) / config.num_layers.max(1) as f64;
+    let activations = |tokens: usize| 4 * tokens * (3 * config.ffn_hidden_size + 4 * config.hidden_size);
+    (PROGRAM + waiting + activations(tokens).max(2 * activations(WINDOW) + layer as usize)) as u64
+}
+
+/// Of [`refine`](super::refine), and of rounding what it leaves.
+pub fn of_refinement(model: &Model, shapes: &[Shape], layout: Layout, tokens: usize) -> Cost {
+    let mut cost = Cost { operations: forward(model, tokens), rounded: Vec::new() };
+    let held = (held_out(tokens / WINDOW).len() * WINDOW) as f64;
+    for (target, shape) in model.plan.tensors.iter().zip(shapes) {
+        if !shape.format.is_quantized() {
+            continue;
+        }
+        let (rows, columns) = (target.rows as f64, shape.columns as f64);
+        if !multiplies(model, target) {
+            cost.round(shape.format, false, rows * columns);
+            continue;
+        }
+        let parts: Vec<f64> = layout.parts(shape.columns).iter().map(|part| part.len() as f64).collect();
+        let squares: f64 = parts.iter().map(|width| width * width).sum();
+        let cubes: f64 = parts.iter().map(|width| width * width * width).sum();
+        let tried = rows.min(REFINED_ROWS as f64);
+        let all = rows + DAMPINGS.len() as f64 * tried;
+        // Half of a square for the feedback, one for the gradient, one and a half for the sweeps; less the panels.
+        cost.operations += 2.0 * all * (3.0 * squares - 2.0 * PANEL * columns).max(PANEL * columns);
+        cost.operations += (DAMPINGS.len() + 1) as f64 * 2.0 * tried * columns * held;
+        cost.round(shape.format, true, all * columns);
+        cost.round(shape.format, false, tried * columns);
+        // Of the matrices of the same inputs, the first.
+        if !["attn_k", "attn_v", "ffn_up"].iter().any(|part| target.name.contains(part)) {
+            let seen = tokens as f64 - held;
+            cost.operations += seen * (squares + PANEL * columns) + FACTORS * cubes / 3.0;
+        }
+    }
+    cost
 }

@@ -6,19 +6,24 @@
 pub mod cost;
 mod encode;
 mod head;
+mod layout;
 mod moments;
 mod refine;
+mod rounding;
 mod sample;
 mod sensitivity;
+mod speed;
 mod squares;
 mod store;
 mod trial;
 mod weight_errors;
 mod weights;
 
+pub use layout::Layout;
 pub use refine::{How, refine, refuse_short};
 pub use sample::{Sample, WINDOW};
 pub use sensitivity::{Sensitivity, divergences};
+pub use speed::time;
 pub use squares::importance;
 pub use store::Store;
 pub use trial::{Costs, Trial};

@@ -12,13 +12,23 @@ use crate::forward::{Activations, rows_of};
 /// Rows of a product, and columns of the factor, at a time.
 const BLOCK: usize = 256;
 
-/// Sums of x x' over tokens, wide enough for a padded matrix.
+/// Sums of x x' over tokens, wide enough for a padded matrix: of all columns together, or of those of each part alone.
 pub(super) struct Moments {
-    width: usize,
-    /// Row-major; on and below the diagonal the sums, above it room for the factor.
-    packed: Vec<f32>,
+    parts: Vec<Part>,
     tokens: usize,
 }
+
+/// The moments of some columns with one another.
+struct Part {
+    columns: Range<usize>,
+    /// Room for a square. While sums are gathered, blocks of rows up to the diagonal stand one behind the other at its
+    /// beginning, so that half of it is never touched and takes no memory. Then row-major; on and below the diagonal the
+    /// moments, above it room for the factor.
+    packed: Vec<f32>,
+}
+
+/// The damped moments of each part's columns, with their factor.
+pub(super) type Curvatures = Vec<(Range<usize>, Curvature)>;
 
 /// Of the inputs themselves, per column.
 pub(super) struct Means {
@@ -29,63 +39,120 @@ pub(super) struct Means {
 }
 
 impl Moments {
-    pub(super) fn new(width: usize) -> Moments {
-        Moments { width, packed: vec![0.0; width * width], tokens: 0 }
+    /// Of columns in these parts, which follow one another.
+    pub(super) fn new(parts: Vec<Range<usize>>) -> Moments {
+        Moments { parts: parts.into_iter().map(Part::new).collect(), tokens: 0 }
     }
 
     /// Adds the inputs of some tokens, `[features, tokens]`; features beyond them are padding, and stay 0.
     pub(super) fn add(&mut self, x: &Activations) {
-        let (width, features) = (self.width, x.nrows());
         self.tokens += x.ncols();
-        self.packed.par_chunks_mut(BLOCK * width).enumerate().for_each(|(chunk, rows)| {
-            let start = chunk * BLOCK;
-            let end = (start + rows.len() / width).min(features);
-            if start < end {
-                let mut sums = part(view_mut(rows, width), 0..end - start, 0..end);
-                let (own, all) = (rows_of(x, start..end), rows_of(x, 0..end));
-                general_mat_mul(1.0, &own, &all.t(), 1.0, &mut sums);
-            }
-        });
+        for part in &mut self.parts {
+            let features = part.columns.start.min(x.nrows())..part.columns.end.min(x.nrows());
+            part.add(rows_of(x, features));
+        }
     }
 
     /// Turns the sums into means, once all tokens were added.
     pub(super) fn finish(&mut self) -> Means {
         let scale = 1.0 / self.tokens.max(1) as f32;
-        self.packed
-            .par_chunks_mut(self.width.max(1))
-            .for_each(|row| row.iter_mut().for_each(|sum| *sum *= scale));
-        let squares: Vec<f32> = (0..self.width).map(|i| self.packed[i * self.width + i]).collect();
+        let squares: Vec<f32> = self.parts.iter_mut().flat_map(|part| part.finish(scale)).collect();
         let live = squares.iter().filter(|square| **square > 0.0);
         let (sum, count) =
             live.fold((0.0, 0.0), |(sum, count), square| (sum + f64::from(*square), count + 1.0));
         Means { squares, typical: if count > 0.0 { (sum / count) as f32 } else { 1.0 } }
     }
 
-    /// The factor of the moments with a part of the typical square added to each diagonal one, so that what few tokens
-    /// say of columns together is not taken for the truth. None where they have no factor in f32.
-    pub(super) fn damped(self, means: &Means, damping: f32) -> Result<Curvature, Moments> {
-        let Moments { width, mut packed, tokens } = self;
-        let damp = |packed: &mut [f32]| {
-            for (i, &square) in means.squares.iter().enumerate() {
-                packed[i * width + i] =
+    /// The factors of the moments with a part of the typical square added to each diagonal one, so that what few tokens
+    /// say of columns together is not taken for the truth. The moments again where one has no factor in f32.
+    pub(super) fn damped(mut self, means: &Means, damping: f32) -> Result<Curvatures, Moments> {
+        let damp = |part: &mut Part| {
+            let width = part.columns.len();
+            for (i, &square) in means.squares[part.columns.clone()].iter().enumerate() {
+                part.packed[i * width + i] =
                     if square > 0.0 { square + damping * means.typical } else { means.typical };
             }
         };
-        damp(&mut packed);
-        mirror(&mut packed, width);
-        if !factor(&mut packed, width) {
-            return Err(Moments { width, packed, tokens });
+        for part in &mut self.parts {
+            damp(part);
+            mirror(&mut part.packed, part.columns.len());
+            if !factor(&mut part.packed, part.columns.len()) {
+                return Err(self);
+            }
+            damp(part); // its place held the factor's pivots
         }
         let weight = |square: &f32| if *square > 0.0 { square + damping * means.typical } else { 0.0 };
-        damp(&mut packed); // its place held the factor's pivots
-        let weights = means.squares.iter().map(weight).collect();
-        Ok(Curvature::new(packed, weights).expect("width * width values"))
+        let curvature = |Part { columns, packed }: Part| {
+            let weights = means.squares[columns.clone()].iter().map(weight).collect();
+            (columns, Curvature::new(packed, weights).expect("width * width values"))
+        };
+        Ok(self.parts.into_iter().map(curvature).collect())
     }
 
     /// The moments again, to be damped otherwise.
-    pub(super) fn again(curvature: Curvature) -> Moments {
-        let (packed, weights) = curvature.into_parts();
-        Moments { width: weights.len(), packed, tokens: 0 }
+    pub(super) fn again(curvatures: Curvatures) -> Moments {
+        let part = |(columns, curvature): (Range<usize>, Curvature)| {
+            let (packed, _) = curvature.into_parts();
+            Part { columns, packed }
+        };
+        Moments { parts: curvatures.into_iter().map(part).collect(), tokens: 0 }
+    }
+}
+
+impl Part {
+    fn new(columns: Range<usize>) -> Part {
+        let width = columns.len();
+        Part { columns, packed: vec![0.0; width * width] }
+    }
+
+    /// Blocks of rows, with where each begins while sums are gathered; it has its rows up to the diagonal's last column.
+    fn blocks(&self) -> Vec<(Range<usize>, usize)> {
+        let width = self.columns.len();
+        let mut at = 0;
+        let block = |start: usize| {
+            let rows = start..width.min(start + BLOCK);
+            let begins = at;
+            at += rows.len() * rows.end;
+            (rows, begins)
+        };
+        (0..width).step_by(BLOCK).map(block).collect()
+    }
+
+    /// Adds the part's own features of some tokens.
+    fn add(&mut self, x: ArrayView2<f32>) {
+        let all = self.blocks();
+        let mut values = self.packed.as_mut_slice();
+        let mut blocks = Vec::new();
+        for (rows, _) in all {
+            let (block, behind) = values.split_at_mut(rows.len() * rows.end);
+            values = behind;
+            blocks.push((rows, block));
+        }
+        blocks.into_par_iter().for_each(|(rows, block)| {
+            let (start, end) = (rows.start, rows.end.min(x.nrows()));
+            if start < end {
+                let mut sums = part(view_mut(block, rows.end), 0..end - start, 0..end);
+                let tokens = 0..x.ncols();
+                let (own, all) = (part(x, start..end, tokens.clone()), part(x, 0..end, tokens));
+                general_mat_mul(1.0, &own, &all.t(), 1.0, &mut sums);
+            }
+        });
+    }
+
+    /// Scales the sums, puts each row where it belongs, and tells the diagonal.
+    fn finish(&mut self, scale: f32) -> Vec<f32> {
+        let width = self.columns.len();
+        // From the last row on: no row's place is before where it was.
+        for (rows, begins) in self.blocks().into_iter().rev() {
+            for i in rows.clone().rev() {
+                let from = begins + (i - rows.start) * rows.end;
+                self.packed.copy_within(from..from + rows.end, i * width);
+            }
+        }
+        self.packed
+            .par_chunks_mut(width.max(1))
+            .for_each(|row| row.iter_mut().for_each(|value| *value *= scale));
+        (0..width).map(|i| self.packed[i * width + i]).collect()
     }
 }
 
@@ -213,6 +280,7 @@ fn factor_block(block: &mut [f32], count: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Layout;
     use super::*;
     use ndarray::Array2;
 
@@ -230,13 +298,13 @@ mod tests {
     fn the_factor_gives_the_moments_back() {
         for (features, width, tokens) in [(600, 600, 90), (500, 512, 40), (256, 256, 1), (3, 3, 9)] {
             let x = inputs(features, tokens);
-            let mut moments = Moments::new(width);
+            let mut moments = Moments::new(Layout::default().parts(width));
             let half = tokens / 2;
             moments.add(&part(x.view(), 0..features, 0..half).to_owned());
             moments.add(&part(x.view(), 0..features, half..tokens).to_owned());
             let means = moments.finish();
-            let curvature = moments.damped(&means, 0.2).unwrap_or_else(|_| panic!("no factor"));
-            let (packed, weights) = curvature.into_parts();
+            let mut curvatures = moments.damped(&means, 0.2).unwrap_or_else(|_| panic!("no factor"));
+            let (packed, weights) = curvatures.remove(0).1.into_parts();
             let at = |i: usize, k: usize| f64::from(packed[i * width + k]);
             let expected = |i: usize, k: usize| {
                 if i >= features || k >= features {
@@ -265,6 +333,28 @@ mod tests {
                 }
             }
             assert_eq!(weights.iter().filter(|weight| **weight == 0.0).count(), width - features);
+        }
+    }
+
+    /// Each part has what its own columns alone would have, also where the last ends in padding.
+    #[test]
+    fn parts_know_nothing_of_one_another() {
+        let x = inputs(700, 300);
+        let parts = vec![0..288, 288..544, 544..768];
+        let mut together = Moments::new(parts.clone());
+        together.add(&x);
+        let means = together.finish();
+        let curvatures = together.damped(&means, 0.25).unwrap_or_else(|_| panic!("no factor"));
+        for ((found, curvature), columns) in curvatures.into_iter().zip(parts) {
+            assert_eq!(found, columns);
+            let mut alone = Moments::new(Layout::default().parts(columns.len()));
+            alone.add(&rows_of(&x, columns.start..columns.end.min(700)).to_owned());
+            let own = alone.finish();
+            assert_eq!(own.squares, means.squares[columns]);
+            // The typical square is that of all parts.
+            let own = Means { typical: means.typical, ..own };
+            let mut expected = alone.damped(&own, 0.25).unwrap_or_else(|_| panic!("no factor"));
+            assert!(curvature.into_parts() == expected.remove(0).1.into_parts());
         }
     }
 }

@@ -4,11 +4,13 @@ use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};
 
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
-use quant::{Backend, Curvature, Format};
+use quant::Backend;
 use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 
-use super::moments::{Means, Moments, part};
+use super::layout::{FEWEST_ROWS, Layout, ROWS_AT_A_TIME, Workers};
+use super::moments::{Curvatures, Means, Moments};
+use super::rounding::{error, plain, with_feedback};
 use super::squares::layer_done;
 use super::store::Store;
 use super::weights::{Planned, sizes};
@@ -22,16 +24,10 @@ use crate::watch::Watch;
 
 /// Of so many windows the last is held out, to choose the damping on.
 const HELD_OUT: usize = 8;
-/// Windows that are run together.
-const BATCH: usize = 4;
 /// Parts of the typical square that may be added to the diagonal; 0.01 overfits even on tens of thousands of tokens.
-const DAMPINGS: [f32; 3] = [0.06, 0.25, 1.0];
+pub(super) const DAMPINGS: [f32; 3] = [0.06, 0.25, 1.0];
 /// Rows of a matrix that the damping is chosen on.
-const TRIED_ROWS: usize = 128;
-/// Rows that one worker has in hand.
-const ROWS: usize = 128;
-/// Sweeps of descent: the second gains a little, more gain next to nothing.
-const SWEEPS: usize = 2;
+pub(super) const TRIED_ROWS: usize = 128;
 
 /// How the work is done; only the backend's kind can change a bit of it.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +38,8 @@ pub struct How {
     pub backend: Backend,
 }
 
-/// Makes the blocks of every matrix that is multiplied with, for an output's shapes, and keeps them in the store.
+/// Makes the blocks of every matrix that is multiplied with, for an output's shapes, and keeps them in the store;
+/// `layout`: how much of their inputs' moments is in memory at a time.
 ///
 /// # Errors
 /// When the sample is too short to hold anything out, the checkpoint cannot be read, a value is no number on the way,
@@ -52,14 +49,16 @@ pub fn refine(
     sample: &Sample,
     shapes: &[Shape],
     store: &Store,
+    layout: Layout,
     how: How,
     watch: &dyn Watch,
 ) -> Result<()> {
-    let threads = how.threads;
-    let pool = ThreadPoolBuilder::new().num_threads(threads.get()).build().map_err(|e| {
+    let widest = shapes.iter().map(|shape| shape.columns).max().unwrap_or_default();
+    let Workers { threads, rows } = layout.workers(how.threads.get(), widest);
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
         Error::Usage(format!("cannot start {threads} threads: {e}: give fewer with --threads"))
     })?;
-    pool.install(|| Refiner { model, shapes, store, backend: how.backend }.run(sample, watch))
+    pool.install(|| Refiner { model, shapes, store, layout, rows, backend: how.backend }.run(sample, watch))
 }
 
 /// Refuses a sample that is too short to hold a part of it out.
@@ -75,10 +74,18 @@ pub fn refuse_short(sample: &Sample) -> Result<()> {
     Err(Error::Usage(format!("--quality best: found {found}, expected {expected}")))
 }
 
+/// The numbers of the windows that are held out, of so many.
+pub(super) fn held_out(whole: usize) -> Vec<usize> {
+    (0..whole).filter(|i| i % HELD_OUT == HELD_OUT - 1 || (whole < HELD_OUT && i + 1 == whole)).collect()
+}
+
 struct Refiner<'a> {
     model: &'a Model,
     shapes: &'a [Shape],
     store: &'a Store,
+    layout: Layout,
+    /// Rows of a matrix that one worker has in hand.
+    rows: usize,
     backend: Backend,
 }
 
@@ -95,14 +102,14 @@ impl Refiner<'_> {
         refuse_short(sample)?;
         let windows: Vec<&[u32]> = sample.tokens.chunks(WINDOW).collect();
         let whole = windows.iter().filter(|window| window.len() == WINDOW).count();
-        let is_held = |i: usize| i % HELD_OUT == HELD_OUT - 1 || (whole < HELD_OUT && i + 1 == whole);
-        let (held, seen): (Vec<usize>, Vec<usize>) = (0..whole).partition(|&i| is_held(i));
+        let held = held_out(whole);
+        let seen: Vec<usize> = (0..whole).filter(|i| !held.contains(i)).collect();
         let batch =
             |numbers: &[usize]| -> Vec<u32> { numbers.iter().flat_map(|&i| windows[i]).copied().collect() };
         let tokens: Vec<(bool, Vec<u32>)> = seen
-            .chunks(BATCH)
+            .chunks(self.layout.windows)
             .map(|numbers| (false, batch(numbers)))
-            .chain(held.chunks(BATCH).map(|numbers| (true, batch(numbers))))
+            .chain(held.chunks(self.layout.windows).map(|numbers| (true, batch(numbers))))
             .collect();
 
         let found: Mutex<Vec<Inputs>> = Mutex::new(Vec::new());
@@ -157,7 +164,11 @@ impl Refiner<'_> {
         let Some(width) = wanted.iter().map(|(_, columns)| *columns).max() else { return Ok(()) };
         let at = found.iter().position(|inputs| inputs.names[0] == wanted[0].0).unwrap_or_else(|| {
             let names = wanted.iter().map(|(name, _)| (*name).to_owned()).collect();
-            found.push(Inputs { names, moments: Moments::new(width), held_out: Vec::new() });
+            found.push(Inputs {
+                names,
+                moments: Moments::new(self.layout.parts(width)),
+                held_out: Vec::new(),
+            });
             found.len() - 1
         });
         match holds {
@@ -187,11 +198,11 @@ impl Refiner<'_> {
             let best = error(shape, &tried, &plain, &held_out)?;
             matrices.push(Candidate { target, shape, matrix, tried, best, damping: None });
         }
-        let mut state = State { moments: Some(inputs.moments), curvature: None };
+        let mut state = State { moments: Some(inputs.moments), curvatures: None };
         for damping in DAMPINGS {
-            let Some(curvature) = state.damped(&means, damping) else { continue };
+            let Some(curvatures) = state.damped(&means, damping) else { continue };
             for candidate in &mut matrices {
-                let blocks = with_feedback(self.backend, candidate.shape, curvature, &candidate.tried)?;
+                let blocks = self.tried(candidate, curvatures)?;
                 let error = error(candidate.shape, &candidate.tried, &blocks, &held_out)?;
                 if error < candidate.best {
                     (candidate.best, candidate.damping) = (error, Some(damping));
@@ -201,8 +212,8 @@ impl Refiner<'_> {
         // The last factor is there already.
         for damping in DAMPINGS.into_iter().rev() {
             for candidate in matrices.iter().filter(|candidate| candidate.damping == Some(damping)) {
-                let Some(curvature) = state.damped(&means, damping) else { continue };
-                self.make(candidate, |rows| with_feedback(self.backend, candidate.shape, curvature, rows))?;
+                let Some(curvatures) = state.damped(&means, damping) else { continue };
+                self.make(candidate, |rows| with_feedback(self.backend, candidate.shape, curvatures, rows))?;
             }
         }
         let without = matrices.iter().filter(|candidate| candidate.damping.is_none());
@@ -210,6 +221,13 @@ impl Refiner<'_> {
             self.make(candidate, |rows| plain(self.backend, candidate.shape, &means, rows))?;
         }
         Ok(())
+    }
+
+    /// The rows that are tried, with feedback.
+    fn tried(&self, Candidate { shape, tried, .. }: &Candidate, curvatures: &Curvatures) -> Result<Vec<u8>> {
+        let rows = tried.par_chunks(FEWEST_ROWS * shape.columns);
+        let blocks = rows.map(|rows| with_feedback(self.backend, *shape, curvatures, rows));
+        Ok(blocks.collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// Some rows, padded.
@@ -224,15 +242,20 @@ impl Refiner<'_> {
     /// Makes all rows of a matrix, and keeps them.
     fn make(&self, candidate: &Candidate, quantize: impl Fn(&[f32]) -> Result<Vec<u8>> + Sync) -> Result<()> {
         let Candidate { target, shape, matrix, .. } = candidate;
-        let starts: Vec<usize> = (0..target.rows).step_by(ROWS).collect();
-        let blocks: Vec<Vec<u8>> = starts
-            .into_par_iter()
-            .map(|start| {
-                let rows: Vec<usize> = (start..target.rows.min(start + ROWS)).collect();
-                quantize(&self.read(matrix.as_ref(), &rows, *shape)?)
-            })
-            .collect::<Result<_>>()?;
-        self.store.put(&target.name, &blocks.concat())
+        let mut made = self.store.begin(&target.name)?;
+        for start in (0..target.rows).step_by(ROWS_AT_A_TIME) {
+            let end = target.rows.min(start + ROWS_AT_A_TIME);
+            let starts: Vec<usize> = (start..end).step_by(self.rows).collect();
+            let blocks: Vec<Vec<u8>> = starts
+                .into_par_iter()
+                .map(|start| {
+                    let rows: Vec<usize> = (start..end.min(start + self.rows)).collect();
+                    quantize(&self.read(matrix.as_ref(), &rows, *shape)?)
+                })
+                .collect::<Result<_>>()?;
+            blocks.iter().try_for_each(|blocks| made.add(blocks))?;
+        }
+        made.finish()
     }
 }
 
@@ -251,55 +274,18 @@ struct Candidate<'a> {
 /// Moments with the factor of one damping, or without any; one matrix in memory for all.
 struct State {
     moments: Option<Moments>,
-    curvature: Option<(f32, Curvature)>,
+    curvatures: Option<(f32, Curvatures)>,
 }
 
 impl State {
-    fn damped(&mut self, means: &Means, damping: f32) -> Option<&Curvature> {
-        if self.curvature.as_ref().is_none_or(|(there, _)| *there != damping) {
-            let before = self.curvature.take().map(|(_, curvature)| Moments::again(curvature));
+    fn damped(&mut self, means: &Means, damping: f32) -> Option<&Curvatures> {
+        if self.curvatures.as_ref().is_none_or(|(there, _)| *there != damping) {
+            let before = self.curvatures.take().map(|(_, curvatures)| Moments::again(curvatures));
             match self.moments.take().or(before)?.damped(means, damping) {
-                Ok(curvature) => self.curvature = Some((damping, curvature)),
+                Ok(curvatures) => self.curvatures = Some((damping, curvatures)),
                 Err(moments) => self.moments = Some(moments),
             }
         }
-        self.curvature.as_ref().filter(|(there, _)| *there == damping).map(|(_, curvature)| curvature)
+        self.curvatures.as_ref().filter(|(there, _)| *there == damping).map(|(_, curvatures)| curvatures)
     }
-}
-
-fn fault(problem: quant::Error) -> Error {
-    Error::Usage(format!("fault of glm2llama: {problem}"))
-}
-
-fn space(shape: Shape, rows: &[f32]) -> Result<Vec<u8>> {
-    let misfit = quant::Error::Columns { format: shape.format, columns: shape.columns };
-    let bytes = shape.format.row_bytes(shape.columns).ok_or(misfit).map_err(fault)?;
-    Ok(vec![0; rows.len() / shape.columns * bytes])
-}
-
-/// ggml's rounding, the mean squares being the importance.
-fn plain(backend: Backend, shape: Shape, means: &Means, rows: &[f32]) -> Result<Vec<u8>> {
-    let mut out = space(shape, rows)?;
-    let Shape { format, columns, .. } = shape;
-    let importance = Some(means.squares.get(..columns).unwrap_or(&means.squares));
-    quant::quantize(backend, format, columns, rows, importance, &mut out).map_err(fault)?;
-    Ok(out)
-}
-
-fn with_feedback(backend: Backend, shape: Shape, curvature: &Curvature, rows: &[f32]) -> Result<Vec<u8>> {
-    let mut out = space(shape, rows)?;
-    quant::quantize_with_feedback(backend, shape.format, curvature, rows, SWEEPS, &mut out).map_err(fault)?;
-    Ok(out)
-}
-
-/// The mean square of what the rows' outputs are off, on some inputs.
-fn error(shape: Shape, rows: &[f32], blocks: &[u8], inputs: &Array2<f32>) -> Result<f64> {
-    let mut off = vec![0.0; rows.len()];
-    let format: Format = shape.format;
-    quant::dequantize(format, blocks, &mut off).map_err(fault)?;
-    off.iter_mut().zip(rows).for_each(|(off, weight)| *off -= weight);
-    let off = ArrayView2::from_shape((rows.len() / shape.columns, shape.columns), &off)
-        .map_err(|e| Error::Usage(format!("fault of glm2llama: {e}")))?;
-    let out = part(off, 0..off.nrows(), 0..inputs.nrows()).dot(inputs);
-    Ok(out.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / out.len().max(1) as f64)
 }

@@ -4,8 +4,10 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use crate::error::{Error, Result};
-use crate::hash::sha256;
+use crate::hash::{hex, sha256};
 use crate::system;
 
 /// The file that says which run the folder belongs to.
@@ -71,19 +73,14 @@ impl Store {
         self.file(tensor).is_file()
     }
 
-    /// Keeps a finished tensor's blocks.
+    /// Begins a tensor; one at a time.
     ///
     /// # Errors
-    /// When the disk cannot take them.
-    pub fn put(&self, tensor: &str, blocks: &[u8]) -> Result<()> {
-        let (file, unfinished) = (self.file(tensor), self.folder.join("unfinished"));
-        let mut out = File::create(&unfinished).map_err(Error::io(&unfinished, "write"))?;
-        // A name must not outlive a power cut that its bytes do not.
-        out.write_all(blocks)
-            .and_then(|()| out.write_all(sha256(blocks).as_bytes()))
-            .and_then(|()| out.sync_all())
-            .map_err(Error::io(&unfinished, "write"))?;
-        fs::rename(&unfinished, &file).map_err(Error::io(&file, "write"))
+    /// When the disk cannot take it.
+    pub fn begin(&self, tensor: &str) -> Result<Unfinished> {
+        let (name, path) = (self.file(tensor), self.folder.join("unfinished"));
+        let file = File::create(&path).map_err(Error::io(&path, "write"))?;
+        Ok(Unfinished { name, path, file, hash: Sha256::new() })
     }
 
     /// Appends some of a tensor's bytes to `out`; false where it holds none of the tensor.
@@ -112,9 +109,48 @@ impl Store {
     }
 }
 
+/// A tensor that is being made.
+#[derive(Debug)]
+pub struct Unfinished {
+    /// What it will be called.
+    name: PathBuf,
+    path: PathBuf,
+    file: File,
+    hash: Sha256,
+}
+
+impl Unfinished {
+    /// Appends blocks.
+    ///
+    /// # Errors
+    /// When the disk cannot take them.
+    pub fn add(&mut self, blocks: &[u8]) -> Result<()> {
+        self.hash.update(blocks);
+        self.file.write_all(blocks).map_err(Error::io(&self.path, "write"))
+    }
+
+    /// Keeps the tensor.
+    ///
+    /// # Errors
+    /// When the disk cannot take it.
+    pub fn finish(mut self) -> Result<()> {
+        let hash = hex(&self.hash.finalize());
+        // A name must not outlive a power cut that its bytes do not.
+        let written = self.file.write_all(hash.as_bytes()).and_then(|()| self.file.sync_all());
+        written.map_err(Error::io(&self.path, "write"))?;
+        fs::rename(&self.path, &self.name).map_err(Error::io(&self.name, "write"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn put(store: &Store, tensor: &str, blocks: &[u8]) {
+        let mut unfinished = store.begin(tensor).unwrap();
+        blocks.chunks(3).for_each(|blocks| unfinished.add(blocks).unwrap());
+        unfinished.finish().unwrap();
+    }
 
     #[test]
     fn what_is_finished_stays_and_another_run_is_refused() {
@@ -122,7 +158,7 @@ mod tests {
         let folder = folder.path().join("state");
         let store = Store::open(&folder, "one").unwrap();
         assert_eq!((store.resumed, store.holds("a")), (0, false));
-        store.put("a", &[1, 2, 3, 4]).unwrap();
+        put(&store, "a", &[1, 2, 3, 4]);
         let store = Store::open(&folder, "one").unwrap();
         assert_eq!((store.resumed, store.holds("a")), (1, true));
         let mut out = vec![9];
@@ -148,12 +184,12 @@ mod tests {
         ];
         let store = Store::open(folder.path(), "one").unwrap();
         for (name, damage) in damages {
-            store.put(name, &whole).unwrap();
+            put(&store, name, &whole);
             let mut bytes = fs::read(store.file(name)).unwrap();
             damage(&mut bytes);
             fs::write(store.file(name), bytes).unwrap();
         }
-        store.put("whole", &whole).unwrap();
+        put(&store, "whole", &whole);
         let store = Store::open(folder.path(), "one").unwrap();
         assert_eq!((store.resumed, store.holds("whole")), (1, true));
         assert!(damages.iter().all(|(name, _)| !store.holds(name)));

@@ -1,14 +1,13 @@
 //! Which files make up the checkpoint: the shard index, or the single file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::names::{beside, is_tensors, is_weights};
 use super::unfinished;
+use crate::bounded::Map;
 use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
 use crate::system;
@@ -135,7 +134,7 @@ fn load(file: &Path) -> Result<Option<Index>> {
 pub(crate) fn parse(text: &[u8]) -> Result<BTreeMap<String, String>, Problem> {
     #[derive(Deserialize)]
     struct Document {
-        weight_map: UniqueMap<String>,
+        weight_map: Map<String>,
     }
     let document: Document = input::json(text, "is no shard index")?;
     let weight_map = document.weight_map.0;
@@ -155,39 +154,6 @@ fn other_weights(folder: &Path) -> Option<String> {
     let names = input::names_in(folder);
     let model = names.iter().find(|name| is_tensors(name) && is_weights(name));
     model.or_else(|| names.iter().find(|name| is_tensors(name))).cloned()
-}
-
-/// A JSON object whose keys must differ: serde's maps let the last of two equal keys win in silence.
-#[derive(Debug)]
-pub(super) struct UniqueMap<V>(pub(super) BTreeMap<String, V>);
-
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Unique<V>(std::marker::PhantomData<V>);
-        impl<'de, V: Deserialize<'de>> Visitor<'de> for Unique<V> {
-            type Value = UniqueMap<V>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(
-                self,
-                mut access: A,
-            ) -> std::result::Result<Self::Value, A::Error> {
-                let mut map = BTreeMap::new();
-                while let Some(key) = access.next_key::<String>()? {
-                    if map.contains_key(&key) {
-                        return Err(serde::de::Error::custom(format!("`{key}` stands in it twice")));
-                    }
-                    let value = access.next_value()?;
-                    map.insert(key, value);
-                }
-                Ok(UniqueMap(map))
-            }
-        }
-        deserializer.deserialize_map(Unique(std::marker::PhantomData))
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::Entry;
 use super::dtype::Dtype;
 use super::foreign;
-use super::index::UniqueMap;
+use crate::bounded::Map;
 use crate::error::{Fault, Problem};
 use crate::input::{self, ReadAt};
 
@@ -37,7 +37,7 @@ pub(super) fn read_header(file: &dyn ReadAt) -> Result<Vec<Entry>, Fault> {
     file.read_exact_at(&mut header, 8)?;
 
     // Kept as text at first: parsed to values, numbers would take 16 times their bytes.
-    let mut raw: UniqueMap<Box<RawValue>> =
+    let mut raw: Map<Box<RawValue>> =
         serde_json::from_slice(&header).map_err(|e| wrong(format!("is no safetensors file: {e}")))?;
     raw.0.remove("__metadata__"); // free text, not needed
     let mut infos = Vec::with_capacity(raw.0.len());

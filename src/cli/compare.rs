@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::args::Compare;
 use super::pairs;
-use super::print::{gigabytes, json, out, warn};
+use super::print::{cost, gigabytes, json, out, warn};
 use super::progress::{Counts, Progress, Stop};
 use super::report::Report;
 use super::table::cut_front;
@@ -169,7 +169,6 @@ impl Summary<'_> {
             one_line(self.text),
             self.source_perplexity
         ));
-        let memory = self.peak_memory_bytes.map(|bytes| format!(", peak memory {}", gigabytes(bytes)));
-        out(&format!("{:.1} s{}", self.seconds, memory.unwrap_or_default()));
+        out(&cost(self.seconds, self.peak_memory_bytes));
     }
 }

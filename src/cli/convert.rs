@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::args::{Convert, Plan};
 use super::chosen::Chosen;
 use super::progress::{Counts, Progress, Stop};
-use super::report::{Report, Start, Summary};
+use super::report::{Report, Summary};
 use super::source::{self, Found};
 use super::{choose, ollama, options, plan, size, verify};
 use glm2llama::convert::{Job, Output};
@@ -57,12 +57,7 @@ pub(super) fn run(args: &Convert) -> Result<ExitCode> {
     progress.phase("quantizing", Counts::Bytes);
     let mut filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
     progress.finish();
-    if let Some(doubt) = filled.doubt() {
-        if args.strict {
-            return Err(Error::input(&located.folder, "", format!("{doubt} (--strict)")));
-        }
-        report.warning(doubt);
-    }
+    report.doubt(filled.doubt(), args.strict, located)?;
     let mut pairs = Vec::new();
     if args.verify {
         for (output, files) in job.outputs.iter().zip(filled.files()) {
@@ -110,16 +105,18 @@ pub(super) fn plan(args: &Plan) -> Result<()> {
 fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
     let fit = fit.map(|size| size::parse("--fit", size)).transpose()?;
     // Nothing would be written by these names: the table is of types.
-    let fast =
-        Convert { quality: Quality::Fast, calibration: Vec::new(), calibration_tokens: None, ..args.clone() };
+    let fast = Convert {
+        quality: Quality::Fast,
+        calibration: Vec::new(),
+        calibration_tokens: None,
+        memory: None,
+        ..args.clone()
+    };
     let unnamed = Convert { receipt: None, card: None, no_modelfile: true, ..fast };
     let (found, job) = prepare(&unnamed, FileType::all().collect(), None)?;
-    let located = &found.located;
     let report = Report::new(args.json, args.quiet);
-    report.start(&Start::new(&job.model, job.work().source_bytes(), Vec::new()).from(located));
-    let warnings = job.model.warnings();
-    let warnings = located.unfinished.iter().chain(&warnings);
-    warnings.for_each(|warning| report.warning(warning));
+    let total = job.work().source_bytes();
+    report.start(&job.model, total, Vec::new(), &found.located, &job.model.warnings());
     choose::print(&job, fit, args.json)
 }
 
@@ -139,7 +136,7 @@ fn show(args: &Convert) -> Result<()> {
         report.warning(&format!("convert would refuse this: {obstacle}"));
     }
     if !report.is_quiet() {
-        plan::print(&job, options.memory_bytes as u64, args.all, args.json);
+        plan::print(&job, options, args.all, args.json)?;
     }
     Ok(())
 }
@@ -192,6 +189,7 @@ fn prepare(args: &Convert, types: Vec<FileType>, keep: Option<&PathBuf>) -> Resu
         quality: args.quality,
         calibration: args.calibration.clone(),
         calibration_tokens: args.calibration_tokens.map(|tokens| tokens as usize),
+        memory: args.memory.as_deref().map(|size| size::parse("--memory", size)).transpose()?,
         overrides: args.tensor_types.parse()?,
         given: args.contents.given()?,
         vocab_only: args.contents.vocab_only,
@@ -211,17 +209,14 @@ fn choose_formats(job: &mut Job, options: Options, report: Report, progress: &Pr
     progress.phase("choosing formats", Counts::Layers);
     job.choose(options, progress)?;
     progress.finish();
-    Chosen::of(job).iter().for_each(|chosen| report.chosen(chosen));
+    Chosen::of(job, options)?.iter().for_each(|chosen| report.chosen(chosen));
     Ok(())
 }
 
 /// Says what was found and decided, and what to beware of.
 fn announce(report: Report, located: &Located, job: &Job) {
     let files = job.outputs.iter().flat_map(Output::paths).collect();
-    report.start(&Start::new(&job.model, job.work().source_bytes(), files).from(located));
-    for warning in located.unfinished.iter().chain(&job.warnings()) {
-        report.warning(warning);
-    }
+    report.start(&job.model, job.work().source_bytes(), files, located, &job.warnings());
 }
 
 fn pipeline_options(args: &Convert) -> Result<Options> {

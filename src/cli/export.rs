@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::args::ExportHf;
 use super::options;
 use super::progress::{Counts, Progress, Stop};
-use super::report::{Exported, Report, Start};
+use super::report::{Exported, Report};
 use super::size;
 use glm2llama::checkpoint::Dtype;
 use glm2llama::error::{Error, Result};
@@ -32,20 +32,12 @@ pub(super) fn run(args: &ExportHf) -> Result<()> {
     let outputs = export.create_outputs()?;
     let report = Report::new(args.running.json, args.running.quiet);
     let total = export.work().source_bytes();
-    report.start(&Start::new(&export.model, total, vec![export.output.clone()]).from(&located));
-    for warning in located.unfinished.iter().chain(&export.model.warnings()) {
-        report.warning(warning);
-    }
+    report.start(&export.model, total, vec![export.output.clone()], &located, &export.model.warnings());
     let progress = Progress::new(report, 1, &stop);
     progress.phase("writing", Counts::Bytes);
     let filled = export.fill(outputs, options, &progress)?;
     progress.finish();
-    if let Some(doubt) = filled.doubt() {
-        if args.strict {
-            return Err(Error::input(&located.folder, "", format!("{doubt} (--strict)")));
-        }
-        report.warning(doubt);
-    }
+    report.doubt(filled.doubt(), args.strict, &located)?;
     stop.check()?;
     filled.publish()?;
     report.exported(&Exported::new(&export, started.elapsed()));

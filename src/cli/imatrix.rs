@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::args::Imatrix;
 use super::options;
 use super::progress::{Counts, Progress, Stop};
-use super::report::{Measured, Report, Start};
+use super::report::{Measured, Report};
 use glm2llama::calibrate::{self, Sample, WINDOW};
 use glm2llama::error::Result;
 use glm2llama::model::Model;
@@ -22,10 +22,7 @@ pub(super) fn run(args: &Imatrix) -> Result<()> {
     let report = Report::new(args.running.json, args.running.quiet);
     let total =
         model.checkpoint.tensors().values().map(|tensor| (tensor.rows() * tensor.row_bytes()) as u64).sum();
-    report.start(&Start::new(&model, total, vec![args.output.clone()]).from(&located));
-    for warning in located.unfinished.iter().chain(&model.warnings()) {
-        report.warning(warning);
-    }
+    report.start(&model, total, vec![args.output.clone()], &located, &model.warnings());
     let progress = Progress::new(report, 1, &stop);
     progress.phase("measuring", Counts::Layers);
     let matrix = calibrate::importance(&model, &sample, threads, &progress)?;

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::output::{Padding, parts, title};
-use super::print::{gigabytes, json, out};
+use super::print::{about, gigabytes, json, out};
 use super::table::{self, Side, WIDTH};
 use glm2llama::convert::{Job, Output};
+use glm2llama::error::Result;
 use glm2llama::gguf::TensorInfo;
 use glm2llama::output::free_bytes;
+use glm2llama::pipeline::Options;
 use glm2llama::recipe::Choice;
 use glm2llama::remap::{Source, Span, Target};
 use glm2llama::units::grouped;
@@ -74,19 +77,24 @@ struct Needs {
     memory_bytes: u64,
     disk_bytes: u64,
     free_disk_bytes: Option<u64>,
+    /// About, on this machine; none where reading and writing decide.
+    seconds: Option<f64>,
 }
 
 /// Prints the plan of every output; `all`: a row for each tensor and not for each kind of tensor.
-pub(super) fn print(job: &Job, buffer_bytes: u64, all: bool, as_json: bool) {
+///
+/// # Errors
+/// When there are more threads than the system gives.
+pub(super) fn print(job: &Job, options: Options, all: bool, as_json: bool) -> Result<()> {
     let outputs: Vec<Planned> = job.outputs.iter().map(|output| Planned::new(job, output)).collect();
-    let needs = Needs::new(job, buffer_bytes);
+    let needs = Needs::new(job, options)?;
     if as_json {
         for output in &outputs {
             json(&Event::Output(output));
             output.rows.iter().for_each(|row| json(&Event::Tensor(row)));
         }
         json(&Event::Summary(&needs));
-        return;
+        return Ok(());
     }
     for output in &outputs {
         out(&output.heading());
@@ -94,6 +102,7 @@ pub(super) fn print(job: &Job, buffer_bytes: u64, all: bool, as_json: bool) {
         out("");
     }
     out(&needs.text());
+    Ok(())
 }
 
 impl Planned {
@@ -237,28 +246,33 @@ fn sources(target: &Target) -> Vec<Rows> {
 }
 
 impl Needs {
-    fn new(job: &Job, buffer_bytes: u64) -> Needs {
+    fn new(job: &Job, options: Options) -> Result<Needs> {
         let heads: u64 = job.outputs.iter().map(|output| output.split.head_bytes()).sum();
         let source_bytes = job.work().source_bytes();
-        Needs {
+        let buffer_bytes = options.memory_bytes as u64;
+        let plain = BASE_MEMORY_BYTES + 2 * heads + buffer_bytes.min(2 * source_bytes);
+        Ok(Needs {
             source_bytes,
             // The head is held twice, in the layout and in its writer; no more is buffered than there is.
-            memory_bytes: BASE_MEMORY_BYTES
-                + 2 * heads
-                + buffer_bytes.min(2 * source_bytes).max(job.measuring_bytes()),
+            memory_bytes: plain.max(job.measuring_bytes()),
             disk_bytes: job.outputs.iter().map(|output| output.split.total_bytes()).sum(),
             free_disk_bytes: job.outputs.first().and_then(|output| free_bytes(&output.path)),
-        }
+            seconds: job.expected_time(options)?.map(|time| time.as_secs_f64()),
+        })
     }
 
     fn text(&self) -> String {
         let free = self.free_disk_bytes.map(|bytes| format!(" ({} free)", gigabytes(bytes)));
+        let time = self
+            .seconds
+            .map(|seconds| format!("; takes {} on this machine", about(Duration::from_secs_f64(seconds))));
         format!(
-            "reads {}; needs {} of disk{} and about {} of memory",
+            "reads {}; needs {} of disk{} and about {} of memory{}",
             gigabytes(self.source_bytes),
             gigabytes(self.disk_bytes),
             free.unwrap_or_default(),
-            gigabytes(self.memory_bytes)
+            gigabytes(self.memory_bytes),
+            time.unwrap_or_default()
         )
     }
 }

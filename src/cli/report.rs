@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::chosen::Chosen;
 use super::next;
 use super::output::{Padding, parts, title};
-use super::print::{gigabytes, json, note, out, warn, weights};
+use super::print::{cost, gigabytes, json, note, out, warn, weights};
 use glm2llama::calibrate::Sample;
 use glm2llama::convert::{Job, Output};
-use glm2llama::error::one_line;
+use glm2llama::error::{Error, Result, one_line};
 use glm2llama::export::Export;
 use glm2llama::locate::Located;
 use glm2llama::model::Model;
@@ -58,7 +58,7 @@ enum Event<'a> {
 
 /// What the run starts from.
 #[derive(Serialize)]
-pub(super) struct Start {
+struct Start {
     model: String,
     layers: usize,
     parameters: u64,
@@ -135,47 +135,62 @@ impl Report {
         matches!(self, Report::Quiet)
     }
 
-    pub(super) fn start(self, start: &Start) {
+    /// An event: its text, its JSON line, or nothing.
+    fn tell(self, event: &Event, text: impl FnOnce()) {
         match self {
-            Report::Text => {
-                note(&format!(
-                    "{}: {} layers, {}, {}",
-                    start.model,
-                    start.layers,
-                    weights(start.parameters),
-                    gigabytes(start.source_bytes)
-                ));
-                start.decisions.iter().for_each(|decision| note(&format!("  {decision}")));
-            }
-            Report::Json => json(&Event::Start(start)),
+            Report::Text => text(),
+            Report::Json => json(event),
             Report::Quiet => {}
+        }
+    }
+
+    /// Says what the run starts from, what was decided, and what to beware of.
+    pub(super) fn start(
+        self,
+        model: &Model,
+        source_bytes: u64,
+        outputs: Vec<PathBuf>,
+        located: &Located,
+        warnings: &[String],
+    ) {
+        let start = &Start::new(model, source_bytes, outputs, located);
+        self.tell(&Event::Start(start), || {
+            note(&format!(
+                "{}: {} layers, {}, {}",
+                start.model,
+                start.layers,
+                weights(start.parameters),
+                gigabytes(start.source_bytes)
+            ));
+            start.decisions.iter().for_each(|decision| note(&format!("  {decision}")));
+        });
+        for warning in located.unfinished.iter().chain(warnings) {
+            self.warning(warning);
         }
     }
 
     pub(super) fn warning(self, message: &str) {
-        match self {
-            Report::Text => warn(message),
-            Report::Json => json(&Event::Warning { message }),
-            Report::Quiet => {}
+        self.tell(&Event::Warning { message }, || warn(message));
+    }
+
+    /// What a user should know of the weights before trusting the output; an error where the user wants no doubt.
+    pub(super) fn doubt(self, doubt: Option<&str>, strict: bool, located: &Located) -> Result<()> {
+        let Some(doubt) = doubt else { return Ok(()) };
+        if strict {
+            return Err(Error::input(&located.folder, "", format!("{doubt} (--strict)")));
         }
+        self.warning(doubt);
+        Ok(())
     }
 
     /// Formats were chosen for a size.
     pub(super) fn chosen(self, chosen: &Chosen) {
-        match self {
-            Report::Text => note(&chosen.text()),
-            Report::Json => json(&Event::Chosen(chosen)),
-            Report::Quiet => {}
-        }
+        self.tell(&Event::Chosen(chosen), || note(&chosen.text()));
     }
 
     /// `--verify` found a file right.
     pub(super) fn verified(self, file: &Path, line: &str) {
-        match self {
-            Report::Text => out(&format!("{}: {line}", file.display())),
-            Report::Json => json(&Event::Verified { file, verdict: line }),
-            Report::Quiet => {}
-        }
+        self.tell(&Event::Verified { file, verdict: line }, || out(&format!("{}: {line}", file.display())));
     }
 
     /// How far a run with `--json` is.
@@ -192,69 +207,49 @@ impl Report {
     }
 
     pub(super) fn summary(self, summary: &Summary) {
-        match self {
-            Report::Text => {
-                summary.outputs.iter().for_each(|output| out(&output.text()));
-                out(&cost(summary.seconds, summary.peak_memory_bytes));
-                if let Some(output) = summary.outputs.first().filter(|output| !output.formats.is_empty()) {
-                    let first = output.parts.first().unwrap_or(&output.file);
-                    let modelfile = output.modelfile.as_deref().filter(|_| !summary.to_ollama);
-                    out(&next::steps(first, modelfile));
-                }
+        self.tell(&Event::Summary(summary), || {
+            summary.outputs.iter().for_each(|output| out(&output.text()));
+            out(&cost(summary.seconds, summary.peak_memory_bytes));
+            if let Some(output) = summary.outputs.first().filter(|output| !output.formats.is_empty()) {
+                let first = output.parts.first().unwrap_or(&output.file);
+                let modelfile = output.modelfile.as_deref().filter(|_| !summary.to_ollama);
+                out(&next::steps(first, modelfile));
             }
-            Report::Json => json(&Event::Summary(summary)),
-            Report::Quiet => {}
-        }
+        });
     }
 
     pub(super) fn exported(self, exported: &Exported) {
-        match self {
-            Report::Text => {
-                let (folder, files) = (exported.folder.display(), exported.files.len());
-                out(&format!("{folder}: {} in {files} files", gigabytes(exported.bytes)));
-                out(&cost(exported.seconds, exported.peak_memory_bytes));
-            }
-            Report::Json => json(&Event::Exported(exported)),
-            Report::Quiet => {}
-        }
+        self.tell(&Event::Exported(exported), || {
+            let (folder, files) = (exported.folder.display(), exported.files.len());
+            out(&format!("{folder}: {} in {files} files", gigabytes(exported.bytes)));
+            out(&cost(exported.seconds, exported.peak_memory_bytes));
+        });
     }
 
     pub(super) fn measured(self, measured: &Measured) {
-        match self {
-            Report::Text => {
-                let Measured { file, matrices, tokens, calibration, .. } = measured;
-                let tokens = grouped(*tokens as u64);
-                out(&format!("{}: {matrices} matrices, {tokens} tokens of {calibration}", file.display()));
-                out(&cost(measured.seconds, measured.peak_memory_bytes));
-            }
-            Report::Json => json(&Event::Measured(measured)),
-            Report::Quiet => {}
-        }
+        self.tell(&Event::Measured(measured), || {
+            let Measured { file, matrices, tokens, calibration, .. } = measured;
+            let tokens = grouped(*tokens as u64);
+            out(&format!("{}: {matrices} matrices, {tokens} tokens of {calibration}", file.display()));
+            out(&cost(measured.seconds, measured.peak_memory_bytes));
+        });
     }
 }
 
-fn cost(seconds: f64, peak_memory_bytes: Option<u64>) -> String {
-    let memory = peak_memory_bytes.map(|bytes| format!(", peak memory {}", gigabytes(bytes)));
-    format!("{seconds:.1} s{}", memory.unwrap_or_default())
-}
-
 impl Start {
-    pub(super) fn new(model: &Model, source_bytes: u64, outputs: Vec<PathBuf>) -> Start {
+    fn new(model: &Model, source_bytes: u64, outputs: Vec<PathBuf>, located: &Located) -> Start {
+        // First which folder a name was taken for.
+        let kind = if located.folder.is_dir() { "folder" } else { "from" }; // a hub's is in none
+        let how = located.how.iter().map(|how| format!("{kind}: {}", one_line(how)));
+        let decisions = model.decisions();
         Start {
             model: model.name.full(),
             layers: model.config.num_layers,
             parameters: model.plan.parameters(),
             source_bytes,
-            decisions: model.decisions(),
+            decisions: how.chain(decisions).collect(),
             outputs,
         }
-    }
-
-    /// Says first which folder a name was taken for.
-    pub(super) fn from(mut self, located: &Located) -> Start {
-        let kind = if located.folder.is_dir() { "folder" } else { "from" }; // a hub's is in none
-        self.decisions.splice(0..0, located.how.as_ref().map(|how| format!("{kind}: {}", one_line(how))));
-        self
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::colour::Tone;
-use super::print::{gigabytes, out};
+use super::print::{cost, gigabytes, out};
 use super::table;
 use glm2llama::error::one_line;
 use glm2llama::system::peak_memory_bytes;
@@ -120,8 +120,7 @@ pub(super) fn print_all(session: &Session, outcomes: &[Outcome]) {
 }
 
 fn took(session: &Session) {
-    let memory = peak_memory_bytes().map(|bytes| format!(", peak memory {}", gigabytes(bytes)));
-    out(&format!("{:.1} s{}", session.took.as_secs_f64(), memory.unwrap_or_default()));
+    out(&cost(session.took.as_secs_f64(), peak_memory_bytes()));
 }
 
 fn comparison(outcomes: &[Outcome]) -> Vec<String> {

@@ -12,27 +12,24 @@ const MAX_HEADS_OF_ALL_LAYERS: usize = 1 << 14;
 pub(super) fn parse(fields: &Fields) -> Result<GlmConfig, Problem> {
     for (key, why) in OTHER_MODELS {
         if fields.get(key).is_some_and(|value| value != &Value::Bool(false)) {
-            return Err(fields.wrong(
-                key,
-                fields.text(key),
-                format_args!("a ChatGLM2, ChatGLM3 or GLM-4: {why}"),
-            ));
+            return Err(fields.wrong(key, format_args!("a ChatGLM2, ChatGLM3 or GLM-4: {why}")));
         }
     }
     for (key, default, expected, why) in EXPRESSIBLE {
         if fields.flag(key, default)? != expected {
             let found = !expected;
-            return Err(fields.wrong(key, found, format_args!("{expected}: {why}")));
+            return Err(Problem::mismatch(key, found, format_args!("{expected}: {why}")));
         }
     }
     for key in ["pre_seq_len", "quantization_bit"] {
         if fields.count_or(key, 0)? > 0 {
-            return Err(fields.wrong(key, fields.text(key), refusal(key)));
+            return Err(fields.wrong(key, refusal(key)));
         }
     }
     let rotary_percent = fields.number_or("rotary_percent", 0.5)?;
     if rotary_percent != 0.5 {
-        return Err(fields.wrong("rotary_percent", rotary_percent, "0.5: ChatGLM rotates half of each head"));
+        let expected = "0.5: ChatGLM rotates half of each head";
+        return Err(Problem::mismatch("rotary_percent", rotary_percent, expected));
     }
 
     let num_attention_heads = fields.size("num_attention_heads", MAX_HEADS)?;
@@ -46,16 +43,16 @@ pub(super) fn parse(fields: &Fields) -> Result<GlmConfig, Problem> {
     if qkv_by_head && num_attention_heads * num_layers > MAX_HEADS_OF_ALL_LAYERS {
         let found = format!("{num_attention_heads} in each of {num_layers} layers");
         let expected = format!("at most {MAX_HEADS_OF_ALL_LAYERS} in all of them");
-        return Err(fields.wrong("num_attention_heads", found, expected));
+        return Err(Problem::mismatch("num_attention_heads", found, expected));
     }
     let head_dim = fields.size("kv_channels", MAX_HEAD_DIM)?;
     if !head_dim.is_multiple_of(4) {
         let expected = "a multiple of 4: half of a head is rotated, in pairs";
-        return Err(fields.wrong("kv_channels", head_dim, expected));
+        return Err(Problem::mismatch("kv_channels", head_dim, expected));
     }
     let rope_ratio = fields.number_or("rope_ratio", 1.0)?;
     if !(1e-3..=1e9).contains(&rope_ratio) {
-        return Err(fields.wrong("rope_ratio", rope_ratio, "a number from 0.001 to 1e9"));
+        return Err(Problem::mismatch("rope_ratio", rope_ratio, "a number from 0.001 to 1e9"));
     }
     Ok(GlmConfig {
         layout: TensorNaming::ChatGlm,

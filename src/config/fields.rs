@@ -39,34 +39,30 @@ impl Fields<'_> {
         }
     }
 
-    pub(crate) fn wrong(
-        &self,
-        key: &str,
-        found: impl std::fmt::Display,
-        expected: impl std::fmt::Display,
-    ) -> Problem {
-        Problem::mismatch(key, found, expected)
+    /// The field has another value than expected.
+    pub(crate) fn wrong(&self, key: &str, expected: impl std::fmt::Display) -> Problem {
+        Problem::mismatch(key, self.text(key), expected)
     }
 
     pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool, Problem> {
         match self.get(key) {
             None => Ok(default),
             Some(Value::Bool(flag)) => Ok(*flag),
-            Some(_) => Err(self.wrong(key, self.text(key), "true or false")),
+            Some(_) => Err(self.wrong(key, "true or false")),
         }
     }
 
     pub(crate) fn number_or(&self, key: &str, default: f64) -> Result<f64, Problem> {
         match self.get(key) {
             None => Ok(default),
-            Some(value) => value.as_f64().ok_or_else(|| self.wrong(key, self.text(key), "a number")),
+            Some(value) => value.as_f64().ok_or_else(|| self.wrong(key, "a number")),
         }
     }
 
     pub(super) fn count_or(&self, key: &str, default: u64) -> Result<u64, Problem> {
         match self.get(key) {
             None => Ok(default),
-            Some(value) => value.as_u64().ok_or_else(|| self.wrong(key, self.text(key), "a whole number")),
+            Some(value) => value.as_u64().ok_or_else(|| self.wrong(key, "a whole number")),
         }
     }
 
@@ -85,7 +81,7 @@ impl Fields<'_> {
             return Err(Problem::new(key, format!("is missing, expected {expected}")));
         };
         let found = value.as_u64().filter(|n| (1..=max).contains(n));
-        found.and_then(|n| usize::try_from(n).ok()).ok_or_else(|| self.wrong(key, self.text(key), expected))
+        found.and_then(|n| usize::try_from(n).ok()).ok_or_else(|| self.wrong(key, expected))
     }
 
     /// A number of key heads, which divides that of the query heads.
@@ -95,7 +91,7 @@ impl Fields<'_> {
             return Ok(kv_heads);
         }
         let expected = format!("a divisor of num_attention_heads, {heads}");
-        Err(self.wrong(key, kv_heads, expected))
+        Err(Problem::mismatch(key, kv_heads, expected))
     }
 
     /// The epsilon of the norms.
@@ -104,7 +100,7 @@ impl Fields<'_> {
         if epsilon > 0.0 && epsilon < 1.0 {
             return Ok(epsilon);
         }
-        Err(self.wrong(key, epsilon, "a small positive number"))
+        Err(Problem::mismatch(key, epsilon, "a small positive number"))
     }
 
     /// The names in `architectures`.

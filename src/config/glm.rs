@@ -10,18 +10,18 @@ use crate::error::{Problem, Result};
 pub(super) fn parse(fields: &Fields) -> Result<GlmConfig, Problem> {
     if fields.get("vision_config").is_some() {
         let expected = "a text model: the image encoder has no place in the Llama layout";
-        return Err(fields.wrong("vision_config", fields.text("vision_config"), expected));
+        return Err(fields.wrong("vision_config", expected));
     }
     let act = fields.get("hidden_act").and_then(Value::as_str).unwrap_or("silu");
     if !["silu", "swish"].contains(&act) {
-        return Err(fields.wrong("hidden_act", fields.text("hidden_act"), "\"silu\", which Llama has"));
+        return Err(fields.wrong("hidden_act", "\"silu\", which Llama has"));
     }
 
     let num_attention_heads = fields.size_or("num_attention_heads", MAX_HEADS, Some(32))?;
     let num_kv_heads = fields.kv_heads("num_key_value_heads", num_attention_heads, Some(2))?;
     let head_dim = fields.size_or("head_dim", MAX_HEAD_DIM, Some(128))?;
     if !head_dim.is_multiple_of(2) {
-        return Err(fields.wrong("head_dim", head_dim, "an even number: a head is rotated in pairs"));
+        return Err(Problem::mismatch("head_dim", head_dim, "an even number: a head is rotated in pairs"));
     }
     let (rotary_dim, rope_base) = rope(fields, head_dim)?;
     Ok(GlmConfig {
@@ -52,7 +52,7 @@ fn rope(fields: &Fields, head_dim: usize) -> Result<(usize, f64), Problem> {
         if let Some(value) = fields.get(key) {
             let kind = value.get("rope_type").or_else(|| value.get("type")).and_then(Value::as_str);
             if !value.is_object() || kind.is_some_and(|kind| kind != "default") {
-                return Err(fields.wrong(key, fields.text(key), "none"));
+                return Err(fields.wrong(key, "none"));
             }
         }
     }
@@ -64,19 +64,19 @@ fn rope(fields: &Fields, head_dim: usize) -> Result<(usize, f64), Problem> {
     };
     let base = number("rope_theta", 10_000.0)?;
     if !(1.0..=1e12).contains(&base) {
-        return Err(fields.wrong("rope_theta", base, "a number from 1 to 1e12"));
+        return Err(Problem::mismatch("rope_theta", base, "a number from 1 to 1e12"));
     }
     let factor = number("partial_rotary_factor", 0.5)?;
     let rotated = head_dim as f64 * factor;
     let pairs = (1..=head_dim / 2).find(|&pairs| 2.0 * pairs as f64 == rotated.trunc());
     let Some(pairs) = pairs.filter(|_| factor <= 1.0) else {
         let expected = "from 0 to 1, for an even number of a head's values";
-        return Err(fields.wrong("partial_rotary_factor", factor, expected));
+        return Err(Problem::mismatch("partial_rotary_factor", factor, expected));
     };
     // Llama's base is this one to the power of head_dim / rotary_dim, as a 32-bit float.
     let power = head_dim as f64 / (2 * pairs) as f64;
     if base.powf(power) > 1e37 {
-        return Err(fields.wrong("partial_rotary_factor", factor, "one whose base Llama can hold"));
+        return Err(Problem::mismatch("partial_rotary_factor", factor, "one whose base Llama can hold"));
     }
     Ok((2 * pairs, base))
 }

@@ -117,21 +117,18 @@ fn parse(fields: &Fields) -> Result<GlmConfig, Problem> {
     let any = |is: IsKind| is(model_type) || classes.iter().any(|class| is(class));
     for (other, why) in OTHERS {
         if any(other) {
-            let (key, found) = match model_type {
-                "" => ("architectures", fields.text("architectures")),
-                _ => ("model_type", fields.text("model_type")),
-            };
-            return Err(fields.wrong(key, found, format_args!("a model that Llama can express: {why}")));
+            let key = if model_type.is_empty() { "architectures" } else { "model_type" };
+            return Err(fields.wrong(key, format_args!("a model that Llama can express: {why}")));
         }
     }
     if fields.get("quantization_config").is_some() {
-        return Err(fields.wrong("quantization_config", "one", QUANTIZED));
+        return Err(Problem::mismatch("quantization_config", "one", QUANTIZED));
     }
     match model_type {
         "chatglm" => chatglm::parse(fields),
         "" if classes.iter().any(|class| class.starts_with("ChatGLM")) => chatglm::parse(fields),
         "glm" | "" if classes.contains(&"GlmForCausalLM") => glm::parse(fields),
-        "glm" => Err(fields.wrong("architectures", fields.text("architectures"), "GlmForCausalLM")),
+        "glm" => Err(fields.wrong("architectures", "GlmForCausalLM")),
         _ => {
             let hint = match model_type {
                 "" => "",
@@ -139,7 +136,7 @@ fn parse(fields: &Fields) -> Result<GlmConfig, Problem> {
                 _ => ": llama.cpp's convert_hf_to_gguf.py converts other models",
             };
             let expected = format!("\"chatglm\" or \"glm\"{hint}");
-            Err(fields.wrong("model_type", fields.text("model_type"), expected))
+            Err(fields.wrong("model_type", expected))
         }
     }
 }

@@ -6,7 +6,6 @@ use quant::Format;
 
 use super::Job;
 use crate::allocate::{Variant, allocate, smallest_two};
-use crate::calibrate::cost::{self, Cost};
 use crate::calibrate::{self, Costs, How, Trial};
 use crate::error::{Error, Result};
 use crate::gguf::{ALIGNMENT, Metadata, Split, Value};
@@ -29,7 +28,7 @@ pub struct FormatChoice {
     /// What was found out.
     pub outcome: Option<Outcome>,
     /// The formats that each tensor may take.
-    trials: Vec<Trial>,
+    pub(super) trials: Vec<Trial>,
     /// The keys of the file, but for what the formats decide.
     keys: Metadata,
 }
@@ -44,8 +43,6 @@ pub struct Outcome {
     pub measured: bool,
     /// How long that took.
     pub took: Duration,
-    /// How long the rest of the measuring will take at the same speed; nothing where the model is not run.
-    pub left: Duration,
     /// What is left of the size that was asked for.
     pub unused_bytes: u64,
 }
@@ -122,33 +119,6 @@ impl Job {
         self.choice.is_some()
     }
 
-    /// What measuring takes at most, with the work that is left when formats are chosen.
-    pub fn measuring_bytes(&self) -> u64 {
-        let choosing = self.choosing().map_or(0, |cost| cost.memory_bytes);
-        self.refining().map_or(0, |cost| cost.memory_bytes).max(choosing)
-    }
-
-    fn choosing(&self) -> Option<Cost> {
-        let (choice, sample) = (self.choice.as_ref()?, self.sample.as_ref()?);
-        Some(cost::of_divergences(&self.model, &choice.trials, sample.tokens.len()))
-    }
-
-    fn refining(&self) -> Option<Cost> {
-        let tokens = self.sample.as_ref()?.tokens.len();
-        Some(match self.request.quality {
-            Quality::Fast | Quality::Good => cost::of_importance(&self.model, tokens),
-            Quality::Best => cost::of_refinement(&self.model, tokens),
-        })
-    }
-
-    /// What [`Job::measure`] will take, when choosing took so long.
-    fn left(&self, took: Duration) -> Duration {
-        let costs = self.choosing().zip(self.refining());
-        costs.map_or(Duration::ZERO, |(choosing, refining)| {
-            took.mul_f64(refining.operations / choosing.operations.max(1.0))
-        })
-    }
-
     /// Chooses the formats for the size that was asked for, to be done before anything that asks for the outputs. With
     /// `good` and `best` the model is run for it.
     ///
@@ -169,7 +139,6 @@ impl Job {
         };
         let costs = never_worse(costs);
         let took = started.elapsed();
-        let left = self.left(took);
         let variants = choice.variants(&output.split, &costs);
         let mut room = choice.most_bytes.saturating_sub(overhead(&output.split, &variants));
         let fault = || Error::Internal("no formats fit a size that was checked".to_owned());
@@ -203,7 +172,6 @@ impl Job {
             divergence,
             measured: self.sample.is_some(),
             took,
-            left,
             unused_bytes: choice.most_bytes - split.total_bytes(),
         };
         // An embedding that is the output layer too is rounded with that one's feedback.

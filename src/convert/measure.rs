@@ -6,17 +6,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Job;
-use crate::calibrate::{self, How, IMPORTANCE_TOKENS, REFINEMENT_TOKENS, Sample, Store};
+use crate::calibrate::{self, How, IMPORTANCE_TOKENS, Layout, REFINEMENT_TOKENS, Sample, Store};
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::hash::sha256;
 use crate::imatrix::ImportanceMatrix;
 use crate::model::Model;
 use crate::pipeline::{self, Ready};
-use crate::recipe::{Budget, padded_ffn};
+use crate::recipe::{Budget, budgeted_ffn, padded_ffn};
 use crate::remap::{Plan, Role};
 use crate::request::{Quality, Request};
-use crate::sink::Shape;
 use crate::watch::Watch;
 use crate::{metadata, provenance};
 
@@ -32,6 +31,9 @@ pub(super) fn refuse_contradictions(request: &Request) -> Result<()> {
         if let Some((_, other, expected)) = others.into_iter().find(|(given, ..)| *given) {
             return usage(&format!("--{option}: found it with {other}, expected one of the two: {expected}"));
         }
+    }
+    if request.memory.is_some() && request.quality != Quality::Best {
+        return usage("--memory: found it without --quality best, whose second moments it is for");
     }
     if request.quality == Quality::Fast {
         if !request.calibration.is_empty() {
@@ -85,6 +87,21 @@ pub(super) fn sample(request: &Request, model: &Model) -> Result<Option<Sample>>
     Ok(Some(sample))
 }
 
+/// How much of the second moments is held together, so that the run keeps to its memory.
+pub(super) fn layout(request: &Request, model: &Model, sample: Option<&Sample>) -> Result<Layout> {
+    let (Some(bytes), Some(sample)) = (request.memory, sample) else { return Ok(Layout::default()) };
+    let ffn = budgeted_ffn(request.pad, &model.config);
+    Layout::within(model, ffn, sample.tokens.len(), bytes).map_err(|least| too_little(bytes, least))
+}
+
+/// A bound that nothing keeps to.
+fn too_little(bytes: u64, least: u64) -> Error {
+    Error::Usage(format!(
+        "--memory {bytes}: found less than this run takes, expected at least {least} bytes, or fewer \
+         --calibration-tokens"
+    ))
+}
+
 /// What the file says of the measurement: the keys that llama-quantize writes, and this program's own.
 pub(super) fn keys(sample: &Sample, plan: &Plan, quality: Quality) -> Metadata {
     let embeds_only = plan.tensors.iter().any(|target| target.role() == Role::Output);
@@ -108,21 +125,45 @@ impl Job {
         let pipeline::Options { threads, backend, .. } = options;
         if self.request.quality == Quality::Best {
             let [output] = self.outputs.as_slice() else { return Ok(()) }; // one type: checked before
-            let ffn = output.recipe.ffn;
-            let shapes =
-                self.model.plan.tensors.iter().zip(&output.recipe.choices).map(|(target, choice)| {
-                    let (rows, columns) = target.padded_shape(ffn);
-                    Shape { format: choice.format, rows, columns }
-                });
-            let shapes: Vec<Shape> = shapes.collect();
+            let shapes = self.shapes(0);
             let store = Store::open(&state_folder(&output.path), &self.run_hash(sample)?)?;
-            calibrate::refine(&self.model, sample, &shapes, &store, How { threads, backend }, watch)?;
+            calibrate::refine(
+                &self.model,
+                sample,
+                &shapes,
+                &store,
+                self.layout,
+                How { threads, backend },
+                watch,
+            )?;
             self.refined = Some(store);
             return Ok(());
         }
         let matrix = calibrate::importance(&self.model, sample, threads, watch)?;
         self.importance = of_plan(&matrix, self)?;
         Ok(())
+    }
+
+    /// Refuses a bound that choosing formats goes over.
+    pub(super) fn refuse_little_memory(&self, bound: Option<u64>) -> Result<()> {
+        let takes = self.measuring_bytes();
+        match bound {
+            Some(bytes) if bytes < takes => Err(too_little(bytes, takes)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says what is split to keep to the memory.
+    pub(super) fn note_parts(&mut self) {
+        let Some((output, bytes)) = self.outputs.first().zip(self.request.memory) else { return };
+        let splits = self.layout.splits(&self.model, output.recipe.ffn);
+        if !splits.is_empty() {
+            self.notes.push(format!(
+                "--memory {bytes}: second moments of {}: what columns of two parts have to do with one another is \
+                 not known, which costs a little quality",
+                splits.join(", ")
+            ));
+        }
     }
 
     /// Whether [`Job::measure`] has something to do.

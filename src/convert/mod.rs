@@ -2,6 +2,7 @@
 
 mod card;
 mod choice;
+mod expected;
 mod measure;
 mod outputs;
 mod prepare;
@@ -9,7 +10,7 @@ mod targets;
 
 use std::path::PathBuf;
 
-use crate::calibrate::{Sample, Store};
+use crate::calibrate::{Layout, Sample, Store};
 use crate::error::{Error, Result};
 use crate::gguf::Split;
 use crate::input::GuestBook;
@@ -43,6 +44,8 @@ pub struct Job {
     pub model: Model,
     /// The text that the model is to be measured on first.
     sample: Option<Sample>,
+    /// How much of the second moments `best` holds together.
+    layout: Layout,
     /// The formats, where they are to be chosen.
     pub choice: Option<FormatChoice>,
     /// Blocks that were made before the file is filled.

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{FormatChoice, Job, Output, choice, measure};
-use crate::calibrate::Sample;
+use crate::calibrate::{Layout, Sample};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
-use crate::gguf::{Metadata, Split, Value};
+use crate::gguf::{Metadata, Split, Value, text};
 use crate::imatrix::ImportanceMatrix;
 use crate::input::{self, read_capped};
 use crate::metadata::{self, Card, Parts};
@@ -18,7 +18,7 @@ use crate::provenance;
 use crate::recipe::{FileType, Mix, Recipe, padded_ffn};
 use crate::remap::{Plan, Role};
 use crate::request::Request;
-use crate::tokenizer::{ChatFormat, Evidence, Tokenizer};
+use crate::tokenizer::{ChatFormat, Tokenizer};
 
 impl Job {
     /// Reads everything but the weights and plans every output.
@@ -34,15 +34,20 @@ impl Job {
             let options = Options::read(request, card)?;
             options.apply(&mut model, &mut notes)?;
             let sample = measure::sample(request, &model)?;
-            Ok(Options { sample, ..options })
+            let layout = measure::layout(request, &model, sample.as_ref())?;
+            Ok(Options { sample, layout, ..options })
         });
         let mut options = options?;
+        // A bound that changes nothing is in no file.
+        let bound = request.memory;
+        let request = Request { memory: bound.filter(|_| !options.layout.is_default()), ..request.clone() };
+        options.request = &request;
         let origin = provenance::keys(&request.model, &guests)?;
         let (outputs, choice) = options.outputs(&model, origin, &mut notes)?;
         let (importance, without_importance) = options.importance(&model)?;
         let sample = options.sample.take();
-        let request = request.clone();
         let mut job = Job {
+            layout: options.layout,
             sample,
             choice,
             refined: None,
@@ -55,9 +60,11 @@ impl Job {
             given,
             model,
         };
+        job.refuse_little_memory(bound)?;
         job.check_targets()?;
         job.note_licence();
         job.note_split();
+        job.note_parts();
         job.notes.extend(job.misleading_names());
         Ok(job)
     }
@@ -72,6 +79,7 @@ struct Options<'a> {
     imatrix: Option<ImportanceMatrix>,
     /// What the model is to be measured on first.
     sample: Option<Sample>,
+    layout: Layout,
 }
 
 impl<'a> Options<'a> {
@@ -86,7 +94,7 @@ impl<'a> Options<'a> {
             metadata::set(&mut given, vec![("general.name".to_owned(), Value::String(name.clone()))]);
         }
         let imatrix = request.imatrix.as_deref().map(ImportanceMatrix::load).transpose()?;
-        Ok(Options { request, card, given, imatrix, sample: None })
+        Ok(Options { request, card, given, imatrix, sample: None, layout: Layout::default() })
     }
 
     /// Puts what the user decides into the model.
@@ -162,7 +170,7 @@ impl<'a> Options<'a> {
         origin: &Metadata,
         notes: &mut Vec<String>,
     ) -> Result<(Output, Metadata)> {
-        let Options { request, card, given, imatrix, sample } = self;
+        let Options { request, card, given, imatrix, sample, .. } = self;
         let Model { config, plan, tokenizer, name, .. } = model;
         let path = output_path(request, name, type_name)?;
         let mut origin = origin.clone();
@@ -200,13 +208,6 @@ fn about(keys: &Metadata, request: &Request, tokenizer: &Tokenizer) -> Result<Ab
     let vocabulary = &tokenizer.vocabulary;
     let name = |id: Option<u32>| id.and_then(|id| vocabulary.text(id)).unwrap_or_default().into_owned();
     About::new(keys, &request.model.folder, name(vocabulary.bos), name(vocabulary.eos))
-}
-
-fn text<'a>(keys: &'a Metadata, key: &str) -> Option<&'a str> {
-    keys.iter().find_map(|(found, value)| match value {
-        Value::String(text) if found == key => Some(text.as_str()),
-        _ => None,
-    })
 }
 
 /// The Modelfile beside a GGUF, and what it has to be warned of. A GGUF without a name, which is refused when it is
@@ -259,16 +260,7 @@ fn take_chat_template(tokenizer: &mut Tokenizer, file: &Path) -> Result<()> {
         Some((_, format)) => (format, format.template().unwrap_or_default().to_owned()),
         None => (ChatFormat::Own, template_text(file)?),
     };
-    tokenizer.vocabulary.chat_template = Some(text);
-    tokenizer.chat = format;
-    tokenizer.other_template = false;
-    let source = file.display().to_string();
-    tokenizer.evidence.retain(|evidence| evidence.subject != "chat template");
-    tokenizer.evidence.push(Evidence {
-        subject: "chat template",
-        choice: "the given one".to_owned(),
-        source,
-    });
+    tokenizer.take_template(format, text, &file.display().to_string());
     Ok(())
 }
 

@@ -20,6 +20,14 @@ pub const ALIGNMENT: u64 = 32;
 /// Metadata, in any order: the file holds it sorted by key.
 pub type Metadata = Vec<(String, Value)>;
 
+/// The text of a key.
+pub(crate) fn text<'a>(keys: &'a Metadata, key: &str) -> Option<&'a str> {
+    keys.iter().find_map(|(found, value)| match value {
+        Value::String(text) if found == key => Some(text.as_str()),
+        _ => None,
+    })
+}
+
 /// A metadata value. The kinds of arrays that real files have are vectors; any other is a [`Value::Array`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {

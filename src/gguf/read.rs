@@ -74,6 +74,22 @@ impl GgufFile {
         self.tensors.iter().find(|tensor| tensor.name == name)
     }
 
+    /// A text.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        match self.metadata.get(key)? {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A list of texts.
+    pub fn texts(&self, key: &str) -> Option<&[String]> {
+        match self.metadata.get(key)? {
+            Value::Strings(texts) => Some(texts),
+            _ => None,
+        }
+    }
+
     /// A whole number that is not negative, of whatever width.
     pub fn unsigned(&self, key: &str) -> Option<u64> {
         match self.metadata.get(key)? {

@@ -49,10 +49,7 @@ pub(super) fn matrix(file: &GgufFile) -> Result<ImportanceMatrix> {
         }
         return Err(Error::mismatch(path, "", "no .in_sum2 tensors", "an importance matrix"));
     }
-    let dataset = match file.metadata.get("imatrix.datasets") {
-        Some(Value::Strings(names)) => names.first().cloned(),
-        _ => None,
-    };
+    let dataset = file.texts("imatrix.datasets").and_then(|names| names.first().cloned());
     let chunks = match file.metadata.get("imatrix.chunk_count") {
         Some(Value::U32(chunks)) => *chunks,
         _ => 0,

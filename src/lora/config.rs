@@ -119,28 +119,28 @@ fn parse(fields: &Fields) -> Result<AdapterConfig, Problem> {
         let known = KINDS.iter().find(|(name, _)| kind.is_some_and(|kind| kind.eq_ignore_ascii_case(name)));
         let reason = known.map_or(MERGE, |(_, reason)| reason);
         let expected = if kind.is_some() { format!("\"LORA\": {reason}") } else { "\"LORA\"".to_owned() };
-        return Err(fields.wrong("peft_type", fields.text(key), expected));
+        return Err(Problem::mismatch("peft_type", fields.text(key), expected));
     }
     for (key, _) in fields.map.iter().filter(|(_, value)| says_something(value)) {
         if let Some((_, expected)) = REFUSED.iter().find(|(refused, _)| refused == key) {
-            return Err(fields.wrong(key, fields.text(key), expected));
+            return Err(fields.wrong(key, expected));
         }
         let nested = ["loftq_config", "megatron_config"].contains(&key.as_str()); // training and its machines
         if !nested && !HARMLESS.contains(&key.as_str()) {
-            return Err(fields.wrong(key, fields.text(key), "plain LoRA: this setting is not known here"));
+            return Err(fields.wrong(key, "plain LoRA: this setting is not known here"));
         }
     }
     if !matches!(fields.get("bias"), None | Some(Value::Bool(false)))
         && fields.get("bias").and_then(Value::as_str) != Some("none")
     {
-        return Err(fields.wrong("bias", fields.text("bias"), "\"none\": the biases were trained too"));
+        return Err(fields.wrong("bias", "\"none\": the biases were trained too"));
     }
     if let Some(Value::String(way)) = fields.get("init_lora_weights") {
         let way = way.to_ascii_lowercase();
         if CHANGES_BASE.iter().any(|name| way.starts_with(name)) {
             let expected =
                 "a way that leaves the base weights alone: convert the adapter to plain LoRA with PEFT";
-            return Err(fields.wrong("init_lora_weights", fields.text("init_lora_weights"), expected));
+            return Err(fields.wrong("init_lora_weights", expected));
         }
     }
     let any = |value: &Value| value.as_f64();
@@ -183,23 +183,23 @@ fn patterns(
     let map = match fields.get(key) {
         None => &none,
         Some(Value::Object(map)) => map,
-        Some(_) => return Err(fields.wrong(key, fields.text(key), "an object")),
+        Some(_) => return Err(fields.wrong(key, "an object")),
     };
     if map.len() > MAX_PATTERNS {
         let found = format!("{} patterns", map.len());
-        return Err(fields.wrong(key, found, format_args!("at most {MAX_PATTERNS}")));
+        return Err(Problem::mismatch(key, found, format_args!("at most {MAX_PATTERNS}")));
     }
     let bytes: usize = map.keys().map(String::len).sum();
     if bytes > MAX_TEXT {
         let found = format!("patterns of {bytes} bytes");
-        return Err(fields.wrong(key, found, format_args!("at most {MAX_TEXT} in all of them")));
+        return Err(Problem::mismatch(key, found, format_args!("at most {MAX_TEXT} in all of them")));
     }
     let (mut names, mut values) = (Vec::new(), Vec::new());
     for (name, value) in map {
         let item = format!("{key}.{name}");
         let unusable = |reason: &str| {
             let found = format!("a pattern that cannot be used: {reason}");
-            fields.wrong(&item, found, "a module's name or a short regular expression")
+            Problem::mismatch(&item, found, "a module's name or a short regular expression")
         };
         let whole = format!("^(?:.*\\.)?(?:{name})$");
         if let Err(error) = RegexBuilder::new(&whole).unicode(false).size_limit(MAX_COMPILED).build() {
@@ -210,16 +210,12 @@ fn patterns(
         names.push(whole);
         values.push(read(value).ok_or_else(|| {
             let found = Fields { map }.text(name);
-            fields.wrong(&item, found, expected)
+            Problem::mismatch(&item, found, expected)
         })?);
     }
-    let names = RegexSetBuilder::new(names)
-        .unicode(false)
-        .size_limit(MAX_COMPILED_TOGETHER)
-        .build()
-        .map_err(|_| {
-            fields.wrong(key, "patterns too large together", "modules' names or short regular expressions")
-        })?;
+    let names = RegexSetBuilder::new(names).unicode(false).size_limit(MAX_COMPILED_TOGETHER).build();
+    let expected = "modules' names or short regular expressions";
+    let names = names.map_err(|_| Problem::mismatch(key, "patterns too large together", expected))?;
     Ok(Patterns { names, values })
 }
 

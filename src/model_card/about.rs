@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::licence::Licence;
 use crate::error::Result;
-use crate::gguf::{Metadata, Value};
+use crate::gguf::{Metadata, Value, text};
 
 /// What a card says of the model, whatever its files are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,11 +32,4 @@ impl About {
         let licence = Licence::new(&|key| text(keys, key).map(str::to_owned), folder)?;
         Ok(About { licence, languages: languages.unwrap_or_default(), template, bos, eos })
     }
-}
-
-fn text<'a>(keys: &'a Metadata, key: &str) -> Option<&'a str> {
-    keys.iter().find_map(|(found, value)| match value {
-        Value::String(text) if found == key => Some(text.as_str()),
-        _ => None,
-    })
 }

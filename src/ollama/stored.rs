@@ -26,17 +26,10 @@ pub fn of_gguf(file: &GgufFile) -> Result<Modelfile> {
     if file.files() > 1 {
         return Err(wrong("split.count", "a split model", "one file, for Ollama imports no split GGUF"));
     }
-    let text = |key: &str| match file.metadata.get(key) {
-        Some(Value::String(text)) => Some(text.as_str()),
-        _ => None,
-    };
-    match text("general.architecture") {
-        Some("llama") => {}
-        other => {
-            let found = format!("{:?}", other.unwrap_or_default());
-            let expected = "\"llama\", as convert writes it: write a Modelfile for this file by hand";
-            return Err(wrong("general.architecture", &found, expected));
-        }
+    let architecture = file.text("general.architecture").unwrap_or_default();
+    if architecture != "llama" {
+        let expected = "\"llama\", as convert writes it: write a Modelfile for this file by hand";
+        return Err(wrong("general.architecture", &format!("{architecture:?}"), expected));
     }
     let size = |key: &str| {
         let key = format!("llama.{key}");
@@ -46,7 +39,7 @@ pub fn of_gguf(file: &GgufFile) -> Result<Modelfile> {
     let sizes = [size("block_count")?, size("attention.head_count_kv")?, size("attention.key_length")?];
     let basis = Basis {
         vocabulary: &vocabulary(file)?,
-        jinja: text("tokenizer.chat_template"),
+        jinja: file.text("tokenizer.chat_template"),
         opens: file.unsigned("llama.embedding_length").is_some_and(|width| width >= GLM4_WIDTH),
         sampling: None,
         kept: Kept::new(sizes, size("context_length")?),
@@ -61,8 +54,8 @@ fn vocabulary(file: &GgufFile) -> Result<Vocabulary> {
     let (Some(Value::Strings(tokens)), Some(Value::I32s(types))) = (get("tokens"), get("token_type")) else {
         return Err(Error::mismatch(file.path(), "tokenizer.ggml.tokens", "no vocabulary", "one"));
     };
-    let kind = match get("model") {
-        Some(Value::String(model)) if model == "gpt2" => VocabularyKind::Bpe { whole_words: true },
+    let kind = match file.text("tokenizer.ggml.model") {
+        Some("gpt2") => VocabularyKind::Bpe { whole_words: true },
         _ => VocabularyKind::SentencePiece,
     };
     let id = |name: &str| u32::try_from(file.unsigned(&format!("tokenizer.ggml.{name}_token_id"))?).ok();

@@ -1,30 +1,7 @@
 use super::*;
 use crate::config::TensorNaming;
+use crate::config::tests::chatglm3_config as config;
 use crate::tokenizer::{ChatFormat, Sampling, VocabularyKind};
-
-/// ChatGLM3-6B's.
-fn config() -> GlmConfig {
-    GlmConfig {
-        layout: TensorNaming::ChatGlm,
-        name_or_path: String::new(),
-        num_layers: 28,
-        hidden_size: 4096,
-        ffn_hidden_size: 13696,
-        num_attention_heads: 32,
-        num_kv_heads: 2,
-        qkv_by_head: false,
-        head_dim: 128,
-        qkv_bias: true,
-        padded_vocab_size: 65024,
-        seq_length: 8192,
-        layernorm_epsilon: 1e-5,
-        rotary_dim: 64,
-        rope_base: 10_000.0,
-        rope_ratio: 1.0,
-        rope_unread: Vec::new(),
-        tie_word_embeddings: false,
-    }
-}
 
 fn context(config: &GlmConfig) -> String {
     let sizes = [config.num_layers, config.num_kv_heads, config.head_dim];

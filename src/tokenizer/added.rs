@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde_json::value::RawValue;
 
-use super::bounded::{List, Map};
 use super::{Evidence, TokenType};
+use crate::bounded::{List, Map};
 use crate::error::{Error, Problem, Result, shortened};
 use crate::input;
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::added::{self, AddedToken, AddedTokens};
-use super::bounded::{List, Map};
+use crate::bounded::{List, Map};
 use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
 
@@ -27,6 +27,8 @@ const MOST_TEMPLATES: usize = 64;
 pub(super) struct Files {
     /// `tokenizer.model` or `tokenizer.json`, where the vocabulary is.
     pub model_file: PathBuf,
+    /// It is `tokenizer.json`.
+    pub is_json: bool,
     /// Its bytes.
     pub model: Vec<u8>,
     /// `tokenizer_config.json`, empty when absent.
@@ -81,52 +83,31 @@ pub(super) struct GenerationConfig {
 impl Files {
     /// Reads what there is; only `tokenizer.model`, or else `tokenizer.json`, has to be there.
     pub fn read(dir: &Path) -> Result<Files> {
-        let mut model_file = dir.join("tokenizer.model");
-        let fast = dir.join("tokenizer.json");
+        let [model, json] = ["tokenizer.model", "tokenizer.json"].map(|name| dir.join(name));
         // A link to nothing counts as there: a download cache that lost a file is no model without it.
-        let (model_is_there, fast_is_there) = (input::is_there(&model_file), input::is_there(&fast));
-        if !model_is_there && fast_is_there {
-            model_file = fast;
-        }
-        let largest = if model_file.extension().is_some_and(|kind| kind == "json") {
-            LARGEST_JSON
-        } else {
-            LARGEST_MODEL
-        };
+        let [model_is_there, json_is_there] = [&model, &json].map(|file| input::is_there(file));
+        let is_json = !model_is_there && json_is_there;
+        let (model_file, largest) = if is_json { (json, LARGEST_JSON) } else { (model, LARGEST_MODEL) };
         let model = read_capped(&model_file, largest)?.ok_or_else(|| {
             let expected = "tokenizer.model or tokenizer.json: download it too";
             Error::mismatch(dir, "", "no tokenizer", expected)
         })?;
-        let mut config = match tokens(dir, "tokenizer_config.json")? {
-            Some((file, bytes)) => TokenizerConfig::parse(&bytes).in_file(&file)?,
-            None => TokenizerConfig::default(),
-        };
-        if let Some((file, bytes)) = optional(dir, "chat_template.jinja")? {
-            let text = String::from_utf8(bytes).map_err(|_| Error::input(&file, "", "is not UTF-8 text"))?;
-            config.chat_template = Some(OwnTemplate { text, source: "chat_template.jinja".to_owned() });
+        let mut config = parsed(dir, "tokenizer_config.json", LARGEST_TOKENS, TokenizerConfig::parse)?;
+        if let Some(own) = parsed(dir, "chat_template.jinja", LARGEST_TEXT, jinja_file)? {
+            config.chat_template = Some(own);
         }
         // Where transformers' processors of before 2025 keep it, which read the two others first.
-        if config.chat_template.is_none()
-            && let Some((file, bytes)) = optional(dir, "chat_template.json")?
-        {
-            config.chat_template = Some(template_json(&bytes).in_file(&file)?);
+        if config.chat_template.is_none() {
+            config.chat_template = parsed(dir, "chat_template.json", LARGEST_TEXT, template_json)?;
         }
-        let generation = match optional(dir, "generation_config.json")? {
-            Some((file, bytes)) => GenerationConfig::parse(&bytes).in_file(&file)?,
-            None => GenerationConfig::default(),
-        };
-        let code = optional(dir, "tokenization_chatglm.py")?
-            .map(|(_, bytes)| String::from_utf8_lossy(&bytes).into_owned());
-        let config_eos = match optional(dir, "config.json")? {
-            Some((file, bytes)) => config_ends(&bytes).in_file(&file)?,
-            None => Vec::new(),
-        };
+        let generation = parsed(dir, "generation_config.json", LARGEST_TEXT, GenerationConfig::parse)?;
+        let code = read_capped(&dir.join("tokenization_chatglm.py"), LARGEST_TEXT)?;
+        let code = code.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let config_eos = parsed(dir, "config.json", LARGEST_TEXT, config_ends)?;
         let (added, end_names) = added_tokens(&model_file, &mut config)?;
-        Ok(Files { model_file, model, config, added, end_names, generation, config_eos, code })
+        Ok(Files { model_file, is_json, model, config, added, end_names, generation, config_eos, code })
     }
-}
 
-impl Files {
     /// The model's folder.
     pub fn folder(&self) -> &Path {
         self.model_file.parent().unwrap_or(Path::new(""))
@@ -161,15 +142,13 @@ fn added_tokens(
     let mut named = std::mem::take(&mut config.named);
     let mut ends: Vec<_> =
         config.end.take().map(|end| (dir.join("tokenizer_config.json"), end)).into_iter().collect();
-    if let Some((file, bytes)) = tokens(dir, "special_tokens_map.json")? {
+    let file = dir.join("special_tokens_map.json");
+    if let Some(bytes) = read_capped(&file, LARGEST_TOKENS)? {
         let json = added::object(&bytes).in_file(&file)?;
         named.extend(added::named(&json));
         ends.extend(added::end(&json).map(|end| (file.clone(), end)));
     }
-    let texts = match tokens(dir, "added_tokens.json")? {
-        Some((file, bytes)) => added::texts(&bytes).in_file(&file)?,
-        None => BTreeMap::new(),
-    };
+    let texts = parsed(dir, "added_tokens.json", LARGEST_TOKENS, added::texts)?;
     let added = AddedTokens::new(std::mem::take(&mut config.added_tokens), texts, named);
     Ok((added.map_err(|wrong| wrong.beside(model_file))?, ends))
 }
@@ -196,8 +175,13 @@ struct NamedTemplate {
     template: String,
 }
 
-fn template_json(bytes: &[u8]) -> Result<OwnTemplate, Problem> {
-    own_template("chat_template.json", added::object(bytes)?.get("chat_template").copied())
+fn jinja_file(bytes: &[u8]) -> Result<Option<OwnTemplate>, Problem> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Problem::new("", "is not UTF-8 text"))?;
+    Ok(Some(OwnTemplate { text: text.to_owned(), source: "chat_template.jinja".to_owned() }))
+}
+
+fn template_json(bytes: &[u8]) -> Result<Option<OwnTemplate>, Problem> {
+    own_template("chat_template.json", added::object(bytes)?.get("chat_template").copied()).map(Some)
 }
 
 /// A text, or the default of several texts with names: a list of them, or an object.
@@ -241,14 +225,15 @@ fn token_id(value: &Value) -> Result<u32, Problem> {
     id.ok_or_else(|| Problem::mismatch("eos_token_id", value, "a token id or a list of them"))
 }
 
-fn optional(dir: &Path, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>> {
+/// What a file of the folder says; nothing when it is absent.
+fn parsed<T: Default>(
+    dir: &Path,
+    name: &str,
+    most: u64,
+    parse: fn(&[u8]) -> Result<T, Problem>,
+) -> Result<T> {
     let file = dir.join(name);
-    Ok(read_capped(&file, LARGEST_TEXT)?.map(|bytes| (file, bytes)))
-}
-
-fn tokens(dir: &Path, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>> {
-    let file = dir.join(name);
-    Ok(read_capped(&file, LARGEST_TOKENS)?.map(|bytes| (file, bytes)))
+    read_capped(&file, most)?.map_or(Ok(T::default()), |bytes| parse(&bytes).in_file(&file))
 }
 
 #[cfg(test)]

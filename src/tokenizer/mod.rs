@@ -1,7 +1,6 @@
 //! The tokenizer's files -> the arrays that a GGUF holds. Knows nothing of weights.
 
 mod added;
-mod bounded;
 mod ends;
 mod files;
 mod glm4;
@@ -66,6 +65,17 @@ impl fmt::Display for Evidence {
     }
 }
 
+impl Tokenizer {
+    /// Takes a chat template that the user gives, as `source` says.
+    pub fn take_template(&mut self, chat: ChatFormat, text: String, source: &str) {
+        let given = template_evidence("the given one", source);
+        self.evidence.retain(|evidence| evidence.subject != given.subject);
+        self.evidence.push(given);
+        self.vocabulary.chat_template = Some(text);
+        (self.chat, self.other_template) = (chat, false);
+    }
+}
+
 /// Reads the tokenizer in `dir`. A SentencePiece model and tiktoken's lines are told apart by their content.
 pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
     of_files(&Files::read(dir)?, config)
@@ -84,12 +94,11 @@ fn of_files(files: &Files, config: &GlmConfig) -> Result<Tokenizer> {
         temperature: files.generation.temperature.unwrap_or(0.8),
         top_p: files.generation.top_p.unwrap_or(0.8),
     };
-    let (mut vocabulary, chat, mut evidence) =
-        if files.model_file.ends_with("tokenizer.json") || tiktoken::recognise(&files.model) {
-            tiktoken_vocabulary(files, config)?
-        } else {
-            sentencepiece_vocabulary(files, config)?
-        };
+    let (mut vocabulary, chat, mut evidence) = if files.is_json || tiktoken::recognise(&files.model) {
+        tiktoken_vocabulary(files, config)?
+    } else {
+        sentencepiece_vocabulary(files, config)?
+    };
     special::refuse_lost_end(&vocabulary, files)?;
     evidence.extend(files.added.older(special::own(&vocabulary)));
     evidence.extend(files.added.notes.iter().cloned());
@@ -137,7 +146,7 @@ fn sentencepiece_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> 
 
 /// GLM-4 and its kin: a template that is not known goes through as it is.
 fn tiktoken_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
-    let (mut vocabulary, mut evidence) = if files.model_file.ends_with("tokenizer.json") {
+    let (mut vocabulary, mut evidence) = if files.is_json {
         tokenizer_json::vocabulary(files, config).map(|(vocabulary, roles)| (vocabulary, vec![roles]))?
     } else {
         tiktoken::vocabulary(files, config)?
@@ -303,24 +312,10 @@ mod tests {
     /// ChatGLM3's, with a small vocabulary.
     pub fn config() -> GlmConfig {
         GlmConfig {
-            layout: crate::config::TensorNaming::ChatGlm,
             name_or_path: String::new(),
-            num_layers: 1,
             hidden_size: 64,
-            ffn_hidden_size: 64,
-            num_attention_heads: 1,
-            num_kv_heads: 1,
-            qkv_by_head: false,
-            head_dim: 64,
-            qkv_bias: true,
             padded_vocab_size: 13,
-            seq_length: 8192,
-            layernorm_epsilon: 1e-5,
-            rotary_dim: 32,
-            rope_base: 10_000.0,
-            rope_ratio: 1.0,
-            rope_unread: Vec::new(),
-            tie_word_embeddings: false,
+            ..crate::config::tests::chatglm3_config()
         }
     }
 

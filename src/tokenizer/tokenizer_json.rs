@@ -6,9 +6,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::added::{self, AddedToken, AddedTokens, Source, shown};
-use super::bounded::{List, Map};
 use super::files::Files;
 use super::{Evidence, TokenType, Vocabulary, VocabularyKind, glm4, special};
+use crate::bounded::{List, Map};
 use crate::config::GlmConfig;
 use crate::error::{Error, InFile, Result};
 use crate::input;

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::Finding;
 use super::vocabulary::{CONTROL, KEY, NORMAL, UNUSED, USER_DEFINED};
 use crate::error::{Error, Result};
-use crate::gguf::{GgufFile, Value};
+use crate::gguf::GgufFile;
 use crate::input::read_capped;
 
 /// The largest real file, with 16,402 added tokens, has 3.2 MB.
@@ -153,7 +153,7 @@ pub(super) fn check_ends(
 /// Added tokens that cannot be: on ids whose tokens have other texts, or beyond the embedding.
 pub(super) fn check_added(file: &GgufFile, added: &BTreeMap<usize, Added>, findings: &mut Vec<Finding>) {
     let key = format!("{KEY}.tokens");
-    let Some(Value::Strings(tokens)) = file.metadata.get(&key) else { return };
+    let Some(tokens) = file.texts(&key) else { return };
     if let Some((id, token)) = added.iter().find(|(id, _)| **id >= tokens.len()) {
         let problem = format!("has no token {id}, which the checkpoint names {:?}", token.text);
         findings.push(Finding::new(key, problem));

@@ -36,7 +36,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{GlmConfig, RopeRatio};
 use crate::error::{Error, Result};
 use crate::forward::{Activations, Decoder};
-use crate::gguf::{GgufFile, StoredTensor, Value};
+use crate::gguf::{GgufFile, StoredTensor};
 use crate::watch::Watch;
 pub use divergence::Position;
 use evidence::Evidence;
@@ -134,21 +134,11 @@ impl Pair {
         };
         let evidence = Evidence::read(folder, &config, pieces, scale)?;
         let key = "general.architecture";
-        let found = match file.metadata.get(key) {
-            Some(Value::String(name)) if name == "llama" => {
-                return Ok(Pair {
-                    folder: folder.to_owned(),
-                    config,
-                    checkpoint,
-                    file,
-                    evidence,
-                    vocabulary,
-                });
-            }
-            Some(Value::String(name)) => name.as_str(),
-            _ => "nothing",
-        };
-        Err(Error::mismatch(file.path(), key, found, "llama"))
+        let found = file.text(key).unwrap_or("nothing");
+        if found != "llama" {
+            return Err(Error::mismatch(file.path(), key, found, "llama"));
+        }
+        Ok(Pair { folder: folder.to_owned(), config, checkpoint, file, evidence, vocabulary })
     }
 
     /// The file's feed-forward width; the checkpoint's where the file says nothing, or what cannot be.
@@ -166,7 +156,7 @@ impl Pair {
     /// The file says that a tensor's levels were chosen for what it makes of its inputs; an embedding that is nothing
     /// else has none.
     fn chosen_by_outputs(&self, tensor: &StoredTensor) -> bool {
-        let best = matches!(self.file.metadata.get("glm2llama.quality"), Some(Value::String(quality)) if quality == "best");
+        let best = self.file.text("glm2llama.quality") == Some("best");
         best && (tensor.name != "token_embd.weight" || self.config.tie_word_embeddings)
     }
 

@@ -65,7 +65,7 @@ const MOST_PROMPT: usize = 4096;
 /// The ids of a question in the file's template.
 pub(super) fn prompt(file: &GgufFile, spelling: &Spelling, question: &str) -> Result<Vec<u32>> {
     let at_fault = |problem: String| Error::input(file.path(), template::KEY, problem);
-    let Some(Value::String(template)) = file.metadata.get(template::KEY) else {
+    let Some(template) = file.text(template::KEY) else {
         return Err(at_fault("is absent, and without it nothing can be asked".to_owned()));
     };
     let messages = [context! { role => "user", content => question }];

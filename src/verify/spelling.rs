@@ -41,13 +41,13 @@ impl Spelling {
         let get = |name: &str| file.metadata.get(&format!("{KEY}.{name}"));
         let Some(Value::Strings(tokens)) = get("tokens") else { return Err(absent("tokens")) };
         let Some(Value::I32s(types)) = get("token_type") else { return Err(absent("token_type")) };
-        let kind = match get("model") {
-            Some(Value::String(model)) if model == "llama" => {
+        let kind = match file.text(&format!("{KEY}.model")) {
+            Some("llama") => {
                 let Some(Value::F32s(scores)) = get("scores") else { return Err(absent("scores")) };
                 let piece = |((text, &score), &kind): ((&String, &f32), &i32)| Piece::new(text, score, kind);
                 Kind::Pieces(Pieces { pieces: tokens.iter().zip(scores).zip(types).map(piece).collect() })
             }
-            Some(Value::String(model)) if model == "gpt2" => {
+            Some("gpt2") => {
                 let bytes = Ranks::alphabet();
                 let token = |text: &String| text.chars().filter_map(|c| bytes.get(&c).copied()).collect();
                 Kind::Ranks(Ranks { tokens: tokens.iter().map(token).collect() })

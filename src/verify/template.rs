@@ -4,7 +4,6 @@ use minijinja::context;
 use minijinja::value::Serde;
 
 use super::{Finding, Pair};
-use crate::gguf::Value;
 use crate::jinja;
 
 pub(super) const KEY: &str = "tokenizer.chat_template";
@@ -29,7 +28,7 @@ pub(super) fn check(pair: &Pair, roles: bool, own: Option<&str>, findings: &mut 
     }
     let chat: &[(&str, &str)] = if roles { &CHAT } else { &CHAT[1..] }; // ChatGLM2 knows no system message
     let expected = if roles { by_roles(chat) } else { by_rounds(chat) };
-    let Some(template) = template_of(pair) else {
+    let Some(template) = pair.file.text(KEY) else {
         findings.push(Finding::new(KEY, "is absent"));
         return;
     };
@@ -73,7 +72,7 @@ fn is_but_spaced(own: &str, roles: bool) -> bool {
 /// The template of a GLM-4 or its kin: the model's own, or one that gives the same text, with answers trimmed as the
 /// authors' code does before they go into the history.
 pub(super) fn check_own(pair: &Pair, own: Option<&str>, findings: &mut Vec<Finding>) {
-    let (file, own) = match (template_of(pair), own) {
+    let (file, own) = match (pair.file.text(KEY), own) {
         (found, own) if found == own => return,
         (None, _) => {
             findings.push(Finding::new(KEY, "is absent"));
@@ -149,13 +148,6 @@ fn bare_turns(own: &str) -> [Option<String>; 2] {
         None => text,
     });
     [render(None), as_tool]
-}
-
-fn template_of(pair: &Pair) -> Option<&str> {
-    match pair.file.metadata.get(KEY) {
-        Some(Value::String(template)) => Some(template),
-        _ => None,
-    }
 }
 
 /// `author`: who builds the expected prompt.

@@ -20,10 +20,13 @@ pub struct Verdict {
     pub max_kl: Option<f64>,
     /// One line: the first answer.
     pub line: String,
+    /// The same without the answer, for where that stands already.
+    pub reason: String,
 }
 
 /// What the user's bar is for.
 const DIVERGENCE: &str = "KL divergence";
+const OTHER: &str = "not the same model: ";
 /// Subjects that the line names.
 const NAMED: usize = 4;
 /// Sizes of which one that differs makes another model.
@@ -54,8 +57,9 @@ impl Verdict {
             None => SIZES.len() + usize::from(finding.subject.starts_with("blk.")),
         };
         blame.sort_by_key(rank);
-        let (same, line) = (blame.is_empty(), line(weights, facts.tokens.is_some(), &blame));
-        Verdict { same, blame, quality: function.map(Quality::of), max_kl, line }
+        let (answer, reason) = words(weights, facts.tokens.is_some(), &blame);
+        let (same, line) = (blame.is_empty(), format!("{answer}{reason}"));
+        Verdict { same, blame, quality: function.map(Quality::of), max_kl, line, reason }
     }
 
     /// Whether nothing is to blame but that the user's bar is lower: the file is faithful all the same.
@@ -64,27 +68,27 @@ impl Verdict {
     }
 }
 
-/// The verdict in a sentence; `tokens`: the vocabulary was compared too.
-fn line(weights: &Weights, tokens: bool, blame: &[Finding]) -> String {
+/// The answer and its reason, in a sentence; `tokens`: the vocabulary was compared too.
+fn words(weights: &Weights, tokens: bool, blame: &[Finding]) -> (&'static str, String) {
     let another = blame.iter().find(|finding| SIZES.contains(&finding.subject.as_str()));
     if blame.is_empty() {
         let formats: BTreeSet<Format> = weights.tensors.iter().map(|tensor| tensor.format).collect();
         let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
         let allow = if names.len() == 1 { "allows" } else { "allow" };
-        format!("faithful: the same model, within what {} {allow}", join(&names, usize::MAX))
+        ("faithful: ", format!("the same model, within what {} {allow}", join(&names, usize::MAX)))
     } else if is_over_bar_only(blame) {
         let problem = blame.first().map_or("", |finding| finding.problem.as_str());
-        format!("over the bar: the same model, but its {DIVERGENCE} {problem}")
+        ("over the bar: ", format!("the same model, but its {DIVERGENCE} {problem}"))
     } else if blame.iter().all(|finding| finding.subject == template::KEY) {
         let problem = blame.first().map_or("", |finding| finding.problem.as_str());
         let same = if tokens { "weights and vocabulary are" } else { "the weights are" };
-        format!("another chat template: {same} the same, but the template {problem}")
+        ("", format!("another chat template: {same} the same, but the template {problem}"))
     } else if let Some(Finding { subject, problem }) = another {
-        format!("not the same model: this is another one, or its sizes are wrong: {subject} {problem}")
+        (OTHER, format!("this is another one, or its sizes are wrong: {subject} {problem}"))
     } else {
         let subjects: BTreeSet<&str> = blame.iter().map(|finding| finding.subject.as_str()).collect();
         let subjects: Vec<&str> = subjects.into_iter().collect();
-        format!("not the same model: failed: {}", join(&subjects, NAMED))
+        (OTHER, format!("failed: {}", join(&subjects, NAMED)))
     }
 }
 

@@ -239,11 +239,9 @@ pub(super) fn template_of(folder: &Path) -> Result<Option<String>> {
 /// One of some texts.
 pub(super) fn expect_text(file: &GgufFile, name: &str, expected: &[&str], findings: &mut Vec<Finding>) {
     let key = format!("{KEY}.{name}");
-    match file.metadata.get(&key) {
-        Some(Value::String(found)) if expected.contains(&found.as_str()) => {}
-        Some(Value::String(found)) => {
-            findings.push(Finding::new(key, format!("is {found:?}, expected {expected:?}")));
-        }
-        _ => findings.push(Finding::new(key, format!("is absent, expected {expected:?}"))),
+    match file.text(&key) {
+        Some(found) if expected.contains(&found) => {}
+        Some(found) => findings.push(Finding::new(key, format!("is {found:?}, expected {expected:?}"))),
+        None => findings.push(Finding::new(key, format!("is absent, expected {expected:?}"))),
     }
 }

@@ -11,8 +11,8 @@ use minijinja::value::Serde;
 use serde_json::{Value, json};
 
 use super::server::{Request, Server, program};
+use crate::support::Checkpoint;
 use crate::support::command::convert;
-use crate::support::{Checkpoint, Dir, tiny_tokenizer};
 
 /// Every branch of the templates, with what tries engines: quotes, backslashes, Chinese, numbers, null.
 fn chats() -> Vec<Value> {
@@ -92,8 +92,7 @@ fn every_engine_gives_the_same_text() {
 #[test]
 fn llama_cpp_gives_the_same_text() {
     let Some(program) = program() else { return };
-    let folder = Dir::new();
-    Checkpoint::tiny().write(folder.path(), &tiny_tokenizer()).expect("written");
+    let folder = Checkpoint::tiny().folder();
     for (name, format) in ChatFormat::NAMES {
         let gguf = folder.join(name);
         convert(folder.path(), "F16", &gguf, &["--chat-template", name]);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::server::{Request, Server, program};
 use crate::support::command::convert;
 use crate::support::tokenizers::{tiktoken, without_tokenizer};
-use crate::support::{Checkpoint, Dir, copy_files, testdata, tiny_tokenizer};
+use crate::support::{Checkpoint, Dir, copy_files, testdata};
 
 /// A part of a prompt: a special token by its name, or a text that the authors encode on its own.
 #[derive(Clone, Debug)]
@@ -75,10 +75,7 @@ fn check(folder: &Path, chats: &Chats) {
 /// ChatGLM2's `build_prompt` writes one text.
 #[test]
 fn chatglm2_counts_rounds() {
-    let folder = Dir::new();
-    Checkpoint { name: "THUDM/chatglm2-6b".to_owned(), ..Checkpoint::tiny() }
-        .write(folder.path(), &tiny_tokenizer())
-        .expect("written");
+    let folder = Checkpoint { name: "THUDM/chatglm2-6b".to_owned(), ..Checkpoint::tiny() }.folder();
     fs::remove_file(folder.join("tokenizer_config.json")).expect("removed"); // it is ChatGLM3's
     let prompt = |rest: &str| vec![Special("[gMASK"), Special("]sop"), text(rest)];
     check(

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{tiny, undisturbed};
-use crate::support::Dir;
+use super::undisturbed;
+use crate::support::{Checkpoint, Dir};
 
 /// The library that makes calls fail, built with the linker's own C compiler; none on other systems.
 fn injector(folder: &Dir) -> Option<PathBuf> {
@@ -46,7 +46,7 @@ fn convert(library: &Path, model: &Dir, out: &Dir, fault: &str, options: &[&str]
 fn every_call_may_fail() {
     let tools = Dir::new();
     let Some(library) = injector(&tools) else { return };
-    let model = tiny();
+    let model = Checkpoint::tiny().folder();
     let good = undisturbed(model.path());
     // The call, the system's error, its text, and the file at fault.
     let faults = [
@@ -84,7 +84,7 @@ fn every_call_may_fail() {
 fn all_files_of_a_run_are_named_or_none() {
     let tools = Dir::new();
     let Some(library) = injector(&tools) else { return };
-    let model = tiny();
+    let model = Checkpoint::tiny().folder();
     for (call, error, code, text) in [
         ("fsync", 5, 2, "cannot sync: Input/output error"),
         ("write", -2, 130, "interrupted, nothing was written"), // SIGINT

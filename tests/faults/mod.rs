@@ -10,21 +10,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
-
-/// A small checkpoint.
-fn tiny() -> Dir {
-    let model = Dir::new();
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
-    model
-}
+use crate::support::{Checkpoint, Cmd, Dir};
 
 /// A checkpoint that is seconds of work for [`start`], so that there is a middle to hit.
 fn slow() -> Dir {
-    let model = Dir::new();
-    let shape = Checkpoint { hidden: 1024, ffn: 8192, vocab: 4096, layers: 4, ..Checkpoint::tiny() };
-    shape.write(model.path(), &tiny_tokenizer()).expect("written");
-    model
+    Checkpoint { hidden: 1024, ffn: 8192, vocab: 4096, layers: 4, ..Checkpoint::tiny() }.folder()
 }
 
 /// A run in the middle of its work.

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::process::Command;
 
-use super::{slow, start, tiny, undisturbed};
-use crate::support::{Cmd, Dir};
+use super::{slow, start, undisturbed};
+use crate::support::{Checkpoint, Cmd, Dir};
 
 const TEMPORARY: &str = ".glm2llama-m.gguf.tmp";
 
@@ -32,7 +32,7 @@ fn what_a_killed_run_leaves_is_replaced_by_the_next() {
     assert_eq!(out.names(), [TEMPORARY, "m.gguf"]);
     assert_eq!(fs::read(out.join("m.gguf")).unwrap(), b"precious");
 
-    let model = tiny();
+    let model = Checkpoint::tiny().folder();
     let next =
         Cmd::new("convert").arg(model.path()).args(&["--quiet", "--no-modelfile", "--force", "--output"]);
     next.arg(out.join("m.gguf")).succeed();
@@ -42,7 +42,7 @@ fn what_a_killed_run_leaves_is_replaced_by_the_next() {
 
 #[test]
 fn a_killed_exports_folder_is_replaced_too() {
-    let (model, out) = (tiny(), Dir::new());
+    let (model, out) = (Checkpoint::tiny().folder(), Dir::new());
     let left = out.join(".glm2llama-hf.tmp");
     fs::create_dir(&left).unwrap();
     fs::write(left.join("model.safetensors"), "half").unwrap();
@@ -52,7 +52,7 @@ fn a_killed_exports_folder_is_replaced_too() {
 
 #[test]
 fn a_second_run_to_the_same_output_is_refused_and_the_first_not_disturbed() {
-    let (model, other, out) = (slow(), tiny(), Dir::new());
+    let (model, other, out) = (slow(), Checkpoint::tiny().folder(), Dir::new());
     let first = start(model.path(), out.path(), &[]);
     for force in [&[][..], &["--force"]] {
         let second = Cmd::new("convert").arg(other.path()).args(&["--quiet", "--no-modelfile"]).args(force);
@@ -135,7 +135,7 @@ fn a_signal_ends_a_judgement() {
 
 /// `convert` in a shell with these limits.
 fn limited(limits: &str, options: &[&str]) -> (Option<i32>, String, Vec<String>) {
-    let (model, out) = (tiny(), Dir::new());
+    let (model, out) = (Checkpoint::tiny().folder(), Dir::new());
     let output = Command::new("bash")
         .args(["-c", &format!("{limits}; exec \"$@\""), "bash", env!("CARGO_BIN_EXE_glm2llama"), "convert"])
         .arg(model.path())
@@ -250,7 +250,7 @@ fn a_mount_point_is_refused_before_the_work() {
 /// `convert` finds it before the work, and `plan` says so.
 #[test]
 fn a_disk_with_too_little_room_is_told_of_in_the_usual_units() {
-    let (model, disk) = (tiny(), Dir::new());
+    let (model, disk) = (Checkpoint::tiny().folder(), Dir::new());
     if !mounted(&disk) {
         return;
     }

@@ -4,7 +4,8 @@ use std::fs;
 
 use serde_json::{Map, Value, json};
 
-use super::{good, linked, mismatch};
+use super::{linked, mismatch};
+use crate::support::Checkpoint;
 
 const NO_WEIGHTS: &str =
     "found no adapter's weights, expected adapter_model.safetensors or adapter_model.bin";
@@ -14,7 +15,7 @@ fn patterns() {
     let many = |count: usize, text: fn(usize) -> String| -> Map<String, Value> {
         (0..count).map(|i| (text(i), json!(1))).collect()
     };
-    let good = good();
+    let good = Checkpoint::tiny().folder();
     let mut wrong = Vec::new();
     for (patterns, line) in [
         (

@@ -10,27 +10,30 @@ mod safetensors;
 mod texts;
 mod tokenizer;
 
+use std::fmt::Display;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Checkpoint, Dir, tiny_tokenizer};
+use crate::support::{Checkpoint, Dir};
 
 /// All that the program may map while it refuses, in KiB: its own code, stacks and heap.
 const ADDRESS_SPACE_KIB: u32 = 62_500;
 
-/// A file, its bytes, and the line that refuses it, from the file's name on.
-type Case = (&'static str, Vec<u8>, &'static str);
-
 /// How a folder is to be damaged, and the line that refuses it.
 type Damage = (fn(&Path), &'static str);
 
-/// Each file in turn takes its place in a checkpoint that is good otherwise.
-fn refuse(cases: Vec<Case>) {
-    let good = good();
+/// The bytes take a file's place in a checkpoint that is good otherwise, and each time the line refuses that file.
+fn refuse(name: &str, cases: Vec<(Vec<u8>, impl Display)>) {
+    refuse_because_of(name, name, cases);
+}
+
+/// Likewise where the bytes are at odds with another file, which is the one that the line refuses.
+fn refuse_because_of(name: &str, refused: &str, cases: Vec<(Vec<u8>, impl Display)>) {
+    let good = Checkpoint::tiny().folder();
     let mut wrong = Vec::new();
-    for (name, bytes, line) in cases {
+    for (bytes, line) in cases {
         let folder = linked(good.path());
         let file = folder.join(name);
         let _ = fs::remove_file(&file); // the link to the good one
@@ -38,14 +41,14 @@ fn refuse(cases: Vec<Case>) {
             fs::remove_file(folder.join("model.safetensors")).expect("removed");
         }
         fs::write(&file, bytes).expect("written");
-        wrong.extend(mismatch(folder.path(), &arguments(name), line));
+        wrong.extend(mismatch(folder.path(), &arguments(name), &format!("{refused}: {line}")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Likewise where a file's bytes are not the point.
 fn refuse_folders(cases: &[Damage]) {
-    let good = good();
+    let good = Checkpoint::tiny().folder();
     let mut wrong = Vec::new();
     for (damage, line) in cases {
         let folder = linked(good.path());
@@ -56,7 +59,7 @@ fn refuse_folders(cases: &[Damage]) {
 }
 
 /// The command that reads a file of this name.
-fn arguments(name: &'static str) -> Vec<&'static str> {
+fn arguments(name: &str) -> Vec<&'static str> {
     match name {
         "x.gguf" => vec!["inspect", "./x.gguf"],
         "x.imatrix" => vec!["plan", ".", "--imatrix", "./x.imatrix"],
@@ -83,12 +86,6 @@ fn limited(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
 }
 
-fn good() -> Dir {
-    let good = Dir::new();
-    Checkpoint::tiny().write(good.path(), &tiny_tokenizer()).expect("written");
-    good
-}
-
 /// The same checkpoint again, its files links: as a download cache holds it.
 fn linked(good: &Path) -> Dir {
     let folder = Dir::new();
@@ -102,7 +99,7 @@ fn linked(good: &Path) -> Dir {
 /// `snapshots/HASH/` holds links to `../../blobs/HASH`, and the limit is not what refuses all the others.
 #[test]
 fn a_download_cache_is_read_as_it_is() {
-    let (good, cache) = (good(), Dir::new());
+    let (good, cache) = (Checkpoint::tiny().folder(), Dir::new());
     let snapshot = cache.join("snapshots/0123abcd");
     fs::create_dir_all(&snapshot).unwrap();
     fs::create_dir(cache.join("blobs")).unwrap();

@@ -1,6 +1,8 @@
 //! PyTorch's files: a ZIP archive with a pickle, a program that may ask for anything.
 
-use super::{Case, refuse};
+use super::refuse;
+
+const FILE: &str = "pytorch_model.bin";
 
 /// A ZIP archive of entries stored as they are; `method` 0 says so.
 fn zip(entries: &[(&str, &[u8])], method: u16) -> Vec<u8> {
@@ -69,129 +71,104 @@ fn one(storage_len: u8, offset: &[u8], shape: &[u8], strides: &[u8]) -> Vec<u8> 
 fn archives() {
     let pickle = b"\x80\x02}.";
     let entry = |name: &'static str| [("m/data.pkl", &pickle[..]), (name, &b"x"[..])];
-    refuse(named(vec![
-        (
-            vec![],
-            "pytorch_model.bin: is no whole PyTorch file: Missing end of central directory: is the download complete?",
-        ),
+    let cases = vec![
+        (vec![], "is no whole PyTorch file: Missing end of central directory: is the download complete?"),
         (
             b"PK\x05\x06".to_vec(),
-            "pytorch_model.bin: is no whole PyTorch file: Unexpected end of file: is the download complete?",
+            "is no whole PyTorch file: Unexpected end of file: is the download complete?",
         ),
         (
             b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.".to_vec(),
-            "pytorch_model.bin: found the file format of PyTorch before 1.6, expected a newer one: load it with PyTorch and torch.save it again, or save it as safetensors",
+            "found the file format of PyTorch before 1.6, expected a newer one: load it with PyTorch and torch.save it again, or save it as safetensors",
         ),
-        (zip(&[], 0), "pytorch_model.bin: data.pkl: found no such entry, expected it in every PyTorch file"),
+        (zip(&[], 0), "data.pkl: found no such entry, expected it in every PyTorch file"),
         (
             zip(&entry("m/byteorder"), 8),
-            "pytorch_model.bin: data.pkl: found a compressed entry, expected it stored as it is: save it again with torch.save",
+            "data.pkl: found a compressed entry, expected it stored as it is: save it again with torch.save",
         ),
         (
             zip(&entry("../../etc/cron.d/x"), 0),
-            "pytorch_model.bin: ../../etc/cron.d/x: found it in .., expected all entries in one folder: save it again with torch.save",
+            "../../etc/cron.d/x: found it in .., expected all entries in one folder: save it again with torch.save",
         ),
         (
             zip(&entry("other/data/0"), 0),
-            "pytorch_model.bin: other/data/0: found it in other, expected all entries in one folder: save it again with torch.save",
+            "other/data/0: found it in other, expected all entries in one folder: save it again with torch.save",
         ),
         (
             zip(&entry("data"), 0),
-            "pytorch_model.bin: data: found an entry outside the folder, expected all in one folder: save it again with torch.save",
+            "data: found an entry outside the folder, expected all in one folder: save it again with torch.save",
         ),
-        (
-            zip(&entry("m/data.pkl"), 0),
-            "pytorch_model.bin: data.pkl: found it twice, expected each entry once",
-        ),
-        (zip(&entry("m/byteorder"), 0), "pytorch_model.bin: byteorder: found x, expected little"),
-        (
-            zip(&[("m/data/0", b"x")], 0),
-            "pytorch_model.bin: data.pkl: found no such entry, expected it in every PyTorch file",
-        ),
+        (zip(&entry("m/data.pkl"), 0), "data.pkl: found it twice, expected each entry once"),
+        (zip(&entry("m/byteorder"), 0), "byteorder: found x, expected little"),
+        (zip(&[("m/data/0", b"x")], 0), "data.pkl: found no such entry, expected it in every PyTorch file"),
         (
             zip(&[("m/data.pkl", &vec![b'('; (1 << 20) + 1])], 0),
-            "pytorch_model.bin: data.pkl: found 1048577 bytes, expected at most 1048576",
+            "data.pkl: found 1048577 bytes, expected at most 1048576",
         ),
-        (
-            zip(&[(&"n".repeat(600), b"x")], 0),
-            "pytorch_model.bin: found an entry's name of 600 bytes, expected at most 512",
-        ),
+        (zip(&[(&"n".repeat(600), b"x")], 0), "found an entry's name of 600 bytes, expected at most 512"),
         (
             zip(&entry("m/data/0"), 0)[..100].to_vec(),
-            "pytorch_model.bin: is no whole PyTorch file: Missing end of central directory: is the download complete?",
+            "is no whole PyTorch file: Missing end of central directory: is the download complete?",
         ),
-    ]));
+    ];
+    refuse(FILE, cases);
 }
 
 #[test]
 fn pickles() {
     let system = [&global("os\nsystem")[..], b"(", &text("rm -rf /"), b"tR"].concat();
     let hidden = global("torch\nos.system.Storage");
-    refuse(named(vec![
+    let cases = vec![
         (
             zip(&[("m/data.pkl", b"\x80\x05}.")], 0),
-            "pytorch_model.bin: data.pkl: found bytes 0x80 0x05, expected pickle protocol 2",
+            "data.pkl: found bytes 0x80 0x05, expected pickle protocol 2",
         ),
-        (pickled(b""), "pytorch_model.bin: data.pkl: found something beside it, expected one value"),
+        (pickled(b""), "data.pkl: found something beside it, expected one value"),
         (
             pickled(&system),
-            "pytorch_model.bin: data.pkl: found `os.system`, expected tensors only: whatever else a pickle can call is refused",
+            "data.pkl: found `os.system`, expected tensors only: whatever else a pickle can call is refused",
         ),
         (
             pickled(&global("builtins\neval")),
-            "pytorch_model.bin: data.pkl: found `builtins.eval`, expected tensors only: whatever else a pickle can call is refused",
+            "data.pkl: found `builtins.eval`, expected tensors only: whatever else a pickle can call is refused",
         ),
         (
             pickled(&[&hidden[..], b")R"].concat()),
-            "pytorch_model.bin: data.pkl: found a call of a class, expected a tensor's arguments",
+            "data.pkl: found a call of a class, expected a tensor's arguments",
         ),
         (
             pickled(&global("torch\n_load_from_file\x1b[2J")),
-            "pytorch_model.bin: data.pkl: found `torch._load_from_file\\u{1b}[2J`, expected tensors only: whatever else a pickle can call is refused",
+            "data.pkl: found `torch._load_from_file\\u{1b}[2J`, expected tensors only: whatever else a pickle can call is refused",
         ),
-        (pickled(b"(((((t"), "pytorch_model.bin: data.pkl: found something beside it, expected one value"),
-        (
-            pickled(b"t"),
-            "pytorch_model.bin: data.pkl: found an instruction without its operands, expected a complete pickle",
-        ),
-        (pickled(b"h\x01"), "pytorch_model.bin: data.pkl: found memo 1, expected one set before"),
-        (
-            pickled(b"X\xff\xff\xff\xffabc"),
-            "pytorch_model.bin: data.pkl: found its end, expected more instructions",
-        ),
-        (
-            pickled(b"X\x01\0\0\0\xff"),
-            "pytorch_model.bin: data.pkl: found bytes that are no text, expected UTF-8",
-        ),
-        (pickled(b"\x8a\xff"), "pytorch_model.bin: data.pkl: found its end, expected more instructions"),
+        (pickled(b"(((((t"), "data.pkl: found something beside it, expected one value"),
+        (pickled(b"t"), "data.pkl: found an instruction without its operands, expected a complete pickle"),
+        (pickled(b"h\x01"), "data.pkl: found memo 1, expected one set before"),
+        (pickled(b"X\xff\xff\xff\xffabc"), "data.pkl: found its end, expected more instructions"),
+        (pickled(b"X\x01\0\0\0\xff"), "data.pkl: found bytes that are no text, expected UTF-8"),
+        (pickled(b"\x8a\xff"), "data.pkl: found its end, expected more instructions"),
         (
             pickled(b"\x8b\xff\xff\xff\x7f"),
-            "pytorch_model.bin: data.pkl: found opcode 0x8b at byte 2, expected only those that torch.save writes",
+            "data.pkl: found opcode 0x8b at byte 2, expected only those that torch.save writes",
         ),
-        (pickled(b"}}"), "pytorch_model.bin: data.pkl: found something beside it, expected one value"),
-        (
-            pickled(b"}K\x01K\x02s"),
-            "pytorch_model.bin: data.pkl: found a number as a key, expected a tensor's name",
-        ),
-        (
-            pickled(&[&b"}"[..], &text("t"), b"K\x02s"].concat()),
-            "pytorch_model.bin: t: found a number, expected a tensor",
-        ),
+        (pickled(b"}}"), "data.pkl: found something beside it, expected one value"),
+        (pickled(b"}K\x01K\x02s"), "data.pkl: found a number as a key, expected a tensor's name"),
+        (pickled(&[&b"}"[..], &text("t"), b"K\x02s"].concat()), "t: found a number, expected a tensor"),
         (
             pickled(&b"N".repeat(70_000)),
-            "pytorch_model.bin: data.pkl: found over 65536 values, expected the few of a dictionary of tensors",
+            "data.pkl: found over 65536 values, expected the few of a dictionary of tensors",
         ),
         // 100,000 tuples, each in the next.
         (
             pickled(&[b")".to_vec(), b"\x85".repeat(100_000)].concat()),
-            "pytorch_model.bin: data.pkl: found over 65536 values, expected the few of a dictionary of tensors",
+            "data.pkl: found over 65536 values, expected the few of a dictionary of tensors",
         ),
         // A list that contains itself, over and over.
         (
             pickled(&b"]q\0h\0a".repeat(1000)),
-            "pytorch_model.bin: data.pkl: found opcode 0x5d at byte 2, expected only those that torch.save writes",
+            "data.pkl: found opcode 0x5d at byte 2, expected only those that torch.save writes",
         ),
-    ]));
+    ];
+    refuse(FILE, cases);
 }
 
 #[test]
@@ -203,50 +180,44 @@ fn tensors() {
         let tensor = tensor(4, zero, two, one_value);
         [&b"}"[..], &text("t"), &tensor, b"s", &text("t"), &tensor, b"s"].concat()
     };
-    refuse(named(vec![
-        (one(4, zero, b"", b""), "pytorch_model.bin: t: found shape [], expected a vector or a matrix"),
+    let cases = vec![
+        (one(4, zero, b"", b""), "t: found shape [], expected a vector or a matrix"),
         (
             one(4, zero, zero, one_value),
-            "pytorch_model.bin: t: found shape [0], as have 1 of 1 tensors: the shell that DeepSpeed ZeRO-3 saves, expected the weights: run zero_to_fp32.py in the training's folder, where global_step... is, and convert what it writes",
+            "t: found shape [0], as have 1 of 1 tensors: the shell that DeepSpeed ZeRO-3 saves, expected the weights: run zero_to_fp32.py in the training's folder, where global_step... is, and convert what it writes",
         ),
         (
             one(4, zero, &one_value.repeat(5), &one_value.repeat(5)),
-            "pytorch_model.bin: t: found shape [1, 1, 1, 1, 1], expected a vector or a matrix",
+            "t: found shape [1, 1, 1, 1, 1], expected a vector or a matrix",
         ),
         (
             one(4, zero, &one_value.repeat(60_000), one_value),
-            "pytorch_model.bin: data.pkl: found 60000 dimensions, expected a vector or a matrix",
+            "data.pkl: found 60000 dimensions, expected a vector or a matrix",
         ),
         (
             one(4, zero, &[huge, huge].concat(), &[one_value, one_value].concat()),
-            "pytorch_model.bin: t: found shape [4611686018427387904, 4611686018427387904], expected one that fits the file",
+            "t: found shape [4611686018427387904, 4611686018427387904], expected one that fits the file",
         ),
         (
             one(4, zero, huge, one_value),
-            "pytorch_model.bin: t: found shape [4611686018427387904] from value 0, expected at most the 4 values of data/0",
+            "t: found shape [4611686018427387904] from value 0, expected at most the 4 values of data/0",
         ),
-        (one(4, zero, negative, one_value), "pytorch_model.bin: data.pkl: found -1, expected a size"),
-        (one(4, negative, two, one_value), "pytorch_model.bin: 0: found -1, expected an offset"),
+        (one(4, zero, negative, one_value), "data.pkl: found -1, expected a size"),
+        (one(4, negative, two, one_value), "0: found -1, expected an offset"),
         (
             one(4, b"K\x03", two, one_value),
-            "pytorch_model.bin: t: found shape [2] from value 3, expected at most the 4 values of data/0",
+            "t: found shape [2] from value 3, expected at most the 4 values of data/0",
         ),
         (
             one(4, huge, two, one_value),
-            "pytorch_model.bin: t: found shape [2] from value 4611686018427387904, expected at most the 4 values of data/0",
+            "t: found shape [2] from value 4611686018427387904, expected at most the 4 values of data/0",
         ),
-        (
-            one(5, zero, two, one_value),
-            "pytorch_model.bin: t: found 8 bytes in data/0, expected 5 F16 values",
-        ),
+        (one(5, zero, two, one_value), "t: found 8 bytes in data/0, expected 5 F16 values"),
         (
             one(4, zero, &[two, two].concat(), &[one_value, two].concat()),
-            "pytorch_model.bin: t: found strides [1, 2], expected [2, 1]: values in their order",
+            "t: found strides [1, 2], expected [2, 1]: values in their order",
         ),
-        (pickled(&twice), "pytorch_model.bin: t: found it twice, expected each tensor once"),
-    ]));
-}
-
-fn named(cases: Vec<(Vec<u8>, &'static str)>) -> Vec<Case> {
-    cases.into_iter().map(|(bytes, line)| ("pytorch_model.bin", bytes, line)).collect()
+        (pickled(&twice), "t: found it twice, expected each tensor once"),
+    ];
+    refuse(FILE, cases);
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::support::command::convert;
 use crate::support::logits::{Expected, difference};
 use crate::support::tokenizers::tiktoken;
-use crate::support::{Checkpoint, Cmd, Dir, copy_files, read_words, testdata, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir, copy_files, read_words, testdata};
 use glm2llama::receipt::Receipt;
 use half::{bf16, f16};
 use llama_runtime::{Attention, require_runtime};
@@ -134,9 +134,8 @@ fn converted(model: &Path, type_name: &str, arguments: &[&str]) -> Vec<u8> {
 #[test]
 fn a_merged_run_equals_the_conversion_of_a_merged_checkpoint() {
     for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
-        let (model, merged, adapters) = (Dir::new(), Dir::new(), Dir::new());
-        let shape = Checkpoint { dtype, ..Checkpoint::tiny() };
-        shape.write(model.path(), &tiny_tokenizer()).expect("written");
+        let (model, merged, adapters) =
+            (Checkpoint { dtype, ..Checkpoint::tiny() }.folder(), Dir::new(), Dir::new());
         let mut first = config(4, 6.0);
         first["alpha_pattern"] = json!({"dense": 1.5, r".*\.1\..*dense_4h_to_h": 12});
         let mut second = config(3, 8.0);
@@ -202,8 +201,7 @@ fn pefts_own_adapters_give_pefts_logits() {
 
 #[test]
 fn the_run_says_what_was_merged() {
-    let (model, adapters, out) = (Dir::new(), Dir::new(), Dir::new());
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
+    let (model, adapters, out) = (Checkpoint::tiny().folder(), Dir::new(), Dir::new());
     let folder = adapters.join("style");
     adapter(&folder, 4, 1, &config(4, 6.0));
     let run =
@@ -214,8 +212,7 @@ fn the_run_says_what_was_merged() {
 
 #[test]
 fn an_adapters_files_are_not_replaced_even_with_force() {
-    let (model, adapters) = (Dir::new(), Dir::new());
-    Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
+    let (model, adapters) = (Checkpoint::tiny().folder(), Dir::new());
     adapter(&adapters.join("style"), 4, 1, &config(4, 6.0));
     for name in ["style/adapter_config.json", "style/adapter_model.safetensors"] {
         let before = fs::read(adapters.join(name)).unwrap();

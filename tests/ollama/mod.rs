@@ -4,32 +4,15 @@
 mod given;
 mod go;
 
-use glm2llama::config::{GlmConfig, TensorNaming};
+use crate::support::Checkpoint;
+use glm2llama::config::GlmConfig;
 use glm2llama::ollama::{Modelfile, Shape, modelfile, shape};
+use glm2llama::tokenizer::template::{GLM4, ROLES, ROUNDS};
 use glm2llama::tokenizer::{ChatFormat, Sampling, TokenType, Tokenizer, Vocabulary};
 
 /// ChatGLM3-6B's.
 fn config() -> GlmConfig {
-    GlmConfig {
-        layout: TensorNaming::ChatGlm,
-        name_or_path: String::new(),
-        num_layers: 28,
-        hidden_size: 4096,
-        ffn_hidden_size: 13696,
-        num_attention_heads: 32,
-        num_kv_heads: 2,
-        qkv_by_head: false,
-        head_dim: 128,
-        qkv_bias: true,
-        padded_vocab_size: 65024,
-        seq_length: 8192,
-        layernorm_epsilon: 1e-5,
-        rotary_dim: 64,
-        rope_base: 10_000.0,
-        rope_ratio: 1.0,
-        rope_unread: Vec::new(),
-        tie_word_embeddings: false,
-    }
+    Checkpoint::chatglm3_6b().glm_config()
 }
 
 /// A tokenizer with tokens that control, of which the first ends a text.
@@ -71,10 +54,5 @@ fn shape_of(jinja: &str) -> Result<Shape, String> {
 
 /// The formats of the family, as the program writes them into its files.
 fn families() -> Vec<(&'static str, String, &'static str)> {
-    let joined = |text: &str| text.lines().map(str::trim_start).collect::<String>();
-    vec![
-        ("ChatGLM3", joined(include_str!("../../src/tokenizer/chat/chatglm3.jinja")), "\n"),
-        ("ChatGLM2", joined(include_str!("../../src/tokenizer/chat/chatglm2.jinja")), ""),
-        ("GLM-4", joined(include_str!("../../src/tokenizer/chat/glm4.jinja")), "\n"),
-    ]
+    vec![("ChatGLM3", ROLES.clone(), "\n"), ("ChatGLM2", ROUNDS.clone(), ""), ("GLM-4", GLM4.clone(), "\n")]
 }

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub use checkpoint::Checkpoint;
 pub use command::Cmd;
+use glm2llama::config::GlmConfig;
 pub use llama_runtime::shared;
 
 /// A folder that goes away with its value.
@@ -44,6 +45,20 @@ impl Dir {
             entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
         names.sort();
         names
+    }
+}
+
+impl Checkpoint {
+    /// A folder with the checkpoint and the small tokenizer.
+    pub fn folder(&self) -> Dir {
+        let folder = Dir::new();
+        self.write(folder.path(), &tiny_tokenizer()).expect("written");
+        folder
+    }
+
+    /// Its `config.json` as the library reads it.
+    pub fn glm_config(&self) -> GlmConfig {
+        GlmConfig::parse(self.config().to_string().as_bytes()).expect("a config")
     }
 }
 

@@ -9,8 +9,9 @@ mod spm;
 
 use std::path::Path;
 
+use crate::support::Checkpoint;
 use bpe::Bpe;
-use glm2llama::config::{GlmConfig, TensorNaming};
+use glm2llama::config::GlmConfig;
 use glm2llama::tokenizer::{self, ChatFormat, Tokenizer};
 use llama_runtime::{shared, shared_path};
 use minijinja::syntax::SyntaxConfig;
@@ -32,27 +33,8 @@ fn load(vocabulary: &Path, family: &str, config: &GlmConfig) -> Tokenizer {
     tokenizer::load(dir.path(), config).unwrap()
 }
 
-fn config(padded_vocab_size: usize, seq_length: usize) -> GlmConfig {
-    GlmConfig {
-        layout: TensorNaming::ChatGlm,
-        name_or_path: String::new(),
-        num_layers: 28,
-        hidden_size: 4096,
-        ffn_hidden_size: 13696,
-        num_attention_heads: 32,
-        num_kv_heads: 2,
-        qkv_by_head: false,
-        head_dim: 128,
-        qkv_bias: true,
-        padded_vocab_size,
-        seq_length,
-        layernorm_epsilon: 1e-5,
-        rotary_dim: 64,
-        rope_base: 10_000.0,
-        rope_ratio: 1.0,
-        rope_unread: Vec::new(),
-        tie_word_embeddings: false,
-    }
+fn config(vocab: usize, seq_length: usize) -> GlmConfig {
+    Checkpoint { name: String::new(), vocab, seq_length, ..Checkpoint::chatglm3_6b() }.glm_config()
 }
 
 fn chatglm3() -> Option<Tokenizer> {

@@ -1,129 +1,58 @@
 //! Every damage is found, and its culprit named.
 
+use std::ops::Range;
+use std::path::Path;
+
 use super::output::{Event, events};
 use super::{judge, tiny};
 use crate::support::command::convert;
 use crate::support::damage::Damaged;
-use crate::support::{Checkpoint, Cmd, Dir, shared, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir, shared};
 
-/// What is done to a file, and what `verify` has to blame for it.
-type Damage = (&'static str, &'static str, fn(&mut Damaged), &'static [&'static str]);
+/// Two tensors of one size that change places in a file of some type; `verify` has to blame both.
+const EXCHANGED: [(&str, &str, &str); 4] = [
+    ("Q8_0", "blk.0.attn_k.weight", "blk.0.attn_v.weight"),
+    ("F16", "blk.1.attn_k.bias", "blk.1.attn_v.bias"),
+    ("Q4_K_M", "blk.0.ffn_gate.weight", "blk.0.ffn_up.weight"),
+    ("F16", "token_embd.weight", "output.weight"),
+];
 
-const DAMAGES: [Damage; 23] = [
+/// A key whose four bytes are others in a file of Q8_0, or a text in it after some other; it is to blame.
+const VALUES: [(&str, [u8; 4]); 3] = [
+    ("llama.rope.freq_base", 10_000f32.to_le_bytes()),
+    ("llama.attention.layer_norm_rms_epsilon", 1e-6f32.to_le_bytes()),
+    ("tokenizer.ggml.eot_token_id", 907u32.to_le_bytes()),
+];
+const TEXTS: [(&str, &str, &str); 3] = [
+    ("tokenizer.ggml.tokens", "<0x41>", "<0x42>"),
+    ("tokenizer.chat_template", "prompt %}<|assistant|>", "prompt %}<|assistent|>"),
+    ("tokenizer.chat_template", "<|observation|>", "<|observatiom|>"),
+];
+
+/// Bytes of a tensor that are others in a file of some type; it is to blame.
+type Change = (&'static str, &'static str, Range<usize>, fn(u8) -> u8);
+const BYTES: [Change; 5] = [
+    ("Q4_K_M", "blk.1.ffn_up.weight", 144..288, |b| !b), // a block
+    ("Q4_K_M", "blk.0.attn_q.weight", 16..17, |b| b ^ 0x20), // a bit
+    ("Q6_K", "output.weight", 208..209, |b| b ^ 0x40),   // a bit of a scale
+    ("F16", "token_embd.weight", 0..1, |b| b ^ 1),
+    ("Q8_0", "blk.0.ffn_down.weight", 0..34, |_| 0), // a block lost
+];
+
+/// What else is done to a file of some type, and what `verify` has to blame for it.
+type Damage = (&'static str, fn(&mut Damaged), &'static [&'static str]);
+const DAMAGES: [Damage; 7] = [
+    ("Q8_0", exchange_layers, &["blk.0.attn_q.weight", "blk.1.ffn_down.weight"]),
+    ("Q8_0", |f| f.exchange("blk.0.attn_norm.weight", "blk.0.ffn_norm.weight"), &["blk.0.attn_norm.weight"]),
+    ("Q8_0", |f| f.set_f32("rope_freqs.weight", 9, 1.0), &["rope_freqs.weight"]),
+    ("Q8_0", |f| (0..8).for_each(|i| f.set_f32("rope_freqs.weight", i, 16.0)), &["rope_freqs.weight"]),
     (
-        "one block flipped",
-        "Q4_K_M",
-        |f| f.change("blk.1.ffn_up.weight", 144..288, |b| !b),
-        &["blk.1.ffn_up.weight"],
-    ),
-    (
-        "one bit flipped",
-        "Q4_K_M",
-        |f| f.change("blk.0.attn_q.weight", 16..17, |b| b ^ 0x20),
-        &["blk.0.attn_q.weight"],
-    ),
-    ("one bit of a scale", "Q6_K", |f| f.change("output.weight", 208..209, |b| b ^ 0x40), &["output.weight"]),
-    ("one bit of F16", "F16", |f| f.change("token_embd.weight", 0..1, |b| b ^ 1), &["token_embd.weight"]),
-    (
-        "one block lost",
-        "Q8_0",
-        |f| f.change("blk.0.ffn_down.weight", 0..34, |_| 0),
-        &["blk.0.ffn_down.weight"],
-    ),
-    ("layers exchanged", "Q8_0", exchange_layers, &["blk.0.attn_q.weight", "blk.1.ffn_down.weight"]),
-    (
-        "q and k exchanged",
-        "by_head Q8_0",
-        |f| f.exchange("blk.0.attn_q.weight", "blk.0.attn_k.weight"),
-        &["blk.0.attn_q.weight", "blk.0.attn_k.weight"],
-    ),
-    (
-        "k and v exchanged",
-        "Q8_0",
-        |f| f.exchange("blk.0.attn_k.weight", "blk.0.attn_v.weight"),
-        &["blk.0.attn_k.weight", "blk.0.attn_v.weight"],
-    ),
-    (
-        "k's and v's biases exchanged",
-        "F16",
-        |f| f.exchange("blk.1.attn_k.bias", "blk.1.attn_v.bias"),
-        &["blk.1.attn_k.bias", "blk.1.attn_v.bias"],
-    ),
-    (
-        "gate and up exchanged",
-        "Q4_K_M",
-        |f| f.exchange("blk.0.ffn_gate.weight", "blk.0.ffn_up.weight"),
-        &["blk.0.ffn_gate.weight", "blk.0.ffn_up.weight"],
-    ),
-    (
-        "embedding and output exchanged",
-        "F16",
-        |f| f.exchange("token_embd.weight", "output.weight"),
-        &["token_embd.weight", "output.weight"],
-    ),
-    (
-        "norms exchanged",
-        "Q8_0",
-        |f| f.exchange("blk.0.attn_norm.weight", "blk.0.ffn_norm.weight"),
-        &["blk.0.attn_norm.weight"],
-    ),
-    (
-        "wrong base",
-        "Q8_0",
-        |f| f.set_value("llama.rope.freq_base", 10_000f32.to_le_bytes()),
-        &["llama.rope.freq_base"],
-    ),
-    ("a factor of 1", "Q8_0", |f| f.set_f32("rope_freqs.weight", 9, 1.0), &["rope_freqs.weight"]),
-    (
-        "a factor of 16",
-        "Q8_0",
-        |f| (0..8).for_each(|i| f.set_f32("rope_freqs.weight", i, 16.0)),
-        &["rope_freqs.weight"],
-    ),
-    (
-        "no factors",
         "Q8_0",
         |f| f.replace("GGUF", "rope_freqs.weight", "rope_frexs.weight"),
         &["rope_freqs.weight", "rope_frexs.weight"],
     ),
+    ("F32", fill_padding, &["blk.0.ffn_down.weight", "blk.0.ffn_gate.weight", "blk.0.ffn_up.weight"]),
     (
-        "wrong epsilon",
-        "Q8_0",
-        |f| f.set_value("llama.attention.layer_norm_rms_epsilon", 1e-6f32.to_le_bytes()),
-        &["llama.attention.layer_norm_rms_epsilon"],
-    ),
-    (
-        "tokens exchanged",
-        "Q8_0",
-        |f| f.replace("tokenizer.ggml.tokens", "<0x41>", "<0x42>"),
-        &["tokenizer.ggml.tokens"],
-    ),
-    (
-        "another end of turn",
-        "Q8_0",
-        |f| f.set_value("tokenizer.ggml.eot_token_id", 907u32.to_le_bytes()),
-        &["tokenizer.ggml.eot_token_id"],
-    ),
-    (
-        "another template",
-        "Q8_0",
-        |f| f.replace("tokenizer.chat_template", "prompt %}<|assistant|>", "prompt %}<|assistent|>"),
-        &["tokenizer.chat_template"],
-    ),
-    (
-        "another template for tools",
-        "Q8_0",
-        |f| f.replace("tokenizer.chat_template", "<|observation|>", "<|observatiom|>"),
-        &["tokenizer.chat_template"],
-    ),
-    (
-        "padding that acts",
-        "F32",
-        fill_padding,
-        &["blk.0.ffn_down.weight", "blk.0.ffn_gate.weight", "blk.0.ffn_up.weight"],
-    ),
-    (
-        "a key of another kind",
         "F16",
         |f| f.replace("GGUF", "llama.rope.freq_base", "llama.rope.freq_basa"),
         &["llama.rope.freq_basa", "llama.rope.freq_base"],
@@ -144,35 +73,53 @@ fn fill_padding(file: &mut Damaged) {
     file.set_f32("blk.0.ffn_down.weight", 400, 0.5);
 }
 
+/// A file with this damage gets exactly these culprits blamed.
+fn expect_blamed(model: &Path, type_name: &str, damage: impl FnOnce(&mut Damaged), culprits: &[&str]) {
+    let folder = Dir::new();
+    let gguf = folder.join("m.gguf");
+    convert(model, type_name, &gguf, &["--ffn-pad", "on"]);
+    let mut file = Damaged::read(&gguf);
+    damage(&mut file);
+    file.write();
+    let run = Cmd::new("verify").arg(model).arg(&gguf).args(&["--tokens", "16", "--json"]).exit_with(1);
+    let blamed: Vec<String> = events(&run.stdout)
+        .into_iter()
+        .filter_map(|event| if let Event::Finding { subject, .. } = event { Some(subject) } else { None })
+        .collect();
+    for culprit in culprits {
+        assert!(blamed.iter().any(|subject| subject == culprit), "{type_name}, {culprits:?}: {blamed:?}");
+    }
+    // Nothing innocent is blamed; the predictions may be no numbers besides.
+    let innocent = blamed.iter().filter(|subject| !subject.starts_with("blk.") && *subject != "predictions");
+    let innocent: Vec<_> = innocent.filter(|subject| !culprits.contains(&subject.as_str())).collect();
+    assert!(innocent.is_empty(), "{type_name}, {culprits:?}: {innocent:?}");
+}
+
 #[test]
 fn every_damage_is_found_and_the_culprit_named() {
-    let (by_head, folder) = (Dir::new(), Dir::new());
-    let shape = Checkpoint { qkv_by_head: true, kv_heads: 8, ..Checkpoint::tiny() };
-    shape.write(by_head.path(), &tiny_tokenizer()).expect("written");
-    for (name, type_name, damage, culprits) in DAMAGES {
-        let gguf = folder.join("m.gguf");
-        let (model, type_name) = match type_name.strip_prefix("by_head ") {
-            Some(type_name) => (by_head.path().to_owned(), type_name),
-            None => (tiny(), type_name),
-        };
-        convert(&model, type_name, &gguf, &["--force", "--ffn-pad", "on"]);
-        let mut file = Damaged::read(&gguf);
-        damage(&mut file);
-        file.write();
-        let run = Cmd::new("verify").arg(&model).arg(&gguf).args(&["--tokens", "16", "--json"]).exit_with(1);
-        let blamed: Vec<String> = events(&run.stdout)
-            .into_iter()
-            .filter_map(|event| if let Event::Finding { subject, .. } = event { Some(subject) } else { None })
-            .collect();
-        for culprit in culprits {
-            assert!(blamed.iter().any(|subject| subject == culprit), "{name}: blamed {blamed:?}");
-        }
-        // Nothing innocent is blamed; the predictions may be no numbers besides.
-        let innocent =
-            blamed.iter().filter(|subject| !subject.starts_with("blk.") && *subject != "predictions");
-        let innocent: Vec<_> = innocent.filter(|subject| !culprits.contains(&subject.as_str())).collect();
-        assert!(innocent.is_empty(), "{name}: blamed {innocent:?}");
+    for (type_name, name, within, change) in BYTES {
+        expect_blamed(&tiny(), type_name, |file| file.change(name, within, change), &[name]);
     }
+    for (type_name, a, b) in EXCHANGED {
+        expect_blamed(&tiny(), type_name, |file| file.exchange(a, b), &[a, b]);
+    }
+    for (key, value) in VALUES {
+        expect_blamed(&tiny(), "Q8_0", |file| file.set_value(key, value), &[key]);
+    }
+    for (key, from, to) in TEXTS {
+        expect_blamed(&tiny(), "Q8_0", |file| file.replace(key, from, to), &[key]);
+    }
+    for (type_name, damage, culprits) in DAMAGES {
+        expect_blamed(&tiny(), type_name, damage, culprits);
+    }
+}
+
+/// Query and key are of one size only where each head has its own.
+#[test]
+fn query_and_key_exchanged() {
+    let by_head = Checkpoint { qkv_by_head: true, kv_heads: 8, ..Checkpoint::tiny() }.folder();
+    let (q, k) = ("blk.0.attn_q.weight", "blk.0.attn_k.weight");
+    expect_blamed(by_head.path(), "Q8_0", |file| file.exchange(q, k), &[q, k]);
 }
 
 #[test]

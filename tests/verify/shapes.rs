@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::tiny;
 use crate::support::command::convert;
 use crate::support::damage::Damaged;
-use crate::support::{Checkpoint, Cmd, Dir, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir};
 
 /// Gives a tensor of the folder's one safetensors file another shape, with as many values.
 fn reshape(model: &Path, name: &str, shape: &[usize]) {
@@ -33,8 +33,7 @@ fn findings(model: &Path, gguf: &Path) -> Vec<String> {
 
 #[test]
 fn shapes_that_disagree_with_the_config_are_named_and_not_compared() {
-    let (good, out) = (Dir::new(), Dir::new());
-    Checkpoint::tiny().write(good.path(), &tiny_tokenizer()).expect("written");
+    let (good, out) = (Checkpoint::tiny().folder(), Dir::new());
     let layer = |part: &str| format!("transformer.encoder.layers.1.{part}");
     // Wider than the file's, narrower, a matrix for a vector, a vector for a matrix.
     let cases: [(String, &[usize], &str); 6] = [
@@ -49,8 +48,7 @@ fn shapes_that_disagree_with_the_config_are_named_and_not_compared() {
         let gguf = out.join(type_name);
         convert(good.path(), type_name, &gguf, &["--ffn-pad", "on"]);
         for (name, shape, target) in &cases {
-            let model = Dir::new();
-            Checkpoint::tiny().write(model.path(), &tiny_tokenizer()).expect("written");
+            let model = Checkpoint::tiny().folder();
             reshape(model.path(), name, shape);
             let found = findings(model.path(), &gguf);
             let expected = [
@@ -64,9 +62,8 @@ fn shapes_that_disagree_with_the_config_are_named_and_not_compared() {
 
 #[test]
 fn rows_and_columns_beyond_the_config_are_no_padding() {
-    let (good, wide, out) = (Dir::new(), Dir::new(), Dir::new());
-    Checkpoint::tiny().write(good.path(), &tiny_tokenizer()).expect("written");
-    Checkpoint { ffn: 192, ..Checkpoint::tiny() }.write(wide.path(), &tiny_tokenizer()).expect("written");
+    let (good, wide, out) =
+        (Checkpoint::tiny().folder(), Checkpoint { ffn: 192, ..Checkpoint::tiny() }.folder(), Dir::new());
     fs::copy(good.join("config.json"), wide.join("config.json")).expect("copied");
     for padding in ["on", "off"] {
         let gguf = out.join(padding);

@@ -11,7 +11,8 @@ use super::{affine, signed};
 use crate::Rows;
 use crate::block::Block;
 use crate::lanes::{Kernel, Lanes, MAX_LANES, Mask, Vector};
-use crate::reference::{legacy, search};
+use crate::reference::legacy;
+use crate::reference::search::{self, AffineSearch};
 
 /// Quantizes to one of the formats.
 pub(super) struct Quantize<'a, const FIVE_BITS: bool, const MIN: bool, const WEIGHTED: bool> {
@@ -117,7 +118,7 @@ impl<const FIVE_BITS: bool, const MIN: bool, const WEIGHTED: bool> Quantize<'_, 
     #[inline(always)]
     fn fit_weighted<L: Lanes>(lanes: L, x: &[L::V; BLOCK], weights: &[L::V; BLOCK]) -> Found<L::V> {
         if MIN {
-            let search = if FIVE_BITS { &legacy::Q5_1_SEARCH } else { &legacy::Q4_1_SEARCH };
+            let search = &const { AffineSearch::weighted(Self::TOP as i32) };
             let affine::Found { scale, min, inverse, base, strange, .. } =
                 affine::fit(lanes, search, x, weights);
             return Found { scale, min, inverse, base, strange };

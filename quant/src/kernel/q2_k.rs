@@ -2,7 +2,7 @@
 
 use super::batch::SUPER;
 use super::super_block_with_mins::WithMins;
-use crate::block::{Block, Q2_K};
+use crate::block::Q2_K;
 use crate::lanes::{Lanes, Vector};
 use crate::pack;
 use crate::reference::q2_k;
@@ -11,10 +11,8 @@ use crate::reference::super_block_with_mins::SuperBlock;
 
 impl WithMins<16, 16> for Q2_K {
     const SEARCH: AffineSearch = q2_k::SEARCH;
-    const WEIGHTED_SEARCH: AffineSearch = q2_k::WEIGHTED_SEARCH;
     const MAX_SCALE: i32 = q2_k::MAX_SCALE;
     const VARIANCE_FACTOR: f32 = 1.0;
-    const BYTES: usize = <Q2_K as Block>::BYTES;
 
     #[inline(always)]
     fn plain_weights<L: Lanes>(_: L, x: &[L::V; 16]) -> [L::V; 16] {
@@ -26,15 +24,15 @@ impl WithMins<16, 16> for Q2_K {
     }
 
     #[inline(always)]
-    fn write(block: &SuperBlock<16>, out: &mut [u8]) {
+    fn pack(block: &SuperBlock<16>) -> Self {
         let mut scales = block.scales;
         for (scale, min) in scales.iter_mut().zip(&block.mins) {
             *scale |= min << 4;
         }
-        Q2_K { scales, levels: pack::bit_pairs(&block.levels), d: block.d, dmin: block.dmin }.write(out);
+        Q2_K { scales, levels: pack::bit_pairs(&block.levels), d: block.d, dmin: block.dmin }
     }
 
-    fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, out: &mut [u8]) {
-        q2_k::super_block(x, importance).write(out);
+    fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>) -> Self {
+        q2_k::super_block(x, importance)
     }
 }

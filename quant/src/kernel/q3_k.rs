@@ -5,7 +5,7 @@ use super::batch::{
 };
 use super::signed;
 use super::signed_super_block::{Scales, SubBlocks, WithoutMins, columns};
-use crate::block::{Block, Q3_K};
+use crate::block::Q3_K;
 use crate::lanes::{Lanes, Pair, Vector};
 use crate::pack;
 use crate::reference::q3_k;
@@ -13,7 +13,6 @@ use crate::round::to_half;
 
 impl WithoutMins for Q3_K {
     const LIMIT: i32 = q3_k::LIMIT;
-    const BYTES: usize = <Q3_K as Block>::BYTES;
 
     #[inline(always)]
     fn fit<L: Lanes>(lanes: L, batch: &Batch, found: &mut SubBlocks) {
@@ -79,7 +78,7 @@ impl WithoutMins for Q3_K {
     }
 
     #[inline(always)]
-    fn write(scales: &Scales, levels: &[u8; SUPER], out: &mut [u8]) {
+    fn pack(scales: &Scales, levels: &[u8; SUPER]) -> Self {
         let stored = scales.numbers.map(|number| (i32::from(number) + q3_k::SCALE_LIMIT) as u8);
         Q3_K {
             high_bits: pack::bit_plane(levels, 2),
@@ -87,10 +86,9 @@ impl WithoutMins for Q3_K {
             scales: pack::sixteen_scales(&stored),
             d: scales.d,
         }
-        .write(out);
     }
 
-    fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, out: &mut [u8]) {
-        q3_k::super_block(x, importance).write(out);
+    fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>) -> Self {
+        q3_k::super_block(x, importance)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::batch::SUPER;
 use super::super_block_with_mins::WithMins;
-use crate::block::{Block, Q4_K, Q5_K};
+use crate::block::{Q4_K, Q5_K};
 use crate::lanes::{Lanes, Vector};
 use crate::pack;
 use crate::reference::search::AffineSearch;
@@ -11,10 +11,8 @@ use crate::reference::{q4_k, q5_k};
 
 impl WithMins<32, 8> for Q4_K {
     const SEARCH: AffineSearch = q4_k::SEARCH;
-    const WEIGHTED_SEARCH: AffineSearch = q4_k::WEIGHTED_SEARCH;
     const MAX_SCALE: i32 = q4_k::MAX_SCALE;
     const VARIANCE_FACTOR: f32 = 2.0;
-    const BYTES: usize = <Q4_K as Block>::BYTES;
 
     #[inline(always)]
     fn plain_weights<L: Lanes>(lanes: L, x: &[L::V; 32]) -> [L::V; 32] {
@@ -22,23 +20,21 @@ impl WithMins<32, 8> for Q4_K {
     }
 
     #[inline(always)]
-    fn write(block: &SuperBlock<8>, out: &mut [u8]) {
+    fn pack(block: &SuperBlock<8>) -> Self {
         let scales = pack::scales_and_mins(&block.scales, &block.mins);
         let levels = pack::nibbles::<32, 256, 128>(&block.levels);
-        Q4_K { d: block.d, dmin: block.dmin, scales, levels }.write(out);
+        Q4_K { d: block.d, dmin: block.dmin, scales, levels }
     }
 
-    fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, out: &mut [u8]) {
-        q4_k::super_block(x, importance).write(out);
+    fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>) -> Self {
+        q4_k::super_block(x, importance)
     }
 }
 
 impl WithMins<32, 8> for Q5_K {
     const SEARCH: AffineSearch = q5_k::SEARCH;
-    const WEIGHTED_SEARCH: AffineSearch = q5_k::WEIGHTED_SEARCH;
     const MAX_SCALE: i32 = q4_k::MAX_SCALE;
     const VARIANCE_FACTOR: f32 = 2.0;
-    const BYTES: usize = <Q5_K as Block>::BYTES;
 
     #[inline(always)]
     fn plain_weights<L: Lanes>(lanes: L, x: &[L::V; 32]) -> [L::V; 32] {
@@ -46,15 +42,15 @@ impl WithMins<32, 8> for Q5_K {
     }
 
     #[inline(always)]
-    fn write(block: &SuperBlock<8>, out: &mut [u8]) {
+    fn pack(block: &SuperBlock<8>) -> Self {
         let scales = pack::scales_and_mins(&block.scales, &block.mins);
         let high_bits = pack::bit_plane(&block.levels, 4);
         let levels = pack::nibbles::<32, 256, 128>(&block.levels);
-        Q5_K { d: block.d, dmin: block.dmin, scales, high_bits, levels }.write(out);
+        Q5_K { d: block.d, dmin: block.dmin, scales, high_bits, levels }
     }
 
-    fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, out: &mut [u8]) {
-        q5_k::super_block(x, importance).write(out);
+    fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>) -> Self {
+        q5_k::super_block(x, importance)
     }
 }
 

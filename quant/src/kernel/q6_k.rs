@@ -3,14 +3,13 @@
 use super::batch::{BATCH, Batch, SUPER};
 use super::signed;
 use super::signed_super_block::{Scales, SubBlocks, WithoutMins, columns};
-use crate::block::{Block, Q6_K};
+use crate::block::Q6_K;
 use crate::lanes::Lanes;
 use crate::pack;
 use crate::reference::q6_k;
 
 impl WithoutMins for Q6_K {
     const LIMIT: i32 = q6_k::LIMIT;
-    const BYTES: usize = <Q6_K as Block>::BYTES;
 
     #[inline(always)]
     fn fit<L: Lanes>(lanes: L, batch: &Batch, found: &mut SubBlocks) {
@@ -43,13 +42,12 @@ impl WithoutMins for Q6_K {
     }
 
     #[inline(always)]
-    fn write(scales: &Scales, levels: &[u8; SUPER], out: &mut [u8]) {
+    fn pack(scales: &Scales, levels: &[u8; SUPER]) -> Self {
         let (low, high_bits) = pack::six_bits(levels);
         Q6_K { levels: low, high_bits, scales: scales.numbers.map(|scale| scale as u8), d: scales.d }
-            .write(out);
     }
 
-    fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, out: &mut [u8]) {
-        q6_k::super_block(x, importance).write(out);
+    fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>) -> Self {
+        q6_k::super_block(x, importance)
     }
 }

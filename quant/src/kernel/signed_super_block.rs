@@ -10,22 +10,22 @@ use super::batch::{BATCH, Batch, Buffer, Flags, SUB_BLOCKS, SUPER};
 use super::level::Range;
 use super::signed;
 use crate::Rows;
+use crate::block::Block;
 use crate::lanes::{Kernel, Lanes};
 
 /// What tells the formats apart.
-pub(super) trait WithoutMins {
+pub(super) trait WithoutMins: Block {
     /// Levels lie from `-LIMIT` to `LIMIT - 1`.
     const LIMIT: i32;
-    const BYTES: usize;
 
     /// Fits a scale to every sub-block of a batch.
     fn fit<L: Lanes>(lanes: L, batch: &Batch, found: &mut SubBlocks);
     /// The scales of every super-block as they are stored; for the scalar code where they are `strange`.
     fn quantize_scales<L: Lanes>(lanes: L, batch: &Batch, found: &mut SubBlocks) -> [Scales; BATCH];
-    /// Writes a block.
-    fn write(scales: &Scales, levels: &[u8; SUPER], out: &mut [u8]);
+    /// Packs a block.
+    fn pack(scales: &Scales, levels: &[u8; SUPER]) -> Self;
     /// The scalar code, for the few super-blocks that leave the kernel's way.
-    fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, out: &mut [u8]);
+    fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>) -> Self;
 }
 
 /// The scales of a super-block as they are stored.
@@ -74,9 +74,9 @@ impl<F: WithoutMins> Kernel for Quantize<'_, F> {
                 let (x, importance) = batch.super_block(i);
                 let mut levels = [0; SUPER];
                 if found.levels::<L, F>(lanes, i, x, &scales[i], &mut levels) {
-                    F::write(&scales[i], &levels, out);
+                    F::pack(&scales[i], &levels).write(out);
                 } else {
-                    F::reference(x, importance, out);
+                    F::reference(x, importance).write(out);
                 }
             }
         }

@@ -20,26 +20,25 @@ use super::batch::{
 use super::level::Range;
 use super::{affine, positive};
 use crate::Rows;
+use crate::block::Block;
 use crate::lanes::{Kernel, Lanes};
 use crate::reference::search::{AffineSearch, proportional};
 use crate::reference::super_block_with_mins::SuperBlock;
 use crate::round::{from_half, to_half};
 
 /// What tells the formats apart.
-pub(super) trait WithMins<const LEN: usize, const COUNT: usize> {
+pub(super) trait WithMins<const LEN: usize, const COUNT: usize>: Block {
     const SEARCH: AffineSearch;
-    const WEIGHTED_SEARCH: AffineSearch;
     const MAX_SCALE: i32;
     /// The variance of the search weights is this times the mean square of the super-block.
     const VARIANCE_FACTOR: f32;
-    const BYTES: usize;
 
     /// The weights of the search without importance weights.
     fn plain_weights<L: Lanes>(lanes: L, x: &[L::V; LEN]) -> [L::V; LEN];
-    /// Writes a block whose scales and mins are at most `MAX_SCALE`.
-    fn write(block: &SuperBlock<COUNT>, out: &mut [u8]);
+    /// Packs a block whose scales and mins are at most `MAX_SCALE`.
+    fn pack(block: &SuperBlock<COUNT>) -> Self;
     /// The scalar code, for the few super-blocks that leave the kernel's way.
-    fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, out: &mut [u8]);
+    fn reference(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>) -> Self;
 }
 
 /// Quantizes rows to one of the formats.
@@ -74,9 +73,9 @@ impl<const LEN: usize, const COUNT: usize, F: WithMins<LEN, COUNT>> Kernel for Q
                     levels: [0; SUPER],
                 };
                 if found.levels::<_, LEN, COUNT, F>(lanes, i, x, &mut block) {
-                    F::write(&block, out);
+                    F::pack(&block).write(out);
                 } else {
-                    F::reference(x, importance, out);
+                    F::reference(x, importance).write(out);
                 }
             }
         }
@@ -134,7 +133,7 @@ impl SubBlocks {
                     sum = sum + weight;
                 }
                 lanes.store(sum, &mut self.weights[first..]);
-                affine::fit(lanes, &F::WEIGHTED_SEARCH, &x, &weights)
+                affine::fit(lanes, &const { AffineSearch::weighted(F::SEARCH.max_level) }, &x, &weights)
             } else {
                 affine::fit(lanes, &F::SEARCH, &x, &F::plain_weights(lanes, &x))
             };

@@ -8,13 +8,6 @@ use crate::block::{Block, Q4_0, Q4_1, Q5_0, Q5_1};
 use crate::pack;
 use crate::round::{to_half, toward_zero};
 
-/// The search of Q4_1.
-pub(crate) const Q4_1_SEARCH: AffineSearch =
-    AffineSearch { max_level: 15, first: -0.9, step: 0.05, steps: 36, absolute: false, limit_first: true };
-
-/// The search of Q5_1.
-pub(crate) const Q5_1_SEARCH: AffineSearch = AffineSearch { max_level: 31, ..Q4_1_SEARCH };
-
 /// Quantizes a row; `block` takes the weights of the search, which also depend on the whole row.
 pub(super) fn quantize_row<B: Block>(
     row: &[f32],
@@ -82,8 +75,7 @@ fn symmetric(x: &[f32; 32], weights: Option<&[f32; 32]>, limit: u8) -> Signed<32
 /// x = scale * level - min; without weights `min` has either sign.
 fn with_min(x: &[f32; 32], weights: Option<&[f32; 32]>, max_level: u8) -> Affine<32> {
     if let Some(weights) = weights {
-        let search = if max_level == 15 { Q4_1_SEARCH } else { Q5_1_SEARCH };
-        return search.fit(x, weights);
+        return AffineSearch::weighted(max_level.into()).fit(x, weights);
     }
     let (mut min, mut max) = (f32::MAX, -f32::MAX);
     for &x in x {

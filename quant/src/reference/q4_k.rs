@@ -17,18 +17,9 @@ pub(crate) const SEARCH: AffineSearch = AffineSearch {
     limit_first: false,
 };
 
-pub(crate) const WEIGHTED_SEARCH: AffineSearch = AffineSearch {
-    max_level: MAX_LEVEL,
-    first: -0.9,
-    step: 0.05,
-    steps: 36,
-    absolute: false,
-    limit_first: true,
-};
-
 /// Quantizes one super-block.
 pub(crate) fn super_block(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Q4_K {
-    let found = fit_sub_blocks(x, importance, &SEARCH, &WEIGHTED_SEARCH);
+    let found = fit_sub_blocks(x, importance, &SEARCH);
     let packed = pack::scales_and_mins(&found.scales, &found.mins);
     let (scales, mins) = pack::from_scales_and_mins(&packed);
     let levels = found.final_levels::<32>(x, &scales, &mins, MAX_LEVEL);
@@ -40,7 +31,6 @@ pub(super) fn fit_sub_blocks(
     x: &[f32; 256],
     importance: Option<&[f32; 256]>,
     search: &AffineSearch,
-    weighted_search: &AffineSearch,
 ) -> SuperBlock<8> {
     match importance {
         None => {
@@ -51,7 +41,8 @@ pub(super) fn fit_sub_blocks(
         }
         Some(importance) => {
             let variance = 2.0 * sum_of_squares(x) / 256.0;
-            fit_weighted::<32, 8>(x, importance, variance, weighted_search, MAX_SCALE)
+            let search = AffineSearch::weighted(search.max_level);
+            fit_weighted::<32, 8>(x, importance, variance, &search, MAX_SCALE)
         }
     }
 }

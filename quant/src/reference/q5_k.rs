@@ -1,33 +1,18 @@
 //! Q5_K: Q4_K with another bit a level.
 
-use super::q4_k::fit_sub_blocks;
+use super::q4_k::{self, fit_sub_blocks};
 use super::search::AffineSearch;
 use crate::block::Q5_K;
 use crate::pack;
 
 pub(crate) const MAX_LEVEL: i32 = 31;
 
-pub(crate) const SEARCH: AffineSearch = AffineSearch {
-    max_level: MAX_LEVEL,
-    first: -0.5,
-    step: 0.1,
-    steps: 15,
-    absolute: false,
-    limit_first: false,
-};
-
-pub(crate) const WEIGHTED_SEARCH: AffineSearch = AffineSearch {
-    max_level: MAX_LEVEL,
-    first: -0.9,
-    step: 0.05,
-    steps: 36,
-    absolute: false,
-    limit_first: true,
-};
+pub(crate) const SEARCH: AffineSearch =
+    AffineSearch { max_level: MAX_LEVEL, first: -0.5, steps: 15, ..q4_k::SEARCH };
 
 /// Quantizes one super-block.
 pub(crate) fn super_block(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Q5_K {
-    let found = fit_sub_blocks(x, importance, &SEARCH, &WEIGHTED_SEARCH);
+    let found = fit_sub_blocks(x, importance, &SEARCH);
     // ggml limits these here, and in Q4_K only without importance weights.
     let limited = |numbers: [u8; 8]| numbers.map(|number| number.min(63));
     let packed = pack::scales_and_mins(&limited(found.scales), &limited(found.mins));

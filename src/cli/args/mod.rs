@@ -176,6 +176,11 @@ pub(super) struct Convert {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1048576))]
     pub(super) calibration_tokens: Option<u32>,
 
+    /// With --quality best: the most memory that the run may take, for instance 700MB; second moments of wide matrices
+    /// are split for it, which costs a little quality
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    pub(super) memory: Option<String>,
+
     #[command(flatten)]
     pub(super) tensor_types: TensorTypes,
 

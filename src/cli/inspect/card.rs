@@ -6,7 +6,7 @@ use crate::cli::memory::run_bytes;
 use crate::cli::print::{gigabytes, weights};
 use crate::cli::table::cut;
 use glm2llama::error::one_line;
-use glm2llama::gguf::{GgufFile, Value};
+use glm2llama::gguf::GgufFile;
 use glm2llama::recipe::FileType;
 use glm2llama::units::grouped;
 
@@ -42,25 +42,14 @@ pub(super) struct Card {
     writer: Option<String>,
 }
 
-pub(super) fn template(file: &GgufFile) -> Option<&str> {
-    text(file, TEMPLATE)
-}
-
-fn text<'a>(file: &'a GgufFile, key: &str) -> Option<&'a str> {
-    match file.metadata.get(key) {
-        Some(Value::String(text)) => Some(text),
-        _ => None,
-    }
-}
-
 impl Card {
     pub(super) fn new(file: &GgufFile) -> Card {
-        let architecture = text(file, "general.architecture");
+        let architecture = file.text("general.architecture");
         let of_model = |key: &str| file.unsigned(&format!("{}.{key}", architecture.unwrap_or_default()));
-        let template = template(file);
+        let template = file.text(TEMPLATE);
         let context = of_model("context_length");
         Card {
-            name: text(file, "general.name").map(one_line),
+            name: file.text("general.name").map(one_line),
             architecture: architecture.map(one_line),
             weights: file.tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.weights())),
             layers: of_model("block_count"),
@@ -74,7 +63,7 @@ impl Card {
             tools: template.is_some_and(|template| template.contains("tools")),
             ends: ends(file),
             memory: memory(file, &of_model, context),
-            writer: text(file, "glm2llama.version").map(|version| format!("glm2llama {}", one_line(version))),
+            writer: file.text("glm2llama.version").map(|version| format!("glm2llama {}", one_line(version))),
         }
     }
 
@@ -115,10 +104,7 @@ impl Card {
 
 /// What ends a text, in the order of the keys, each once.
 fn ends(file: &GgufFile) -> Vec<(u64, String)> {
-    let tokens = match file.metadata.get("tokenizer.ggml.tokens") {
-        Some(Value::Strings(tokens)) => tokens.as_slice(),
-        _ => &[],
-    };
+    let tokens = file.texts("tokenizer.ggml.tokens").unwrap_or_default();
     let mut ends: Vec<(u64, String)> = Vec::new();
     for key in ["eos", "eot", "eom"] {
         let Some(id) = file.unsigned(&format!("tokenizer.ggml.{key}_token_id")) else { continue };
@@ -143,10 +129,7 @@ fn memory(
     let kv_heads = of_model("attention.head_count_kv").unwrap_or(heads);
     let layers = of_model("block_count")?;
     let values = layers.checked_mul(kv_heads)?.checked_mul(key.checked_add(value)?)?;
-    let vocabulary = match file.metadata.get("tokenizer.ggml.tokens") {
-        Some(Value::Strings(tokens)) => tokens.len() as u64,
-        _ => return None,
-    };
+    let vocabulary = file.texts("tokenizer.ggml.tokens")?.len() as u64;
     let context = context?.min(CONTEXT);
     Some((context, run_bytes(file.total_bytes, values, vocabulary, context)?))
 }

@@ -74,7 +74,7 @@ struct Size {
 pub(super) fn run(args: &Inspect) -> Result<()> {
     let file = open(&args.file)?;
     if args.template {
-        let template = card::template(&file).ok_or_else(|| {
+        let template = file.text(card::TEMPLATE).ok_or_else(|| {
             Error::mismatch(&args.file, card::TEMPLATE, "none", "a chat template: this model has none")
         })?;
         out(template);

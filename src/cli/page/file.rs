@@ -51,11 +51,6 @@ fn verdict(out: &mut String, outcome: &Outcome) {
         let word = if over { "Over the bar" } else { "Not the same model" };
         ("verdict no", "M15 15l18 18M33 15l-18 18", word)
     };
-    let line = outcome.verdict.line.as_str();
-    let line = ["faithful: ", "not the same model: ", "over the bar: "]
-        .iter()
-        .find_map(|start| line.strip_prefix(start))
-        .unwrap_or(line);
     let _ = writeln!(
         out,
         "<div class=\"{class}\" role=\"status\"><svg width=\"48\" height=\"48\" viewBox=\"0 0 48 48\" \
@@ -63,7 +58,7 @@ fn verdict(out: &mut String, outcome: &Outcome) {
          stroke-width=\"3\"/><path d=\"{sign}\" fill=\"none\" stroke=\"currentColor\" stroke-width=\"4\" \
          stroke-linecap=\"round\" stroke-linejoin=\"round\"/></svg>\
          <div><strong>{word}</strong><span>{}</span></div></div>",
-        escape(line)
+        escape(&outcome.verdict.reason)
     );
     if outcome.verdict.same && outcome.verdict.quality.is_some() {
         let (class, words) = quality(outcome);

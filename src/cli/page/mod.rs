@@ -18,7 +18,6 @@ use super::print::gigabytes;
 use super::verify::PAGE;
 use super::verify_report::{Outcome, Session};
 use glm2llama::error::Result;
-use glm2llama::gguf::Value;
 use glm2llama::system::quoted;
 use glm2llama::units::grouped;
 
@@ -58,10 +57,8 @@ pub(super) fn render(session: &Session, outcomes: &[Outcome]) -> Result<String> 
 }
 
 fn model_name(outcome: &Outcome) -> String {
-    match outcome.pair.file.metadata.get("general.name") {
-        Some(Value::String(name)) if !name.is_empty() => name.clone(),
-        _ => outcome.file.display().to_string(),
-    }
+    let name = outcome.pair.file.text("general.name").filter(|name| !name.is_empty());
+    name.map_or_else(|| outcome.file.display().to_string(), str::to_owned)
 }
 
 fn file_name(path: &Path) -> String {

@@ -30,6 +30,11 @@ pub(crate) struct AffineSearch {
 }
 
 impl AffineSearch {
+    /// The search with importance weights, which all formats with mins have in common.
+    pub(crate) const fn weighted(max_level: i32) -> AffineSearch {
+        AffineSearch { max_level, first: -0.9, step: 0.05, steps: 36, absolute: false, limit_first: true }
+    }
+
     pub(crate) fn fit<const N: usize>(&self, x: &[f32; N], weights: &[f32; N]) -> Affine<N> {
         let (mut min, mut max) = (x[0], x[0]);
         // Both start from the first weight and not from 0: the sign of a zero reaches Q4_1's min.

@@ -1,4 +1,5 @@
-//! Lists and maps of JSON that end early: one too many is an error, before it takes any memory.
+//! Lists and maps of JSON that end early: one too many is an error, before it takes any memory. So is a key that
+//! stands there twice, of which serde's own maps let the last win in silence.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,10 +8,10 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// At most `N` values.
-pub(super) struct List<T, const N: usize>(pub Vec<T>);
+pub(crate) struct List<T, const N: usize>(pub Vec<T>);
 
 /// At most `N` entries, with keys that all differ.
-pub(super) struct Map<T, const N: usize>(pub BTreeMap<String, T>);
+pub(crate) struct Map<T, const N: usize = { usize::MAX }>(pub BTreeMap<String, T>);
 
 impl<T, const N: usize> Default for List<T, N> {
     fn default() -> Self {
@@ -56,18 +57,23 @@ impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for MostEntries<T, N
     type Value = BTreeMap<String, T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an object of at most {N} different keys")
+        match N {
+            usize::MAX => f.write_str("an object"),
+            _ => write!(f, "an object of at most {N} different keys"),
+        }
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
         let mut entries = BTreeMap::new();
-        while let Some((key, value)) = access.next_entry()? {
+        while let Some(key) = access.next_key::<String>()? {
+            if entries.contains_key(&key) {
+                return Err(A::Error::custom(format!("`{key}` stands in it twice")));
+            }
+            let value = access.next_value()?;
             if entries.len() == N {
-                return Err(A::Error::invalid_length(N + 1, &self));
+                return Err(A::Error::invalid_length(entries.len() + 1, &self));
             }
-            if entries.insert(key, value).is_some() {
-                return Err(A::Error::custom("a key stands in it twice"));
-            }
+            entries.insert(key, value);
         }
         Ok(entries)
     }

@@ -1,0 +1,65 @@
+//! What measuring will take, told before it starts.
+
+use std::time::Duration;
+
+use super::Job;
+use crate::calibrate::cost::{self, Cost};
+use crate::calibrate::{self, How};
+use crate::error::Result;
+use crate::pipeline;
+use crate::request::Quality;
+use crate::sink::Shape;
+
+impl Job {
+    /// About what measuring takes at most, the program counted; 0 where nothing is measured.
+    pub fn measuring_bytes(&self) -> u64 {
+        let (Some(sample), Some(output)) = (&self.sample, self.outputs.first()) else { return 0 };
+        let (model, tokens) = (&self.model, sample.tokens.len());
+        let choosing = self.choice.as_ref();
+        let choosing = choosing.map_or(0, |choice| cost::divergences_bytes(model, &choice.trials, tokens));
+        let rest = match self.request.quality {
+            Quality::Best => self.layout.memory_bytes(model, output.recipe.ffn, tokens),
+            Quality::Fast | Quality::Good => cost::importance_bytes(model, tokens),
+        };
+        rest.max(choosing)
+    }
+
+    /// About how long measuring and rounding take on this machine, whose speed is tried for a fraction of a second;
+    /// with what was spent on choosing formats, or will be. None where the model is not measured, for then reading and
+    /// writing decide.
+    ///
+    /// # Errors
+    /// When there are more threads than the system gives.
+    pub fn expected_time(&self, options: pipeline::Options) -> Result<Option<Duration>> {
+        let Some(sample) = &self.sample else { return Ok(None) };
+        let tokens = sample.tokens.len();
+        let how = How { threads: options.threads, backend: options.backend };
+        let mut spent = Duration::ZERO;
+        let mut cost = Cost::default();
+        if let Some(choice) = &self.choice {
+            match &choice.outcome {
+                Some(outcome) => spent = outcome.took,
+                None => cost = cost::of_divergences(&self.model, &choice.trials, tokens),
+            }
+        }
+        for number in 0..self.outputs.len() {
+            let shapes = self.shapes(number);
+            cost = cost.and(match self.request.quality {
+                Quality::Best => cost::of_refinement(&self.model, &shapes, self.layout, tokens),
+                Quality::Fast | Quality::Good => cost::of_importance(&self.model, &shapes, tokens),
+            });
+        }
+        Ok(Some(spent + calibrate::time(&cost, how)?))
+    }
+
+    /// What each of the plan's tensors is in an output.
+    pub(super) fn shapes(&self, output: usize) -> Vec<Shape> {
+        let Some(output) = self.outputs.get(output) else { return Vec::new() };
+        let targets = self.model.plan.tensors.iter().zip(&output.recipe.choices);
+        let shape = |(target, choice): (&crate::remap::Target, &crate::recipe::Choice)| {
+            let (rows, columns) = target.padded_shape(output.recipe.ffn);
+            Shape { format: choice.format, rows, columns }
+        };
+        targets.map(shape).collect()
+    }
+}
