@@ -123,6 +123,15 @@ pub fn dequantize(format: Format, blocks: &[u8], out: &mut [f32]) -> Result<(), 
     Ok(())
 }
 
+/// Whether no number is NaN or infinite, in the formats that are numbers without scales; `None` for those with blocks.
+///
+/// ```
+/// assert_eq!(quant::all_finite(quant::Format::BF16, &[0x80, 0x3f, 0x80, 0x7f]), Some(false)); // 1 and infinity
+/// ```
+pub fn all_finite(format: Format, numbers: &[u8]) -> Option<bool> {
+    dequant::all_finite(format, numbers)
+}
+
 fn check_length(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
     if found == expected { Ok(()) } else { Err(Error::Length { what, expected, found }) }
 }

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
 use quant::Format;
 
 use crate::error::Problem;
@@ -51,59 +49,14 @@ impl Dtype {
         Problem::mismatch(tensor, format!("{found} values"), format!("F16, BF16 or F32{hint}"))
     }
 
-    /// No value is NaN or infinite: none has all exponent bits set.
+    /// No value is NaN or infinite.
     pub fn all_finite(self, bytes: &[u8]) -> bool {
-        let halves = |mask: u16| {
-            bytes
-                .as_chunks()
-                .0
-                .iter()
-                .fold(true, |all, bits| all & (u16::from_le_bytes(*bits) & mask != mask))
-        };
-        match self {
-            Dtype::F16 => halves(0x7c00),
-            Dtype::BF16 => halves(0x7f80),
-            Dtype::F32 => {
-                let mask = 0x7f80_0000;
-                bytes
-                    .as_chunks()
-                    .0
-                    .iter()
-                    .fold(true, |all, bits| all & (u32::from_le_bytes(*bits) & mask != mask))
-            }
-        }
+        quant::all_finite(self.format(), bytes).expect("a format of numbers")
     }
 
     /// Decodes little-endian values; every one is exact in f32. `bytes` holds `out.len()` values.
     pub fn decode(self, bytes: &[u8], out: &mut [f32]) {
-        match self {
-            Dtype::F32 => {
-                for (x, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-                    *x = f32::from_le_bytes(*b);
-                }
-            }
-            Dtype::F16 => decode_in_blocks(bytes, out, |block, out| {
-                block.map(f16::from_bits).as_slice().convert_to_f32_slice(out);
-            }),
-            Dtype::BF16 => {
-                for (x, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-                    *x = bf16::from_le_bytes(*b).to_f32();
-                }
-            }
-        }
-    }
-}
-
-/// `half` converts whole slices several times as fast as single values; a fixed block keeps the copy small.
-fn decode_in_blocks(bytes: &[u8], out: &mut [f32], convert: impl Fn([u16; 64], &mut [f32])) {
-    for (bytes, out) in bytes.chunks(128).zip(out.chunks_mut(64)) {
-        let mut block = [0u16; 64];
-        for (x, b) in block.iter_mut().zip(bytes.as_chunks().0) {
-            *x = u16::from_le_bytes(*b);
-        }
-        let mut decoded = [0f32; 64];
-        convert(block, &mut decoded);
-        out.copy_from_slice(&decoded[..out.len()]);
+        quant::dequantize(self.format(), bytes, out).expect("as many values as bytes of them");
     }
 }
 
@@ -119,6 +72,8 @@ impl fmt::Display for Dtype {
 
 #[cfg(test)]
 mod tests {
+    use half::{bf16, f16};
+
     use super::*;
 
     #[test]
@@ -127,9 +82,12 @@ mod tests {
         let bytes: Vec<u8> = bits.iter().flat_map(|b| b.to_le_bytes()).collect();
         let mut out = vec![0.0; bits.len()];
         Dtype::F16.decode(&bytes, &mut out);
-        assert!(bits.iter().zip(&out).all(|(b, x)| f16::from_bits(*b).to_f32().to_bits() == x.to_bits()));
+        let exact = |wanted: f32, found: f32| {
+            wanted.to_bits() == found.to_bits() || wanted.is_nan() && found.is_nan()
+        };
+        assert!(bits.iter().zip(&out).all(|(b, x)| exact(f16::from_bits(*b).to_f32(), *x)));
         Dtype::BF16.decode(&bytes, &mut out);
-        assert!(bits.iter().zip(&out).all(|(b, x)| bf16::from_bits(*b).to_f32().to_bits() == x.to_bits()));
+        assert!(bits.iter().zip(&out).all(|(b, x)| exact(bf16::from_bits(*b).to_f32(), *x)));
     }
 
     #[test]

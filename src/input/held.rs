@@ -103,7 +103,8 @@ mod tests {
         assert_eq!(input::read_capped(&path("empty"), 5).unwrap().unwrap(), b"");
         assert_eq!(input::read_capped(&path("absent"), 5).unwrap(), None);
         let error = |outcome: Result<_, Error>| outcome.map(|_: input::Source| ()).unwrap_err().to_string();
-        assert_eq!(error(input::open(&path("absent"))), "hf://held/model/absent: no such file");
+        let absent = path("absent");
+        assert_eq!(error(input::open(&absent)), format!("{}: no such file", absent.display()));
         assert_eq!(error(input::open(folder)), "hf://held/model: found a folder, expected a file");
         let over = input::read_capped(&path("config.json"), 4).unwrap_err().to_string();
         assert!(over.ends_with("found over 4 bytes, expected no more of such a file"), "{over}");

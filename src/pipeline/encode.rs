@@ -90,7 +90,11 @@ impl<'a> Encoder<'a> {
             for (group, bytes) in input.chunks(group_rows * row_bytes).enumerate() {
                 let first_row = chunk.rows.start + group * group_rows;
                 // A row with a weight in it is left at its first bytes.
-                let zero = |row: &[u8]| row.iter().all(|&byte| byte == 0);
+                let zero = |row: &[u8]| {
+                    let (words, rest) = row.as_chunks();
+                    words.iter().all(|word| u128::from_ne_bytes(*word) == 0)
+                        && rest.iter().all(|&byte| byte == 0)
+                };
                 let rows = bytes.chunks(row_bytes).enumerate().filter(|(_, row)| zero(row));
                 rows.for_each(|(row, _)| zero_rows.push(first_row + row..first_row + row + 1));
                 let finite = dtype.all_finite(bytes);
@@ -138,11 +142,12 @@ impl<'a> Encoder<'a> {
             |problem: String| Error::Internal(format!("{}: {problem}", self.work.plan.tensors[tensor].name));
         let row_bytes =
             shape.format.row_bytes(shape.columns).ok_or_else(|| fault("rows of part blocks".to_owned()))?;
-        let start = out.len();
-        out.resize(start + rows.len() / shape.columns * row_bytes, 0);
+        let mut blocks = vec![0; rows.len() / shape.columns * row_bytes];
         let importance = self.work.importance[tensor].as_ref().map(|weights| &weights[..shape.columns]);
-        quant::quantize(self.backend, shape.format, shape.columns, rows, importance, &mut out[start..])
-            .map_err(|e| fault(e.to_string()))
+        quant::quantize(self.backend, shape.format, shape.columns, rows, importance, &mut blocks)
+            .map_err(|e| fault(e.to_string()))?;
+        out.extend_from_slice(&blocks);
+        Ok(())
     }
 
     /// A model with NaN or infinity in a weight was damaged before, if not by what was merged: no format can hold it.
