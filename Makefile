@@ -73,11 +73,11 @@ check:
 
 # The tests on Windows, by wine; CONTRIBUTING.md says which cannot run there.
 check-windows:
-	.ci/cross windows test --workspace --no-fail-fast
+	.ci/cross windows test --workspace --tests --no-fail-fast
 
 # The tests on 64-bit ARM, by qemu: the NEON kernels against the reference, too.
 check-aarch64:
-	.ci/cross aarch64 test --workspace --no-fail-fast
+	.ci/cross aarch64 test --workspace --tests --no-fail-fast
 
 # The tiny models in every type by the wheels' programs for the three systems: the same bytes.
 check-systems:

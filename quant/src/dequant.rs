@@ -30,6 +30,7 @@ pub(crate) fn dequantize(format: Format, blocks: &[u8], out: &mut [f32]) {
 }
 
 /// No number has all exponent bits set; [`crate::all_finite`] says of which formats.
+#[inline(never)] // into callers that are compiled to be small, for whom it would go number by number
 pub(crate) fn all_finite(format: Format, numbers: &[u8]) -> Option<bool> {
     let halves = |mask: u16| {
         let bits = numbers.as_chunks().0.iter().map(|bits| u16::from_le_bytes(*bits));

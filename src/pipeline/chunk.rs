@@ -70,7 +70,7 @@ impl Chunk {
             }
             Source::Rows(spans) => spans,
         };
-        input.resize(self.rows.len() * target.columns * target.dtype().bytes(), 0);
+        set_length(input, self.rows.len() * target.columns * target.dtype().bytes());
         let mut rest = input.as_mut_slice();
         let mut span_start = 0; // in rows of the target
         for span in spans {
@@ -84,4 +84,11 @@ impl Chunk {
         }
         Ok(())
     }
+}
+
+/// Makes a buffer longer or shorter; what is in it does not matter. `Vec::resize` goes byte by byte in code that is
+/// compiled to be small.
+pub(super) fn set_length(buffer: &mut Vec<u8>, length: usize) {
+    buffer.truncate(length);
+    buffer.extend_from_slice(&vec![0; length - buffer.len()]);
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rayon::Scope;
 
-use super::chunk::{Chunk, Chunks};
+use super::chunk::{Chunk, Chunks, set_length};
 use super::encode::Encoder;
 use super::order::{Piece, pieces};
 use super::{Buffer, Options, Rows, Work, ZeroRows, check, empty_buffers, workers};
@@ -128,7 +128,7 @@ impl<'a> Feed<'a> {
             self.skip(&mut stream, bytes.start - at).map_err(Error::io(path, "read"))?;
             at = bytes.end;
             let Some(mut buffer) = self.free_buffer() else { return Ok(()) };
-            buffer.input.resize((bytes.end - bytes.start) as usize, 0);
+            set_length(&mut buffer.input, (bytes.end - bytes.start) as usize);
             stream.read_exact(&mut buffer.input).map_err(Error::io(path, "read"))?;
             self.receive(buffer.input.len());
             let Some((last, others)) = chunks.split_last() else { continue };
