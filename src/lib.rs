@@ -63,6 +63,7 @@ pub mod remap;
 pub mod request;
 pub mod sink;
 pub mod system;
+mod threads;
 pub mod tokenizer;
 pub mod units;
 pub mod verify;

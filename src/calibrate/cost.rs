@@ -9,7 +9,7 @@ use super::refine::{DAMPINGS, TRIED_ROWS as REFINED_ROWS, held_out};
 use super::sensitivity::MOST_WINDOWS;
 use super::trial::{TRIED_ROWS, Trial};
 use crate::model::Model;
-use crate::remap::{Role, Target};
+use crate::remap::{InBlock, Part, Role, Slot, Target};
 use crate::sink::Shape;
 
 /// The arithmetic of a step.
@@ -156,7 +156,9 @@ pub fn of_refinement(model: &Model, shapes: &[Shape], layout: Layout, tokens: us
         cost.round(shape.format, true, all * columns);
         cost.round(shape.format, false, tried * columns);
         // Of the matrices of the same inputs, the first.
-        if !["attn_k", "attn_v", "ffn_up"].iter().any(|part| target.name.contains(part)) {
+        let weight = |part| InBlock::Weight(part);
+        let later = [weight(Part::Key), weight(Part::Value), InBlock::Up];
+        if !matches!(target.slot, Slot::Block(_, place) if later.contains(&place)) {
             let seen = tokens as f64 - held;
             cost.operations += seen * (squares + PANEL * columns) + FACTORS * cubes / 3.0;
         }

@@ -1,5 +1,6 @@
 //! How much of the second moments `best` has in memory at a time, and what that comes to.
 
+use std::num::NonZero;
 use std::ops::Range;
 
 use super::WINDOW;
@@ -47,7 +48,7 @@ impl Default for Layout {
 /// What one worker does at a time, and how many there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Workers {
-    pub threads: usize,
+    pub threads: NonZero<usize>,
     pub rows: usize,
 }
 
@@ -113,11 +114,12 @@ impl Layout {
     }
 
     /// How the work is cut up among so many threads. Fewer run where memory has no room for all.
-    pub(super) fn workers(&self, threads: usize, widest: usize) -> Workers {
+    pub(super) fn workers(&self, threads: NonZero<usize>, widest: usize) -> Workers {
         let Some(free) = self.free else { return Workers { threads, rows: ROWS } };
         let row = (widest * AT_WORK).max(1);
-        let threads = threads.min((free / WORKER.max(FEWEST_ROWS * row)).max(1));
-        let rows = (free / threads / row / FEWEST_ROWS * FEWEST_ROWS).clamp(FEWEST_ROWS, ROWS);
+        let room = free / WORKER.max(FEWEST_ROWS * row);
+        let threads = threads.min(NonZero::new(room).unwrap_or(NonZero::<usize>::MIN));
+        let rows = (free / threads.get() / row / FEWEST_ROWS * FEWEST_ROWS).clamp(FEWEST_ROWS, ROWS);
         Workers { threads, rows }
     }
 
@@ -210,9 +212,9 @@ mod tests {
             assert!(layout.memory_bytes(&model, ffn, tokens) <= bytes);
             before = layout.most_columns;
             // Threads have what is left among them, or are fewer.
-            let workers = layout.workers(64, ffn);
-            assert!(workers.threads >= WORKERS && workers.rows >= FEWEST_ROWS);
-            assert!(workers.threads * workers.rows * ffn * AT_WORK <= layout.free.unwrap());
+            let workers = layout.workers(NonZero::new(64).unwrap(), ffn);
+            assert!(workers.threads.get() >= WORKERS && workers.rows >= FEWEST_ROWS);
+            assert!(workers.threads.get() * workers.rows * ffn * AT_WORK <= layout.free.unwrap());
         }
         assert!(within(least - 1).is_err());
         let said = within(1_000_000_000).unwrap().splits(&model, ffn);

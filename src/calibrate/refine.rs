@@ -5,7 +5,6 @@ use std::sync::{Mutex, PoisonError};
 
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use quant::Backend;
-use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 
 use super::layout::{FEWEST_ROWS, Layout, ROWS_AT_A_TIME, Workers};
@@ -20,6 +19,7 @@ use crate::forward::{Activations, Decoder, Llama, Matrix, Tensors};
 use crate::model::Model;
 use crate::remap::Target;
 use crate::sink::Shape;
+use crate::threads;
 use crate::watch::Watch;
 
 /// Of so many windows the last is held out, to choose the damping on.
@@ -54,10 +54,8 @@ pub fn refine(
     watch: &dyn Watch,
 ) -> Result<()> {
     let widest = shapes.iter().map(|shape| shape.columns).max().unwrap_or_default();
-    let Workers { threads, rows } = layout.workers(how.threads.get(), widest);
-    let pool = ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
-        Error::Usage(format!("cannot start {threads} threads: {e}: give fewer with --threads"))
-    })?;
+    let Workers { threads, rows } = layout.workers(how.threads, widest);
+    let pool = threads::workers(threads)?;
     pool.install(|| Refiner { model, shapes, store, layout, rows, backend: how.backend }.run(sample, watch))
 }
 
@@ -181,9 +179,8 @@ impl Refiner<'_> {
     /// Refines the matrices of the same inputs: all are tried with each damping, then made with the best.
     fn refine_all(&self, tensors: &Planned, mut inputs: Inputs) -> Result<()> {
         let views: Vec<ArrayView2<f32>> = inputs.held_out.iter().map(|x| x.view()).collect();
-        let held_out = concatenate(Axis(1), &views).map_err(|_| {
-            Error::Usage("fault of glm2llama: held-out inputs of different widths".to_owned())
-        })?;
+        let held_out = concatenate(Axis(1), &views)
+            .map_err(|_| Error::Internal("held-out inputs of different widths".to_owned()))?;
         drop(views);
         inputs.held_out.clear();
         let means = inputs.moments.finish();

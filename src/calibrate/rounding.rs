@@ -11,7 +11,7 @@ use crate::sink::Shape;
 const SWEEPS: usize = 2;
 
 pub(super) fn fault(problem: quant::Error) -> Error {
-    Error::Usage(format!("fault of glm2llama: {problem}"))
+    Error::Internal(problem.to_string())
 }
 
 fn space(shape: Shape, rows: &[f32]) -> Result<Vec<u8>> {
@@ -71,7 +71,7 @@ pub(super) fn error(shape: Shape, rows: &[f32], blocks: &[u8], inputs: &Array2<f
     quant::dequantize(format, blocks, &mut off).map_err(fault)?;
     off.iter_mut().zip(rows).for_each(|(off, weight)| *off -= weight);
     let off = ArrayView2::from_shape((rows.len() / shape.columns, shape.columns), &off)
-        .map_err(|e| Error::Usage(format!("fault of glm2llama: {e}")))?;
+        .map_err(|e| Error::Internal(e.to_string()))?;
     let out = part(off, 0..off.nrows(), 0..inputs.nrows()).dot(inputs);
     Ok(out.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / out.len().max(1) as f64)
 }

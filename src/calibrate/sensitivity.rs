@@ -11,7 +11,6 @@ use std::sync::{Mutex, PoisonError};
 use half::bf16;
 use ndarray::{Array2, Axis, Slice};
 use quant::Backend;
-use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 
 use super::head::Head;
@@ -24,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::forward::{Activations, Decoder, Llama, Tensors};
 use crate::model::Model;
 use crate::remap::{Role, Target};
+use crate::threads;
 use crate::watch::Watch;
 
 /// Windows that are run: for the sums over them, more hardly move the order of the matrices.
@@ -51,10 +51,7 @@ pub fn divergences(
     how: How,
     watch: &dyn Watch,
 ) -> Result<Sensitivity> {
-    let threads = how.threads;
-    let pool = ThreadPoolBuilder::new().num_threads(threads.get()).build().map_err(|e| {
-        Error::Usage(format!("cannot start {threads} threads: {e}: give fewer with --threads"))
-    })?;
+    let pool = threads::workers(how.threads)?;
     pool.install(|| Run { model, trials, weighted, backend: how.backend, watch }.run(sample))
 }
 

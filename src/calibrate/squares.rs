@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use ndarray::Axis;
-use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 
 use super::weights::{Planned, sizes};
@@ -16,6 +15,7 @@ use crate::forward::{Activations, Decoder, Llama};
 use crate::imatrix::ImportanceMatrix;
 use crate::model::Model;
 use crate::remap::Target;
+use crate::threads;
 use crate::watch::Watch;
 
 /// Tells how far a run is: so many of the layers.
@@ -46,9 +46,7 @@ pub fn importance(
     threads: NonZero<usize>,
     watch: &dyn Watch,
 ) -> Result<ImportanceMatrix> {
-    let pool = ThreadPoolBuilder::new().num_threads(threads.get()).build().map_err(|e| {
-        Error::Usage(format!("cannot start {threads} threads: {e}: give fewer with --threads"))
-    })?;
+    let pool = threads::workers(threads)?;
     pool.install(|| measure(model, sample, watch))
 }
 

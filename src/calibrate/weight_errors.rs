@@ -1,17 +1,15 @@
 //! What rounding may do to a model's predictions, by the weights alone: for when the model is not run.
 
-use std::num::NonZero;
-
-use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 
 use super::refine::How;
 use super::trial::{Costs, TRIED_ROWS, Trial, errors, read, spread};
 use super::weights::Planned;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::forward::Tensors;
 use crate::model::Model;
 use crate::remap::{Role, Target};
+use crate::threads;
 use crate::watch::Watch;
 
 /// The divergence, in nats a token, that a relative squared error of 1 would bring if divergences grew so simply: in one
@@ -44,10 +42,7 @@ pub fn guesses(
     how: How,
     watch: &dyn Watch,
 ) -> Result<Vec<Costs>> {
-    let threads: NonZero<usize> = how.threads;
-    let pool = ThreadPoolBuilder::new().num_threads(threads.get()).build().map_err(|e| {
-        Error::Usage(format!("cannot start {threads} threads: {e}: give fewer with --threads"))
-    })?;
+    let pool = threads::workers(how.threads)?;
     let nobody = |_: &[&str], _: &crate::forward::Activations| Ok(());
     let tensors = Planned::new(model, &nobody);
     let layers = model.config.num_layers.max(1) as f64;

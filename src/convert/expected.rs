@@ -42,14 +42,13 @@ impl Job {
                 None => cost = cost::of_divergences(&self.model, &choice.trials, tokens),
             }
         }
-        for number in 0..self.outputs.len() {
-            let shapes = self.shapes(number);
-            cost = cost.and(match self.request.quality {
-                Quality::Best => cost::of_refinement(&self.model, &shapes, self.layout, tokens),
-                Quality::Fast | Quality::Good => cost::of_importance(&self.model, &shapes, tokens),
-            });
-        }
-        Ok(Some(spent + calibrate::time(&cost, how)?))
+        // What is measured serves all outputs; `best` has one.
+        let shapes: Vec<Shape> = (0..self.outputs.len()).flat_map(|number| self.shapes(number)).collect();
+        cost = cost.and(match self.request.quality {
+            Quality::Best => cost::of_refinement(&self.model, &shapes, self.layout, tokens),
+            Quality::Fast | Quality::Good => cost::of_importance(&self.model, &shapes, tokens),
+        });
+        Ok(Some(spent.saturating_add(calibrate::time(&cost, how)?)))
     }
 
     /// What each of the plan's tensors is in an output.

@@ -90,5 +90,8 @@ impl Chunk {
 /// compiled to be small.
 pub(super) fn set_length(buffer: &mut Vec<u8>, length: usize) {
     buffer.truncate(length);
-    buffer.extend_from_slice(&vec![0; length - buffer.len()]);
+    buffer.reserve(length - buffer.len());
+    while buffer.len() < length {
+        buffer.extend_from_slice(&[0; 4096][..(length - buffer.len()).min(4096)]);
+    }
 }

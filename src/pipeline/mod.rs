@@ -19,13 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use quant::Backend;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::checkpoint::Checkpoint;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lora::Lora;
 use crate::remap::Plan;
 use crate::sink::{Shape, Sink};
+use crate::threads;
 use crate::watch::{Step, Watch};
 use chunk::{Chunk, Chunks};
 use encode::Encoder;
@@ -106,7 +106,7 @@ pub fn run<S: Sink>(
     // Two buffers a worker are at work or ready for it, and a few more are on their way in or out.
     let buffers = 3 * options.threads.get() + 3;
     let chunks = Chunks::new(work, options.memory_bytes / buffers / (1 + encoder.growth()));
-    let pool = workers(options)?;
+    let pool = threads::workers(options.threads)?;
 
     let (free_sender, free) = empty_buffers(buffers);
     let (done_sender, done) = channel();
@@ -146,12 +146,6 @@ fn empty_buffers(count: usize) -> (Sender<Buffer>, Receiver<Buffer>) {
         let _ = sender.send(Buffer::default()); // the other end is here
     }
     (sender, free)
-}
-
-fn workers(options: Options) -> Result<ThreadPool> {
-    ThreadPoolBuilder::new().num_threads(options.threads.get()).build().map_err(|e| {
-        Error::Usage(format!("cannot start {} threads: {e}: give fewer with --threads", options.threads))
-    })
 }
 
 /// The memory of one chunk's way through the pipeline.

@@ -15,10 +15,11 @@ use rayon::Scope;
 use super::chunk::{Chunk, Chunks, set_length};
 use super::encode::Encoder;
 use super::order::{Piece, pieces};
-use super::{Buffer, Options, Rows, Work, ZeroRows, check, empty_buffers, workers};
+use super::{Buffer, Options, Rows, Work, ZeroRows, check, empty_buffers};
 use crate::error::{Error, Result};
 use crate::remap::Source;
 use crate::sink::{PlacedSink, Shape, Sink};
+use crate::threads;
 use crate::watch::{Step, Watch};
 
 /// Files that come at the same time: one connection alone is seldom as fast as a line.
@@ -45,7 +46,7 @@ pub fn run_streamed<S: PlacedSink>(
     let buffers = 3 * options.threads.get() + 3 + streams;
     let chunk_bytes = options.memory_bytes / buffers / (1 + encoder.growth());
     let pieces = pieces(work, chunk_bytes)?;
-    let pool = workers(options)?;
+    let pool = threads::workers(options.threads)?;
 
     let (free_sender, free) = empty_buffers(buffers);
     let (done_sender, done) = channel();
