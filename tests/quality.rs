@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 
 use crate::support::command::convert;
 use crate::support::gguf::{Gguf, Value};
@@ -120,6 +120,18 @@ fn what_cannot_be_meant_is_refused_and_nothing_is_written() {
     refused(&["--quality", "good", "--calibration", "no-such.txt"], "no-such.txt: no such file");
 }
 
+/// Kills a run when it has made the last matrix of the first layer.
+fn stop_within_a_layer(child: &mut Child, state: &Path) {
+    let made =
+        |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("blk.0.ffn_down.weight.");
+    while !fs::read_dir(state).is_ok_and(|entries| entries.flatten().any(|entry| made(&entry))) {
+        assert!(child.try_wait().expect("a state").is_none(), "it ended before it could be stopped");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+}
+
 /// The relative error of the file's weights counts for nothing here: what comes out of its matrices does.
 #[test]
 fn best_has_the_same_bytes_whatever_the_threads_and_after_an_interruption() {
@@ -134,12 +146,7 @@ fn best_has_the_same_bytes_whatever_the_threads_and_after_an_interruption() {
     let full = [&quality[..], &["--type", "Q4_K_M", "--no-modelfile", "--quiet"]].concat();
     let start = || Cmd::new("convert").arg(model.path()).args(&full).arg("--output").arg(&two);
     let mut child = start().spawn();
-    while !state.join("blk.0.ffn_down.weight.blocks").exists() {
-        assert!(child.try_wait().expect("a state").is_none(), "it ended before it could be stopped");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    child.kill().expect("killed");
-    child.wait().expect("ended");
+    stop_within_a_layer(&mut child, &state);
     assert!(state.is_dir() && !two.exists());
 
     let other = start().args(&["--calibration-tokens", "1200"]).run();
@@ -222,16 +229,41 @@ fn best_of_every_type_is_faithful() {
 }
 
 #[test]
-fn best_needs_something_to_hold_out_and_one_type() {
+fn best_needs_something_to_hold_out() {
     let model = model(Checkpoint::tiny());
-    let refused = |options: &[&str], expected: &str| {
-        let run = Cmd::new("convert").arg(model.path()).args(&["--quality", "best"]).args(options);
-        let run = run.arg("--output").arg(model.join("{type}.gguf")).exit_with(2);
-        assert!(run.stderr.contains(expected), "{}", run.stderr);
-        assert!(!model.names().iter().any(|name| name.ends_with(".gguf")));
+    let out = model.join("out.gguf");
+    let run =
+        Cmd::new("convert").arg(model.path()).args(&["--quality", "best", "--calibration-tokens", "600"]);
+    let stderr = run.arg("--output").arg(&out).exit_with(2).stderr;
+    assert!(stderr.contains("expected 1024 at least, a part of which is held out"), "{stderr}");
+    assert!(!out.exists());
+}
+
+/// Types together have the bytes that each has alone: padded and not, and where they share tensors. A run that was
+/// stopped among them goes on.
+#[test]
+fn best_of_several_types_is_that_of_each() {
+    let model = model(Checkpoint { ffn: 352, ..Checkpoint::tiny() });
+    let types = ["Q4_K_M", "Q8_0", "Q4_K_S"];
+    let start = |types: &str, name: &str| {
+        let run = Cmd::new("convert").arg(model.path()).args(&["--quality", "best", "--type", types]);
+        run.args(&["--calibration-tokens", "1100", "--no-modelfile", "--quiet"])
+            .arg("--output")
+            .arg(model.join(name))
     };
-    refused(&["--calibration-tokens", "600"], "expected 1024 at least, a part of which is held out");
-    refused(&["--type", "Q4_0,Q8_0"], "--quality best: found several types, expected one");
+    let mut child = start(&types.join(","), "{type}.gguf").spawn();
+    let state = model.join(".glm2llama-Q4_K_M.gguf.best");
+    stop_within_a_layer(&mut child, &state);
+    let others = start("Q4_K_M,Q8_0", "{type}.gguf").exit_with(2).stderr;
+    assert!(others.contains("tensors of another model or of other options"), "{others}");
+
+    start(&types.join(","), "{type}.gguf").arg("--verify").succeed();
+    assert!(!state.exists());
+    for name in types {
+        start(name, "alone.gguf").arg("--force").succeed();
+        let together = Gguf::read(&model.join(format!("{name}.gguf")));
+        assert!(together.tensors == Gguf::read(&model.join("alone.gguf")).tensors, "{name}");
+    }
 }
 
 /// What `best` promises to run the model on, with the real vocabularies of both kinds.

@@ -6,6 +6,7 @@ use quant::Format;
 use super::WINDOW;
 use super::layout::{Layout, PROGRAM, WORKER, WORKERS};
 use super::refine::{DAMPINGS, TRIED_ROWS as REFINED_ROWS, held_out};
+use super::runs::{equally_wide, quantized};
 use super::sensitivity::MOST_WINDOWS;
 use super::trial::{TRIED_ROWS, Trial};
 use crate::model::Model;
@@ -86,10 +87,10 @@ pub(super) fn running(model: &Model, tokens: usize) -> usize {
     size_of::<f32>() * tokens * (2 * ffn + 2 * hidden).max(2 * hidden + 4 * mixed)
 }
 
-/// Of [`importance`](super::importance), and of rounding with it to these shapes, one a tensor of the plan.
-pub fn of_importance(model: &Model, shapes: &[Shape], tokens: usize) -> Cost {
+/// Of [`importance`](super::importance), and of rounding with it to the shapes of each output.
+pub fn of_importance(model: &Model, outputs: &[Vec<Shape>], tokens: usize) -> Cost {
     let mut cost = Cost { operations: forward(model, tokens), rounded: Vec::new() };
-    for shape in shapes.iter().filter(|shape| shape.format.is_quantized()) {
+    for shape in outputs.iter().flatten().filter(|shape| shape.format.is_quantized()) {
         cost.round(shape.format, false, (shape.rows * shape.columns) as f64);
     }
     cost
@@ -133,16 +134,21 @@ pub fn divergences_bytes(model: &Model, trials: &[Trial], tokens: usize) -> u64 
 }
 
 /// Of [`refine`](super::refine), and of rounding what it leaves.
-pub fn of_refinement(model: &Model, shapes: &[Shape], layout: Layout, tokens: usize) -> Cost {
+pub fn of_refinement(model: &Model, outputs: &[Vec<Shape>], layout: Layout, tokens: usize) -> Cost {
+    let runs = equally_wide(outputs);
+    runs.iter().fold(Cost::default(), |cost, run| cost.and(of_run(model, run, layout, tokens)))
+}
+
+/// Of one run for equally wide outputs.
+fn of_run(model: &Model, outputs: &[&[Shape]], layout: Layout, tokens: usize) -> Cost {
     let mut cost = Cost { operations: forward(model, tokens), rounded: Vec::new() };
     let held = (held_out(tokens / WINDOW).len() * WINDOW) as f64;
-    for (target, shape) in model.plan.tensors.iter().zip(shapes) {
-        if !shape.format.is_quantized() {
-            continue;
-        }
+    for (number, target) in model.plan.tensors.iter().enumerate() {
+        let shapes = quantized(outputs, number);
+        let Some(shape) = shapes.first() else { continue };
         let (rows, columns) = (target.rows as f64, shape.columns as f64);
         if !multiplies(model, target) {
-            cost.round(shape.format, false, rows * columns);
+            shapes.iter().for_each(|shape| cost.round(shape.format, false, rows * columns));
             continue;
         }
         let parts: Vec<f64> = layout.parts(shape.columns).iter().map(|part| part.len() as f64).collect();
@@ -150,11 +156,13 @@ pub fn of_refinement(model: &Model, shapes: &[Shape], layout: Layout, tokens: us
         let cubes: f64 = parts.iter().map(|width| width * width * width).sum();
         let tried = rows.min(REFINED_ROWS as f64);
         let all = rows + DAMPINGS.len() as f64 * tried;
-        // Half of a square for the feedback, one for the gradient, one and a half for the sweeps; less the panels.
-        cost.operations += 2.0 * all * (3.0 * squares - 2.0 * PANEL * columns).max(PANEL * columns);
-        cost.operations += (DAMPINGS.len() + 1) as f64 * 2.0 * tried * columns * held;
-        cost.round(shape.format, true, all * columns);
-        cost.round(shape.format, false, tried * columns);
+        for shape in &shapes {
+            // Half of a square for the feedback, one for the gradient, one and a half for the sweeps; less the panels.
+            cost.operations += 2.0 * all * (3.0 * squares - 2.0 * PANEL * columns).max(PANEL * columns);
+            cost.operations += (DAMPINGS.len() + 1) as f64 * 2.0 * tried * columns * held;
+            cost.round(shape.format, true, all * columns);
+            cost.round(shape.format, false, tried * columns);
+        }
         // Of the matrices of the same inputs, the first.
         let weight = |part| InBlock::Weight(part);
         let later = [weight(Part::Key), weight(Part::Value), InBlock::Up];

@@ -10,6 +10,7 @@ mod layout;
 mod moments;
 mod refine;
 mod rounding;
+mod runs;
 mod sample;
 mod sensitivity;
 mod speed;

@@ -1,7 +1,7 @@
 //! The best levels for each matrix: rounding with feedback and descent, damped as held-out tokens say.
 
 use std::num::NonZero;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use quant::Backend;
@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::layout::{FEWEST_ROWS, Layout, ROWS_AT_A_TIME, Workers};
 use super::moments::{Curvatures, Means, Moments};
 use super::rounding::{error, plain, with_feedback};
+use super::runs::{equally_wide, quantized};
 use super::squares::layer_done;
 use super::store::Store;
 use super::weights::{Planned, sizes};
@@ -38,8 +39,9 @@ pub struct How {
     pub backend: Backend,
 }
 
-/// Makes the blocks of every matrix that is multiplied with, for an output's shapes, and keeps them in the store;
-/// `layout`: how much of their inputs' moments is in memory at a time.
+/// Makes the blocks of every matrix that is multiplied with, for the shapes of each output, and keeps them in the
+/// store; `layout`: how much of their inputs' moments is in memory at a time. The model is run once for all outputs
+/// whose matrices are equally wide.
 ///
 /// # Errors
 /// When the sample is too short to hold anything out, the checkpoint cannot be read, a value is no number on the way,
@@ -47,16 +49,23 @@ pub struct How {
 pub fn refine(
     model: &Model,
     sample: &Sample,
-    shapes: &[Shape],
+    outputs: &[Vec<Shape>],
     store: &Store,
     layout: Layout,
     how: How,
     watch: &dyn Watch,
 ) -> Result<()> {
-    let widest = shapes.iter().map(|shape| shape.columns).max().unwrap_or_default();
+    let widest = outputs.iter().flatten().map(|shape| shape.columns).max().unwrap_or_default();
     let Workers { threads, rows } = layout.workers(how.threads, widest);
     let pool = threads::workers(threads)?;
-    pool.install(|| Refiner { model, shapes, store, layout, rows, backend: how.backend }.run(sample, watch))
+    let runs = equally_wide(outputs);
+    pool.install(|| {
+        for (number, outputs) in runs.iter().enumerate() {
+            let refiner = Refiner { model, outputs, store, layout, rows, backend: how.backend };
+            refiner.run(sample, (number, runs.len()), watch)?;
+        }
+        Ok(())
+    })
 }
 
 /// Refuses a sample that is too short to hold a part of it out.
@@ -79,7 +88,8 @@ pub(super) fn held_out(whole: usize) -> Vec<usize> {
 
 struct Refiner<'a> {
     model: &'a Model,
-    shapes: &'a [Shape],
+    /// What each of the plan's tensors is in each output.
+    outputs: &'a [&'a [Shape]],
     store: &'a Store,
     layout: Layout,
     /// Rows of a matrix that one worker has in hand.
@@ -96,7 +106,8 @@ struct Inputs {
 }
 
 impl Refiner<'_> {
-    fn run(&self, sample: &Sample, watch: &dyn Watch) -> Result<()> {
+    /// The run of this number, of so many.
+    fn run(&self, sample: &Sample, run: (usize, usize), watch: &dyn Watch) -> Result<()> {
         refuse_short(sample)?;
         let windows: Vec<&[u32]> = sample.tokens.chunks(WINDOW).collect();
         let whole = windows.iter().filter(|window| window.len() == WINDOW).count();
@@ -130,7 +141,7 @@ impl Refiner<'_> {
             for inputs in take() {
                 self.refine_all(&llama.tensors, inputs)?;
             }
-            layer_done(self.model, layer, watch)?;
+            layer_done(self.model, layer, run, watch)?;
         }
         let name = llama.output_name();
         for (holds, x) in &batches {
@@ -140,11 +151,12 @@ impl Refiner<'_> {
         take().into_iter().try_for_each(|inputs| self.refine_all(&llama.tensors, inputs))
     }
 
-    /// Whether a matrix is to be made at all, and how it is stored.
-    fn wanted(&self, name: &str) -> Option<(&Target, Shape)> {
-        let mut targets = self.model.plan.tensors.iter().zip(self.shapes);
-        let (target, shape) = targets.find(|(target, _)| target.name == name)?;
-        (shape.format.is_quantized() && !self.store.holds(name)).then_some((target, *shape))
+    /// The shapes that a matrix is still to be made in.
+    fn wanted(&self, name: &str) -> Option<(&Target, Vec<Shape>)> {
+        let at = self.model.plan.tensors.iter().position(|target| target.name == name)?;
+        let mut shapes = quantized(self.outputs, at);
+        shapes.retain(|shape| !self.store.holds(name, *shape));
+        (!shapes.is_empty()).then_some((&self.model.plan.tensors[at], shapes))
     }
 
     fn observe(&self, found: &mut Vec<Inputs>, names: &[&str], x: &Activations, holds: bool) -> Result<()> {
@@ -158,7 +170,7 @@ impl Refiner<'_> {
             ));
         }
         let wanted: Vec<(&str, usize)> =
-            names.iter().filter_map(|name| Some((*name, self.wanted(name)?.1.columns))).collect();
+            names.iter().filter_map(|name| Some((*name, self.wanted(name)?.1[0].columns))).collect();
         let Some(width) = wanted.iter().map(|(_, columns)| *columns).max() else { return Ok(()) };
         let at = found.iter().position(|inputs| inputs.names[0] == wanted[0].0).unwrap_or_else(|| {
             let names = wanted.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -186,14 +198,17 @@ impl Refiner<'_> {
         let means = inputs.moments.finish();
         let mut matrices = Vec::new();
         for name in &inputs.names {
-            let Some((target, shape)) = self.wanted(name) else { continue };
-            let matrix = tensors.matrix(name, Some(target.rows), target.columns)?;
+            let Some((target, shapes)) = self.wanted(name) else { continue };
+            let matrix: Arc<dyn Matrix> = tensors.matrix(name, Some(target.rows), target.columns)?.into();
             let step = (target.rows / TRIED_ROWS).max(1);
             let rows: Vec<usize> = (0..target.rows).step_by(step).take(TRIED_ROWS).collect();
-            let tried = self.read(matrix.as_ref(), &rows, shape)?;
-            let plain = plain(self.backend, shape, &means, &tried)?;
-            let best = error(shape, &tried, &plain, &held_out)?;
-            matrices.push(Candidate { target, shape, matrix, tried, best, damping: None });
+            let tried: Arc<[f32]> = self.read(matrix.as_ref(), &rows, shapes[0].columns)?.into();
+            for shape in shapes {
+                let plain = plain(self.backend, shape, &means, &tried)?;
+                let best = error(shape, &tried, &plain, &held_out)?;
+                let (matrix, tried) = (Arc::clone(&matrix), Arc::clone(&tried));
+                matrices.push(Candidate { target, shape, matrix, tried, best, damping: None });
+            }
         }
         let mut state = State { moments: Some(inputs.moments), curvatures: None };
         for damping in DAMPINGS {
@@ -228,9 +243,9 @@ impl Refiner<'_> {
     }
 
     /// Some rows, padded.
-    fn read(&self, matrix: &dyn Matrix, rows: &[usize], shape: Shape) -> Result<Vec<f32>> {
-        let mut out = vec![0.0; rows.len() * shape.columns];
-        for (out, &row) in out.chunks_mut(shape.columns).zip(rows) {
+    fn read(&self, matrix: &dyn Matrix, rows: &[usize], columns: usize) -> Result<Vec<f32>> {
+        let mut out = vec![0.0; rows.len() * columns];
+        for (out, &row) in out.chunks_mut(columns).zip(rows) {
             matrix.read(row..row + 1, &mut out[..matrix.columns()])?;
         }
         Ok(out)
@@ -239,7 +254,7 @@ impl Refiner<'_> {
     /// Makes all rows of a matrix, and keeps them.
     fn make(&self, candidate: &Candidate, quantize: impl Fn(&[f32]) -> Result<Vec<u8>> + Sync) -> Result<()> {
         let Candidate { target, shape, matrix, .. } = candidate;
-        let mut made = self.store.begin(&target.name)?;
+        let mut made = self.store.begin(&target.name, *shape)?;
         for start in (0..target.rows).step_by(ROWS_AT_A_TIME) {
             let end = target.rows.min(start + ROWS_AT_A_TIME);
             let starts: Vec<usize> = (start..end).step_by(self.rows).collect();
@@ -247,7 +262,7 @@ impl Refiner<'_> {
                 .into_par_iter()
                 .map(|start| {
                     let rows: Vec<usize> = (start..end.min(start + self.rows)).collect();
-                    quantize(&self.read(matrix.as_ref(), &rows, *shape)?)
+                    quantize(&self.read(matrix.as_ref(), &rows, shape.columns)?)
                 })
                 .collect::<Result<_>>()?;
             blocks.iter().try_for_each(|blocks| made.add(blocks))?;
@@ -256,12 +271,12 @@ impl Refiner<'_> {
     }
 }
 
-/// One matrix, and the best that was found on some of its rows.
+/// One matrix in one shape, and the best that was found on some of its rows.
 struct Candidate<'a> {
     target: &'a Target,
     shape: Shape,
-    matrix: Box<dyn Matrix + 'a>,
-    tried: Vec<f32>,
+    matrix: Arc<dyn Matrix + 'a>,
+    tried: Arc<[f32]>,
     /// The mean square of what its outputs are off, on held-out tokens.
     best: f64,
     /// None: rounded as ggml does, with the squares for importance.

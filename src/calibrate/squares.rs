@@ -18,10 +18,16 @@ use crate::remap::Target;
 use crate::threads;
 use crate::watch::Watch;
 
-/// Tells how far a run is: so many of the layers.
-pub(super) fn layer_done(model: &Model, layer: usize, watch: &dyn Watch) -> Result<()> {
+/// Tells how far the run of this number is, of so many: so many of the layers.
+pub(super) fn layer_done(
+    model: &Model,
+    layer: usize,
+    (run, runs): (usize, usize),
+    watch: &dyn Watch,
+) -> Result<()> {
     let layers = model.config.num_layers;
-    parts_done(model, (layer + 1, layers), &format!("layer {} of {layers}", layer + 1), watch)
+    let at = format!("layer {} of {layers}", layer + 1);
+    parts_done(model, (run * layers + layer + 1, runs * layers), &at, watch)
 }
 
 /// Tells how far a run is: so many of all parts, as if they were so many of the checkpoint's bytes.
@@ -66,7 +72,7 @@ fn measure(model: &Model, sample: &Sample, watch: &dyn Watch) -> Result<Importan
     let mut x = llama.embed(&sample.tokens)?;
     for layer in 0..llama.layers() {
         x = llama.layer(layer, x)?;
-        layer_done(model, layer, watch)?;
+        layer_done(model, layer, (0, 1), watch)?;
     }
     observe(&[llama.output_name()], &llama.last_norm(&x)?)?;
     drop(llama);

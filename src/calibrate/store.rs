@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::hash::{hex, sha256};
+use crate::sink::Shape;
 use crate::system;
 
 /// The file that says which run the folder belongs to.
@@ -64,39 +66,39 @@ impl Store {
         Ok(Store { folder: folder.to_owned(), resumed })
     }
 
-    fn file(&self, tensor: &str) -> PathBuf {
-        self.folder.join(format!("{tensor}.blocks"))
+    fn file(&self, tensor: &str, shape: Shape) -> PathBuf {
+        self.folder.join(format!("{tensor}.{}x{}.blocks", shape.format, shape.columns))
     }
 
-    /// The tensor is finished.
-    pub fn holds(&self, tensor: &str) -> bool {
-        self.file(tensor).is_file()
+    /// The tensor is finished in this format and width.
+    pub fn holds(&self, tensor: &str, shape: Shape) -> bool {
+        self.file(tensor, shape).is_file()
     }
 
     /// Begins a tensor; one at a time.
     ///
     /// # Errors
     /// When the disk cannot take it.
-    pub fn begin(&self, tensor: &str) -> Result<Unfinished> {
-        let (name, path) = (self.file(tensor), self.folder.join("unfinished"));
+    pub fn begin(&self, tensor: &str, shape: Shape) -> Result<Unfinished> {
+        let (name, path) = (self.file(tensor, shape), self.folder.join("unfinished"));
         let file = File::create(&path).map_err(Error::io(&path, "write"))?;
         Ok(Unfinished { name, path, file, hash: Sha256::new() })
     }
 
-    /// Appends some of a tensor's bytes to `out`; false where it holds none of the tensor.
+    /// Appends a tensor's bytes at `place` to `out`; false where it holds none of the tensor in this shape.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn read(&self, tensor: &str, start: u64, length: usize, out: &mut Vec<u8>) -> Result<bool> {
-        let path = self.file(tensor);
+    pub fn read(&self, tensor: &str, shape: Shape, place: Range<usize>, out: &mut Vec<u8>) -> Result<bool> {
+        let path = self.file(tensor, shape);
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(Error::io(&path, "read")(e)),
         };
         let at = out.len();
-        out.resize(at + length, 0);
-        system::read_exact_at(&file, &mut out[at..], start).map_err(Error::io(&path, "read"))?;
+        out.resize(at + place.len(), 0);
+        system::read_exact_at(&file, &mut out[at..], place.start as u64).map_err(Error::io(&path, "read"))?;
         Ok(true)
     }
 
@@ -144,10 +146,14 @@ impl Unfinished {
 
 #[cfg(test)]
 mod tests {
+    use quant::Format;
+
     use super::*;
 
+    const SHAPE: Shape = Shape { format: Format::Q4_K, rows: 1, columns: 256 };
+
     fn put(store: &Store, tensor: &str, blocks: &[u8]) {
-        let mut unfinished = store.begin(tensor).unwrap();
+        let mut unfinished = store.begin(tensor, SHAPE).unwrap();
         blocks.chunks(3).for_each(|blocks| unfinished.add(blocks).unwrap());
         unfinished.finish().unwrap();
     }
@@ -157,14 +163,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("state");
         let store = Store::open(&folder, "one").unwrap();
-        assert_eq!((store.resumed, store.holds("a")), (0, false));
+        assert_eq!((store.resumed, store.holds("a", SHAPE)), (0, false));
         put(&store, "a", &[1, 2, 3, 4]);
         let store = Store::open(&folder, "one").unwrap();
-        assert_eq!((store.resumed, store.holds("a")), (1, true));
+        assert_eq!((store.resumed, store.holds("a", SHAPE)), (1, true));
+        let others = [Shape { format: Format::Q6_K, ..SHAPE }, Shape { columns: 512, ..SHAPE }];
+        assert!(others.iter().all(|other| !store.holds("a", *other)), "in another format, another width");
         let mut out = vec![9];
-        assert!(store.read("a", 1, 2, &mut out).unwrap() && !store.read("b", 0, 1, &mut out).unwrap());
+        assert!(store.read("a", SHAPE, 1..3, &mut out).unwrap());
+        assert!(!store.read("b", SHAPE, 0..1, &mut out).unwrap());
         assert_eq!(out, [9, 2, 3]);
-        assert!(store.read("a", 3, 2 + HASH, &mut out).is_err(), "it ends before");
+        assert!(store.read("a", SHAPE, 3..5 + HASH, &mut out).is_err(), "it ends before");
         let error = Store::open(&folder, "two").unwrap_err().to_string();
         assert!(error.contains("tensors of another model or of other options"), "{error}");
         store.remove().unwrap();
@@ -185,13 +194,13 @@ mod tests {
         let store = Store::open(folder.path(), "one").unwrap();
         for (name, damage) in damages {
             put(&store, name, &whole);
-            let mut bytes = fs::read(store.file(name)).unwrap();
+            let mut bytes = fs::read(store.file(name, SHAPE)).unwrap();
             damage(&mut bytes);
-            fs::write(store.file(name), bytes).unwrap();
+            fs::write(store.file(name, SHAPE), bytes).unwrap();
         }
         put(&store, "whole", &whole);
         let store = Store::open(folder.path(), "one").unwrap();
-        assert_eq!((store.resumed, store.holds("whole")), (1, true));
-        assert!(damages.iter().all(|(name, _)| !store.holds(name)));
+        assert_eq!((store.resumed, store.holds("whole", SHAPE)), (1, true));
+        assert!(damages.iter().all(|(name, _)| !store.holds(name, SHAPE)));
     }
 }

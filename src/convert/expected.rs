@@ -2,23 +2,25 @@
 
 use std::time::Duration;
 
-use super::Job;
+use super::{Job, Output};
 use crate::calibrate::cost::{self, Cost};
 use crate::calibrate::{self, How};
 use crate::error::Result;
 use crate::pipeline;
+use crate::recipe::Choice;
+use crate::remap::Target;
 use crate::request::Quality;
 use crate::sink::Shape;
 
 impl Job {
     /// About what measuring takes at most, the program counted; 0 where nothing is measured.
     pub fn measuring_bytes(&self) -> u64 {
-        let (Some(sample), Some(output)) = (&self.sample, self.outputs.first()) else { return 0 };
+        let Some(sample) = &self.sample else { return 0 };
         let (model, tokens) = (&self.model, sample.tokens.len());
         let choosing = self.choice.as_ref();
         let choosing = choosing.map_or(0, |choice| cost::divergences_bytes(model, &choice.trials, tokens));
         let rest = match self.request.quality {
-            Quality::Best => self.layout.memory_bytes(model, output.recipe.ffn, tokens),
+            Quality::Best => self.layout.memory_bytes(model, self.widest_ffn(), tokens),
             Quality::Fast | Quality::Good => cost::importance_bytes(model, tokens),
         };
         rest.max(choosing)
@@ -42,8 +44,7 @@ impl Job {
                 None => cost = cost::of_divergences(&self.model, &choice.trials, tokens),
             }
         }
-        // What is measured serves all outputs; `best` has one.
-        let shapes: Vec<Shape> = (0..self.outputs.len()).flat_map(|number| self.shapes(number)).collect();
+        let shapes = self.shapes();
         cost = cost.and(match self.request.quality {
             Quality::Best => cost::of_refinement(&self.model, &shapes, self.layout, tokens),
             Quality::Fast | Quality::Good => cost::of_importance(&self.model, &shapes, tokens),
@@ -51,14 +52,21 @@ impl Job {
         Ok(Some(spent.saturating_add(calibrate::time(&cost, how)?)))
     }
 
-    /// What each of the plan's tensors is in an output.
-    pub(super) fn shapes(&self, output: usize) -> Vec<Shape> {
-        let Some(output) = self.outputs.get(output) else { return Vec::new() };
-        let targets = self.model.plan.tensors.iter().zip(&output.recipe.choices);
-        let shape = |(target, choice): (&crate::remap::Target, &crate::recipe::Choice)| {
-            let (rows, columns) = target.padded_shape(output.recipe.ffn);
-            Shape { format: choice.format, rows, columns }
+    /// The largest feed-forward width of an output, padded or not.
+    pub(super) fn widest_ffn(&self) -> usize {
+        self.outputs.iter().map(|output| output.recipe.ffn).max().unwrap_or_default()
+    }
+
+    /// What each of the plan's tensors is in each output.
+    pub(super) fn shapes(&self) -> Vec<Vec<Shape>> {
+        let of_output = |output: &Output| {
+            let targets = self.model.plan.tensors.iter().zip(&output.recipe.choices);
+            let shape = |(target, choice): (&Target, &Choice)| {
+                let (rows, columns) = target.padded_shape(output.recipe.ffn);
+                Shape { format: choice.format, rows, columns }
+            };
+            targets.map(shape).collect()
         };
-        targets.map(shape).collect()
+        self.outputs.iter().map(of_output).collect()
     }
 }

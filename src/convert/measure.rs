@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::Job;
@@ -16,6 +17,7 @@ use crate::pipeline::{self, Ready};
 use crate::recipe::{Budget, budgeted_ffn, padded_ffn};
 use crate::remap::{Plan, Role};
 use crate::request::{Quality, Request};
+use crate::sink::Shape;
 use crate::watch::Watch;
 use crate::{metadata, provenance};
 
@@ -55,9 +57,6 @@ pub(super) fn refuse_contradictions(request: &Request) -> Result<()> {
     }
     if request.vocab_only {
         return usage("--vocab-only: found it with --quality good or best, expected a file with weights");
-    }
-    if request.quality == Quality::Best && request.types.len() > 1 {
-        return usage("--quality best: found several types, expected one: its work is done for each anew");
     }
     Ok(())
 }
@@ -116,7 +115,7 @@ pub(super) fn keys(sample: &Sample, plan: &Plan, quality: Quality) -> Metadata {
 impl Job {
     /// Measures the model where the quality asks for it, to be done before [`Job::fill`]: reads all weights once, and
     /// needs memory for a layer's activations. What `best` has made stays in
-    /// a folder beside the output, for a run that goes on where this one was stopped, until [`Job::clean_up`].
+    /// a folder beside the first output, for a run that goes on where this one was stopped, until [`Job::clean_up`].
     ///
     /// # Errors
     /// When the checkpoint cannot be read, the model does not compute numbers, or the user stops the run.
@@ -124,13 +123,12 @@ impl Job {
         let Some(sample) = &self.sample else { return Ok(()) };
         let pipeline::Options { threads, backend, .. } = options;
         if self.request.quality == Quality::Best {
-            let [output] = self.outputs.as_slice() else { return Ok(()) }; // one type: checked before
-            let shapes = self.shapes(0);
-            let store = Store::open(&state_folder(&output.path), &self.run_hash(sample)?)?;
+            let Some(first) = self.outputs.first() else { return Ok(()) };
+            let store = Store::open(&state_folder(&first.path), &self.run_hash(sample)?)?;
             calibrate::refine(
                 &self.model,
                 sample,
-                &shapes,
+                &self.shapes(),
                 &store,
                 self.layout,
                 How { threads, backend },
@@ -155,8 +153,8 @@ impl Job {
 
     /// Says what is split to keep to the memory.
     pub(super) fn note_parts(&mut self) {
-        let Some((output, bytes)) = self.outputs.first().zip(self.request.memory) else { return };
-        let splits = self.layout.splits(&self.model, output.recipe.ffn);
+        let Some(bytes) = self.request.memory else { return };
+        let splits = self.layout.splits(&self.model, self.widest_ffn());
         if !splits.is_empty() {
             self.notes.push(format!(
                 "--memory {bytes}: second moments of {}: what columns of two parts have to do with one another is \
@@ -181,9 +179,10 @@ impl Job {
 
     /// Of all that decides the bytes of refined tensors.
     fn run_hash(&self, sample: &Sample) -> Result<String> {
-        let file_type = self.outputs.first().map(|output| output.recipe.file_type);
-        let options = file_type.map(|file_type| provenance::options_key(&self.request, file_type));
-        let mut text = format!("{} {options:?} {:?}", provenance::VERSION, self.request.model);
+        let mut text = format!("{} {:?}", provenance::VERSION, self.request.model);
+        for output in &self.outputs {
+            let _ = write!(text, " {:?}", provenance::options_key(&self.request, output.recipe.file_type));
+        }
         let _ = write!(text, " {} {:?}", sample.hash, sample.tokens); // a String takes whatever comes
         for choice in self.outputs.iter().flat_map(|output| &output.recipe.choices) {
             let _ = write!(text, " {}", choice.format);
@@ -198,7 +197,7 @@ impl Job {
     }
 }
 
-/// Where finished tensors of an output wait.
+/// Where finished tensors wait, beside an output.
 fn state_folder(output: &Path) -> PathBuf {
     let mut name = OsString::from(".glm2llama-");
     name.push(output.file_name().unwrap_or_default());
@@ -207,8 +206,8 @@ fn state_folder(output: &Path) -> PathBuf {
 }
 
 impl Ready for Store {
-    fn read(&self, tensor: &str, start: u64, length: usize, out: &mut Vec<u8>) -> Result<bool> {
-        Store::read(self, tensor, start, length, out)
+    fn read(&self, tensor: &str, shape: Shape, place: Range<usize>, out: &mut Vec<u8>) -> Result<bool> {
+        Store::read(self, tensor, shape, place, out)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 pub(crate) type Activations = Array2<f32>;
 
 /// A weight matrix that is read row by row, and so may be larger than memory.
-pub(crate) trait Matrix: Sync {
+pub(crate) trait Matrix: Send + Sync {
     /// Its file and its name in it, for messages.
     fn name(&self) -> (&Path, &str);
     /// Outputs.

@@ -13,7 +13,7 @@ use crate::remap::{Source, Span, Target};
 use crate::sink::Shape;
 
 pub(super) fn refuse_mixed(work: &Work, outputs: &[Vec<Shape>]) -> Result<()> {
-    let Work { plan, checkpoint, importance, lora, ready } = *work;
+    let Work { plan, checkpoint, importance, lora, .. } = *work;
     if !checkpoint.files().eq(&plan.files) {
         let file = first_file(checkpoint);
         let of = plan.files.first().map_or("no file".to_owned(), |file| file.display().to_string());
@@ -22,7 +22,6 @@ pub(super) fn refuse_mixed(work: &Work, outputs: &[Vec<Shape>]) -> Result<()> {
     plan.tensors.iter().try_for_each(|target| check_target(target, checkpoint, lora))?;
     let count = plan.tensors.len();
     require("importance weights", importance.len(), count, importance.len() == count)?;
-    require("outputs with blocks made before", outputs.len(), 1, ready.is_none() || outputs.len() == 1)?;
     for shapes in outputs {
         require("an output's tensors", shapes.len(), count, shapes.len() == count)?;
         for ((target, shape), importance) in plan.tensors.iter().zip(shapes).zip(importance) {

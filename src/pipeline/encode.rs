@@ -79,9 +79,12 @@ impl<'a> Encoder<'a> {
         let dtype = target.dtype();
         outputs.resize_with(self.outputs.len(), Vec::new);
         outputs.iter_mut().for_each(Vec::clear);
-        let ready = self.ready(chunk, outputs)?;
-        let is_encoded = |i: &usize| !ready && !self.passes(chunk.tensor, *i);
-        let encoded: Vec<usize> = (0..outputs.len()).filter(is_encoded).collect();
+        let mut encoded = Vec::new();
+        for (i, out) in outputs.iter_mut().enumerate() {
+            if !self.ready(chunk, i, out)? && !self.passes(chunk.tensor, i) {
+                encoded.push(i);
+            }
+        }
         let merges = self.merges(target);
         let group_rows = (GROUP / target.columns).max(1);
         let row_bytes = target.columns * dtype.bytes();
@@ -128,13 +131,14 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    /// Takes the chunk's rows from where they were made before, if they were: then there is one output.
-    fn ready(&self, chunk: &Chunk, outputs: &mut [Vec<u8>]) -> Result<bool> {
-        let ([out], Some(ready)) = (outputs, self.work.ready) else { return Ok(false) };
-        let shape = self.outputs[0][chunk.tensor];
-        let Some(row_bytes) = shape.format.row_bytes(shape.columns) else { return Ok(false) };
+    /// Takes the chunk's rows from where they were made before, if they were.
+    fn ready(&self, chunk: &Chunk, output: usize, out: &mut Vec<u8>) -> Result<bool> {
+        let shape = self.outputs[output][chunk.tensor];
+        let (Some(ready), Some(row_bytes)) = (self.work.ready, shape.format.row_bytes(shape.columns)) else {
+            return Ok(false);
+        };
         let name = &self.work.plan.tensors[chunk.tensor].name;
-        ready.read(name, (chunk.rows.start * row_bytes) as u64, chunk.rows.len() * row_bytes, out)
+        ready.read(name, shape, chunk.rows.start * row_bytes..chunk.rows.end * row_bytes, out)
     }
 
     fn quantize(&self, tensor: usize, shape: Shape, rows: &[f32], out: &mut Vec<u8>) -> Result<()> {

@@ -15,6 +15,7 @@ mod zeros;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::num::NonZero;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -69,17 +70,17 @@ pub struct Work<'a> {
     pub importance: &'a [Option<Vec<f32>>],
     /// What is added to the weights.
     pub lora: &'a Lora,
-    /// Blocks of the only output that are there already.
+    /// Blocks that are there already.
     pub ready: Option<&'a dyn Ready>,
 }
 
 /// Tensors whose blocks were made before.
 pub trait Ready: Debug + Sync {
-    /// Appends bytes of a tensor to `out`; false where it has none of the tensor.
+    /// Appends a tensor's bytes at `place` to `out`; false where it has none of the tensor in this shape.
     ///
     /// # Errors
     /// When they cannot be read.
-    fn read(&self, tensor: &str, start: u64, length: usize, out: &mut Vec<u8>) -> Result<bool>;
+    fn read(&self, tensor: &str, shape: Shape, place: Range<usize>, out: &mut Vec<u8>) -> Result<bool>;
 }
 
 impl Work<'_> {
