@@ -101,11 +101,8 @@ fn options(request: &Request, file_type: FileType) -> String {
         RopeRatio::Positions => "--rope-ratio-applies-to positions".to_owned(),
     }));
     options.extend(imatrix.as_ref().map(|_| "--imatrix".to_owned()));
-    options.extend(match quality {
-        Quality::Fast => None,
-        Quality::Good => Some("--quality good".to_owned()),
-        Quality::Best => Some("--quality best".to_owned()),
-    });
+    let measured = *quality != Quality::Fast;
+    options.extend(measured.then(|| option("quality", &quality.name())));
     options.extend(calibration_tokens.map(|tokens| option("calibration-tokens", &tokens)));
     // Left out by the caller where it changes nothing.
     options.extend(memory.map(|bytes| option("memory", &bytes)));

@@ -18,6 +18,17 @@ pub enum Quality {
     Best,
 }
 
+impl Quality {
+    /// As it is given and stands in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Quality::Fast => "fast",
+            Quality::Good => "good",
+            Quality::Best => "best",
+        }
+    }
+}
+
 /// What the user asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Request {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 const MOST_LINES: usize = 400;
 
-/// What each module may use of the others. `error`, `hash`, `input`, `system`, `threads`, `units` and `watch` are open
-/// to all.
+/// What each module may use of the others. `error`, `hash`, `input`, `jinja`, `system`, `threads`, `units` and `watch`
+/// are open to all.
 const EDGES: &[(&str, &[&str])] = &[
     ("allocate", &[]),
     ("bounded", &[]),

@@ -99,6 +99,12 @@ fn what_the_checkpoint_says_of_itself_is_copied() {
     let own = snapshot.join("README.md");
     let run = Cmd::new("convert").arg(&snapshot).args(&["--force", "--output", "x.gguf", "--card"]).arg(&own);
     let output = run.current_dir(folder.path()).exit_with(2);
-    assert!(output.stderr.contains("a file that this conversion reads"), "{}", output.stderr);
+    assert!(output.stderr.contains("a file that this run reads"), "{}", output.stderr);
     assert_eq!(fs::read(&own).expect("read"), before);
+    // Nor its licence, which the card is made of.
+    let licence = snapshot.join("LICENSE");
+    let run =
+        Cmd::new("convert").arg(&snapshot).args(&["--force", "--output", "x.gguf", "--card"]).arg(&licence);
+    let output = run.current_dir(folder.path()).exit_with(2);
+    assert!(output.stderr.contains("a file that this run reads"), "{}", output.stderr);
 }

@@ -195,8 +195,26 @@ fn the_matrix_is_not_replaced_even_with_force() {
     let before = fs::read(&imatrix).unwrap();
     let run = Cmd::new("convert").arg(model.path()).args(&["-f", "--imatrix", "m.dat", "-o", "m.dat"]);
     let run = run.current_dir(out.path()).exit_with(2);
-    let expected = "glm2llama: m.dat: found a file that this conversion reads, expected another name";
+    let expected = "glm2llama: m.dat: found a file that this run reads, expected another name";
     assert!(run.stderr.starts_with(expected), "{}", run.stderr);
     assert!(fs::read(&imatrix).unwrap() == before);
     assert_eq!(out.names(), ["m.dat"]);
+}
+
+#[test]
+fn a_measured_matrix_replaces_nothing_that_was_read() {
+    let (model, out) = (model(), Dir::new());
+    let text = out.join("t.txt");
+    fs::write(&text, "one and two. ".repeat(40)).unwrap();
+    for target in [model.join("model.safetensors"), model.join("tokenizer.model"), text.clone()] {
+        let before = fs::read(&target).unwrap();
+        let run = Cmd::new("imatrix").arg(model.path()).arg("--calibration").arg(&text).arg("-f");
+        let run = run.arg("--output").arg(&target).exit_with(2);
+        assert!(
+            run.stderr.contains("found a file that this run reads, expected another name"),
+            "{}",
+            run.stderr
+        );
+        assert!(fs::read(&target).unwrap() == before, "{}", target.display());
+    }
 }

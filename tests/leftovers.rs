@@ -232,7 +232,7 @@ fn swifts_own_adapters_are_merged() {
             let config = folder(name).join("adapter_config.json");
             let run = Cmd::new("convert").arg(model.path()).arg("--lora").arg(&given).arg("--force");
             let run = run.arg("--receipt").arg(&config).current_dir(adapters.path()).exit_with(2);
-            assert!(run.stderr.contains("found a file that this conversion reads"), "{}", run.stderr);
+            assert!(run.stderr.contains("found a file that this run reads"), "{}", run.stderr);
         }
     }
     let several = adapters.path().join("a");

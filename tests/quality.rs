@@ -9,6 +9,9 @@ use crate::support::gguf::{Gguf, Value};
 use crate::support::{Checkpoint, Cmd, Dir, program, shared, tiny_tokenizer};
 use glm2llama::calibrate::{REFINEMENT_TOKENS, Sample};
 use glm2llama::model::{Model, ModelSource};
+use glm2llama::recipe::Budget;
+use glm2llama::request::{Quality, Request};
+use glm2llama::{Job, Options};
 
 fn model(shape: Checkpoint) -> Dir {
     let model = Dir::new();
@@ -157,6 +160,15 @@ fn best_has_the_same_bytes_whatever_the_threads_and_after_an_interruption() {
     let other = start().arg("--calibration").arg(&text).exit_with(2);
     assert!(other.stderr.contains("tensors of another model or of other options"), "{}", other.stderr);
 
+    // So is another file that decides what the model computes, under the same name.
+    let config = model.join("tokenizer_config.json");
+    let (before, time) = (fs::read(&config).unwrap(), fs::metadata(&config).unwrap().modified().unwrap());
+    fs::write(&config, [&before[..], b"\n"].concat()).unwrap();
+    let other = start().exit_with(2);
+    assert!(other.stderr.contains("tensors of another model or of other options"), "{}", other.stderr);
+    fs::write(&config, before).unwrap();
+    fs::File::options().write(true).open(&config).unwrap().set_modified(time).unwrap();
+
     start().succeed();
     assert!(fs::read(&one).unwrap() == fs::read(&two).unwrap(), "the same file");
     assert!(!state.exists());
@@ -288,4 +300,37 @@ fn the_built_in_text_is_long_enough_for_best() {
             "{family}: {found} tokens, expected about {REFINEMENT_TOKENS}"
         );
     }
+}
+
+/// A caller of the library who leaves a step out gets no file that says otherwise.
+#[test]
+fn a_job_is_not_filled_before_what_it_needs_is_there() {
+    let model = model(Checkpoint::tiny());
+    let request = |quality, target| Request {
+        quality,
+        target,
+        output: Some(model.join("out.gguf")),
+        card: Some(model.join("card.md")),
+        ..Request::new(model.path(), "Q4_K_M".parse().expect("a type"))
+    };
+    let size = Some(Budget::Bytes(1_000_000));
+    let cases = [
+        (Quality::Best, None, "found weights that were not measured"),
+        (Quality::Good, None, "found weights that were not measured"),
+        (Quality::Fast, size, "found formats that were not chosen"),
+    ];
+    for (quality, target, expected) in cases {
+        let mut request = request(quality, target);
+        if target.is_some() {
+            request.types.clear();
+        }
+        let job = Job::prepare(&request).expect("a job");
+        let error = job.fill(job.create_outputs().expect("files"), Options::default(), &()).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let job = Job::prepare(&request(Quality::Fast, None)).expect("a job");
+    let outputs = job.create_outputs().expect("files");
+    let error = job.fill(outputs, Options::default(), &()).expect("filled").publish().unwrap_err();
+    assert!(error.to_string().contains("found an empty model card"), "{error}");
+    assert!(!model.names().iter().any(|name| name.contains("out") || name.contains("card")));
 }

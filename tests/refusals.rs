@@ -236,7 +236,7 @@ fn refused_beside(arguments: &[&str], expected: &str) {
 fn what_a_conversion_reads_is_not_replaced_even_with_force() {
     let read = |name: &str| {
         format!(
-            "{name}: found a file that this conversion reads, expected another name: --force does not replace it"
+            "{name}: found a file that this run reads, expected another name: --force does not replace it"
         )
     };
     for name in ["m3/model.safetensors", "m3/tokenizer.model", "m3/config.json", "./m3/../m3/config.json"] {

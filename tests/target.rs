@@ -125,6 +125,14 @@ fn bits_formats_by_hand_parts_and_the_plan() {
     let text = plan(&["--all"]);
     assert!(text.stderr.contains("formats: chosen for"), "{}", text.stderr);
 
+    // What the user says of the type stands, be it what the smallest formats would say.
+    for number in ["2", "7", "10", "21"] {
+        let said = format!("general.file_type=int:{number}");
+        let other = model.join("said.gguf");
+        convert(model.path(), &other, &["--target-bpw", "5.5", "--override-kv", &said]);
+        assert_eq!(Gguf::read(&other).meta["general.file_type"], Value::Int(number.parse().unwrap()));
+    }
+
     // All parts together, the heads of each counted.
     let parts = ["--target-size", "1000000", "--split-max-size", "200K"];
     let split = model.join("s.gguf");

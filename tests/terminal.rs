@@ -42,7 +42,7 @@ fn progress_fits_the_terminal_and_is_cleared() {
     convert(model.path(), "Q8_0", &folder.join("b.gguf"), &[]);
     let model = model.path().to_str().expect("UTF-8");
     for columns in [60, 80, 200] {
-        let arguments = ["verify", model, "a.gguf", "b.gguf", "--tokens", "64"];
+        let arguments = ["verify", model, "a.gguf", "b.gguf", "--tokens", "1024"];
         let screen = Terminal::start(program(&arguments, folder.path()), columns).end();
         assert_eq!(screen.code, Some(0), "{}", screen.text);
         let bars = screen.bars();

@@ -57,7 +57,7 @@ impl Cost {
 }
 
 /// Rows and columns of the matrices that are multiplied with.
-fn multiplies(model: &Model, target: &Target) -> bool {
+pub(super) fn multiplies(model: &Model, target: &Target) -> bool {
     match target.role() {
         Role::Vector => false,
         Role::TokenEmbedding => model.config.tie_word_embeddings,

@@ -7,12 +7,14 @@ use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use quant::Backend;
 use rayon::prelude::*;
 
+use super::cost::multiplies;
 use super::layout::{FEWEST_ROWS, Layout, ROWS_AT_A_TIME, Workers};
 use super::moments::{Curvatures, Means, Moments};
 use super::rounding::{error, plain, with_feedback};
 use super::runs::{equally_wide, quantized};
 use super::squares::layer_done;
 use super::store::Store;
+use super::trial::read;
 use super::weights::{Planned, sizes};
 use super::{Sample, WINDOW};
 use crate::error::{Error, Result};
@@ -63,6 +65,7 @@ pub fn refine(
         for (number, outputs) in runs.iter().enumerate() {
             let refiner = Refiner { model, outputs, store, layout, rows, backend: how.backend };
             refiner.run(sample, (number, runs.len()), watch)?;
+            refiner.require_all()?;
         }
         Ok(())
     })
@@ -151,6 +154,15 @@ impl Refiner<'_> {
         take().into_iter().try_for_each(|inputs| self.refine_all(&llama.tensors, inputs))
     }
 
+    /// What was not made would be rounded plainly, without a word.
+    fn require_all(&self) -> Result<()> {
+        let multiplied = self.model.plan.tensors.iter().filter(|target| multiplies(self.model, target));
+        match multiplied.map(|target| &target.name).find(|name| self.wanted(name).is_some()) {
+            None => Ok(()),
+            Some(name) => Err(Error::Internal(format!("{name}: was not made"))),
+        }
+    }
+
     /// The shapes that a matrix is still to be made in.
     fn wanted(&self, name: &str) -> Option<(&Target, Vec<Shape>)> {
         let at = self.model.plan.tensors.iter().position(|target| target.name == name)?;
@@ -202,7 +214,7 @@ impl Refiner<'_> {
             let matrix: Arc<dyn Matrix> = tensors.matrix(name, Some(target.rows), target.columns)?.into();
             let step = (target.rows / TRIED_ROWS).max(1);
             let rows: Vec<usize> = (0..target.rows).step_by(step).take(TRIED_ROWS).collect();
-            let tried: Arc<[f32]> = self.read(matrix.as_ref(), &rows, shapes[0].columns)?.into();
+            let tried: Arc<[f32]> = read(matrix.as_ref(), &rows, shapes[0].columns)?.into();
             for shape in shapes {
                 let plain = plain(self.backend, shape, &means, &tried)?;
                 let best = error(shape, &tried, &plain, &held_out)?;
@@ -224,7 +236,8 @@ impl Refiner<'_> {
         // The last factor is there already.
         for damping in DAMPINGS.into_iter().rev() {
             for candidate in matrices.iter().filter(|candidate| candidate.damping == Some(damping)) {
-                let Some(curvatures) = state.damped(&means, damping) else { continue };
+                let gone = || Error::Internal("a factor that was there is gone".to_owned());
+                let curvatures = state.damped(&means, damping).ok_or_else(gone)?;
                 self.make(candidate, |rows| with_feedback(self.backend, candidate.shape, curvatures, rows))?;
             }
         }
@@ -242,15 +255,6 @@ impl Refiner<'_> {
         Ok(blocks.collect::<Result<Vec<_>>>()?.concat())
     }
 
-    /// Some rows, padded.
-    fn read(&self, matrix: &dyn Matrix, rows: &[usize], columns: usize) -> Result<Vec<f32>> {
-        let mut out = vec![0.0; rows.len() * columns];
-        for (out, &row) in out.chunks_mut(columns).zip(rows) {
-            matrix.read(row..row + 1, &mut out[..matrix.columns()])?;
-        }
-        Ok(out)
-    }
-
     /// Makes all rows of a matrix, and keeps them.
     fn make(&self, candidate: &Candidate, quantize: impl Fn(&[f32]) -> Result<Vec<u8>> + Sync) -> Result<()> {
         let Candidate { target, shape, matrix, .. } = candidate;
@@ -262,7 +266,7 @@ impl Refiner<'_> {
                 .into_par_iter()
                 .map(|start| {
                     let rows: Vec<usize> = (start..end.min(start + self.rows)).collect();
-                    quantize(&self.read(matrix.as_ref(), &rows, shape.columns)?)
+                    quantize(&read(matrix.as_ref(), &rows, shape.columns)?)
                 })
                 .collect::<Result<_>>()?;
             blocks.iter().try_for_each(|blocks| made.add(blocks))?;

@@ -4,15 +4,12 @@ use ndarray::{Array2, ArrayView2};
 use quant::{Backend, Curvature, Format};
 
 use super::moments::{Curvatures, Means, part};
+use super::trial::fault;
 use crate::error::{Error, Result};
 use crate::sink::Shape;
 
 /// Sweeps of descent: the second gains a little, more gain next to nothing.
 const SWEEPS: usize = 2;
-
-pub(super) fn fault(problem: quant::Error) -> Error {
-    Error::Internal(problem.to_string())
-}
 
 fn space(shape: Shape, rows: &[f32]) -> Result<Vec<u8>> {
     let misfit = quant::Error::Columns { format: shape.format, columns: shape.columns };

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::encode::Encoder;
 use crate::error::{Error, Result};
 use crate::hash::sha256;
-use crate::input::read_capped;
+use crate::input;
 use crate::jinja;
 use crate::tokenizer::Tokenizer;
 
@@ -50,7 +50,8 @@ impl Sample {
             texts.extend(TEXTS.map(str::to_owned));
             (BUILT_IN.to_owned(), texts, format!("{CHATS}{}", TEXTS.concat()))
         } else {
-            let texts = files.iter().map(|file| read(file.as_ref())).collect::<Result<Vec<_>>>()?;
+            let texts =
+                files.iter().map(|file| input::text(file.as_ref(), MAX_BYTES)).collect::<Result<Vec<_>>>()?;
             let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let names: Vec<String> = files.iter().map(|file| name(file.as_ref())).collect();
             let hashed = texts.concat();
@@ -71,11 +72,6 @@ impl Sample {
     pub fn windows(&self) -> usize {
         self.tokens.len().div_ceil(WINDOW)
     }
-}
-
-fn read(file: &Path) -> Result<String> {
-    let bytes = read_capped(file, MAX_BYTES)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
-    String::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not UTF-8 text"))
 }
 
 /// What the authors put before every text.

@@ -108,7 +108,7 @@ impl Run<'_> {
         }
         let mut gradient = llama.last_norm_back(&x, &head.into_gradient())?;
         for layer in (0..llama.layers()).rev() {
-            let x = inputs.pop().map(|stored| stored.values()).unwrap_or_default();
+            let x = inputs.pop().expect("a layer has its inputs").values();
             let mut tried: BTreeMap<String, Tried> = BTreeMap::new();
             let mut tell = |name: &str, x: &Activations, gradient: &Activations| {
                 if !tried.contains_key(name) {
@@ -200,7 +200,7 @@ impl Run<'_> {
         let errors = errors(self.backend, trial, &weights, importance)?;
         for (cost, errors) in costs[at].iter_mut().zip(errors) {
             let of_token = |(token, gradient): (&u32, ndarray::ArrayView1<f32>)| {
-                let row = known.binary_search(&(*token as usize)).unwrap_or_default();
+                let row = known.binary_search(&(*token as usize)).expect("each token is known");
                 let products = errors.row(row).into_iter().zip(gradient).map(|(e, g)| f64::from(e * g));
                 products.map(|product| product * product).sum::<f64>()
             };
@@ -251,7 +251,7 @@ impl Stored {
     fn values(self) -> Activations {
         let tokens = self.values.len() / self.features.max(1);
         let values = self.values.into_iter().map(bf16::to_f32).collect();
-        Array2::from_shape_vec((self.features, tokens), values).unwrap_or_default()
+        Array2::from_shape_vec((self.features, tokens), values).expect("whole columns")
     }
 }
 

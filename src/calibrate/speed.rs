@@ -9,7 +9,8 @@ use rayon::prelude::*;
 
 use super::cost::{Cost, Rounded};
 use super::refine::How;
-use super::rounding::{fault, feedback};
+use super::rounding::feedback;
+use super::trial::fault;
 use crate::error::Result;
 use crate::hash::fraction;
 use crate::threads;

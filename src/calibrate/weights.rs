@@ -93,29 +93,19 @@ impl Matrix for Merged<'_> {
     }
 
     fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
-        let spans = match &self.target.source {
-            Source::Values(values) => {
-                out.copy_from_slice(&values[rows]);
-                return Ok(());
-            }
-            Source::Rows(spans) => spans,
-        };
-        let (mut rest, mut span_start) = (out, 0); // in rows of the target
+        if let Source::Values(values) = &self.target.source {
+            out.copy_from_slice(&values[rows]);
+            return Ok(());
+        }
+        let mut rest = out;
         let mut raw = Vec::new();
-        for span in spans {
-            let wanted = rows.start.max(span_start)..rows.end.min(span_start + span.rows.len());
-            if !wanted.is_empty() {
-                let part;
-                (part, rest) = rest.split_at_mut(wanted.len() * self.target.columns);
-                let first = span.rows.start + wanted.start - span_start;
-                raw.resize(wanted.len() * span.stored.row_bytes(), 0);
-                self.checkpoint.read_rows(&span.stored, first, &mut raw)?;
-                span.stored.dtype.decode(&raw, part);
-                if self.lora.touches(&span.tensor) {
-                    self.lora.add(&span.tensor, first, part)?;
-                }
-            }
-            span_start += span.rows.len();
+        for (span, rows) in self.target.parts(rows) {
+            let part;
+            (part, rest) = rest.split_at_mut(rows.len() * self.target.columns);
+            raw.resize(rows.len() * span.stored.row_bytes(), 0);
+            self.checkpoint.read_rows(&span.stored, rows.start, &mut raw)?;
+            span.stored.dtype.decode(&raw, part);
+            self.lora.add(&span.tensor, rows.start, part)?;
         }
         Ok(())
     }

@@ -35,9 +35,13 @@ pub const FINISHED: &str = "a finished download";
 const LOCAL: &str = ".cache/huggingface/download";
 
 /// What decides the numbers or the vocabulary of a model or an adapter beside its weights.
-const SMALL: [&str; 10] = [
+const SMALL: [&str; 14] = [
     "config.json",
+    "modeling_chatglm.py",
+    "tokenization_chatglm.py",
     "generation_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
     "tokenizer.model",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -125,6 +129,22 @@ mod tests {
             assert!(error.contains(&found), "{error}");
             std::fs::remove_file(&trace).unwrap();
         }
+    }
+
+    /// What a model is read from beside its weights is judged, too, and has its hash checked.
+    #[test]
+    fn every_small_file_is_looked_at() {
+        use crate::model::{Model, ModelSource};
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/models/tiny-chatglm3");
+        let source = ModelSource { folder: folder.clone(), ..ModelSource::default() };
+        let (model, guests) = input::noted(|| Model::open(&source));
+        model.unwrap();
+        let names = guests.asked().filter(|file| file.parent() == Some(&folder)).filter_map(Path::file_name);
+        let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+        assert!(names.len() > 8, "{names:?}");
+        let others =
+            names.iter().filter(|name| !super::super::is_tensors(name) && !SMALL.contains(&&***name));
+        assert_eq!(others.collect::<Vec<_>>(), Vec::<&std::borrow::Cow<str>>::new());
     }
 
     #[cfg(unix)] // Windows has links only for some

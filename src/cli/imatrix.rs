@@ -8,6 +8,7 @@ use super::progress::{Counts, Progress, Stop};
 use super::report::{Measured, Report};
 use glm2llama::calibrate::{self, Sample, WINDOW};
 use glm2llama::error::Result;
+use glm2llama::input;
 use glm2llama::model::Model;
 use glm2llama::output;
 
@@ -15,9 +16,15 @@ pub(super) fn run(args: &Imatrix) -> Result<()> {
     let started = Instant::now();
     let located = args.model.local()?;
     let threads = options::threads(args.running.threads)?;
-    let model = Model::open(&args.model.request(&located)?).map_err(|error| located.explain(error))?;
-    let sample = Sample::new(&model.tokenizer, &args.calibration, args.tokens as usize)?;
+    let source = args.model.request(&located)?;
+    let (read, guests) = input::noted(|| {
+        let model = Model::open(&source).map_err(|error| located.explain(error))?;
+        let sample = Sample::new(&model.tokenizer, &args.calibration, args.tokens as usize)?;
+        Ok((model, sample))
+    });
+    let (model, sample) = read?;
     output::check(&args.output, args.force)?;
+    guests.refuse_target(&args.output)?;
     let stop = Stop::on_signals()?;
     let report = Report::new(args.running.json, args.running.quiet);
     let total =

@@ -6,7 +6,7 @@ use super::print::{note, warn};
 use glm2llama::config::RopeRatio;
 use glm2llama::error::{Error, Result, one_line};
 use glm2llama::gguf::GgufFile;
-use glm2llama::input::read_capped;
+use glm2llama::input;
 use glm2llama::locate::{self, Caches, Located};
 use glm2llama::verify::{DEFAULT_TEXT, Pair};
 
@@ -48,8 +48,5 @@ pub(super) fn text(file: Option<&Path>) -> Result<(String, String)> {
     let Some(file) = file else {
         return Ok((DEFAULT_TEXT.to_owned(), "the built-in page of English, Chinese and code".to_owned()));
     };
-    let bytes = read_capped(file, MAX_TEXT_BYTES)?
-        .ok_or_else(|| Error::input(file, "", "no such file, expected a text"))?;
-    let text = String::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not UTF-8 text"))?;
-    Ok((text, file.display().to_string()))
+    Ok((input::text(file, MAX_TEXT_BYTES)?, file.display().to_string()))
 }

@@ -23,8 +23,8 @@ impl Job {
     /// # Errors
     /// When it cannot be written.
     pub fn write_card(&self, outputs: &mut Outputs, qualities: &[String], verified: bool) -> Result<()> {
-        let Outputs { card, hashes, .. } = outputs;
-        let Some(card) = card else { return Ok(()) };
+        let Outputs { blank_card, hashes, .. } = outputs;
+        let Some(mut card) = blank_card.take() else { return Ok(()) };
         let no_output = || Error::Internal("a model card of no file".to_owned());
         let first = self.outputs.first().ok_or_else(no_output)?;
         let about = first.about.as_ref().ok_or_else(no_output)?;
@@ -55,6 +55,8 @@ impl Job {
             modelfile: first.modelfile.as_ref().map(|(path, _)| path.clone()),
             ollama_name: ollama::suggested_for(&first.path),
         };
-        card.write_all(model_card.text().as_bytes())
+        card.write_all(model_card.text().as_bytes())?;
+        outputs.card = Some(card);
+        Ok(())
     }
 }

@@ -126,6 +126,10 @@ impl Job {
     /// When the checkpoint cannot be read, the model does not compute numbers, or the user stops the run.
     pub fn choose(&mut self, options: pipeline::Options, watch: &dyn Watch) -> Result<()> {
         let (Some(choice), Some(output)) = (&self.choice, self.outputs.first()) else { return Ok(()) };
+        if self.refined.is_some() {
+            let problem = "Job::choose: found blocks for other formats, expected Job::measure after it";
+            return Err(Error::Usage(problem.to_owned()));
+        }
         let started = Instant::now();
         let how = How { threads: options.threads, backend: options.backend };
         let best = self.request.quality == Quality::Best;
@@ -150,10 +154,7 @@ impl Job {
             let recipe = Recipe::of_formats(formats.collect(), output.recipe.ffn, &self.model.plan);
             let mut keys = choice.keys.clone();
             // What the user says of the type stands.
-            let said = |(key, value): &(String, Value)| {
-                key == "general.file_type" && *value != Value::U32(output.recipe.file_type.number())
-            };
-            if !keys.iter().any(said) {
+            if !self.request.given.overrides.iter().any(|given| given.key == "general.file_type") {
                 let file_type = Value::U32(recipe.file_type.number());
                 metadata::set(&mut keys, vec![("general.file_type".to_owned(), file_type)]);
             }

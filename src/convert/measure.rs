@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use quant::Backend;
 
 use super::Job;
 use crate::calibrate::{self, How, IMPORTANCE_TOKENS, Layout, REFINEMENT_TOKENS, Sample, Store};
@@ -107,15 +108,15 @@ pub(super) fn keys(sample: &Sample, plan: &Plan, quality: Quality) -> Metadata {
     let multiplies = |role: Role| role != Role::Vector && !(embeds_only && role == Role::TokenEmbedding);
     let entries = plan.tensors.iter().filter(|target| multiplies(target.role())).count();
     let mut keys = metadata::measured_keys(&sample.name, entries, sample.windows());
-    let quality = if quality == Quality::Best { "best" } else { "good" };
-    keys.extend(provenance::quality_keys(quality, &sample.hash));
+    keys.extend(provenance::quality_keys(quality.name(), &sample.hash));
     keys
 }
 
 impl Job {
-    /// Measures the model where the quality asks for it, to be done before [`Job::fill`]: reads all weights once, and
-    /// needs memory for a layer's activations. What `best` has made stays in
-    /// a folder beside the first output, for a run that goes on where this one was stopped, until [`Job::clean_up`].
+    /// Measures the model where the quality asks for it, to be done before [`Job::fill`]: reads all weights once, for
+    /// `best` once for each feed-forward width of the outputs, and needs memory for a layer's activations. What `best`
+    /// has made stays in a folder beside the first output, for a run that goes on where this one was stopped, until
+    /// [`Job::clean_up`].
     ///
     /// # Errors
     /// When the checkpoint cannot be read, the model does not compute numbers, or the user stops the run.
@@ -124,7 +125,7 @@ impl Job {
         let pipeline::Options { threads, backend, .. } = options;
         if self.request.quality == Quality::Best {
             let Some(first) = self.outputs.first() else { return Ok(()) };
-            let store = Store::open(&state_folder(&first.path), &self.run_hash(sample)?)?;
+            let store = Store::open(&state_folder(&first.path), &self.run_hash(sample, backend))?;
             calibrate::refine(
                 &self.model,
                 sample,
@@ -140,6 +141,23 @@ impl Job {
         let matrix = calibrate::importance(&self.model, sample, threads, watch)?;
         self.importance = of_plan(&matrix, self)?;
         Ok(())
+    }
+
+    /// Refuses to fill a file that would say it has what nobody made.
+    pub(super) fn refuse_unmeasured(&self) -> Result<()> {
+        let chosen = self.choice.as_ref().is_none_or(|choice| choice.outcome.is_some());
+        let measured = match self.request.quality {
+            Quality::Fast => true,
+            Quality::Good => self.importance.iter().any(Option::is_some),
+            Quality::Best => self.refined.is_some(),
+        };
+        if chosen && measured {
+            return Ok(());
+        }
+        let found = if chosen { "weights that were not measured" } else { "formats that were not chosen" };
+        Err(Error::Usage(format!(
+            "Job::fill: found {found}, expected Job::choose and Job::measure before it"
+        )))
     }
 
     /// Refuses a bound that choosing formats goes over.
@@ -177,9 +195,9 @@ impl Job {
         self.refined.map_or(Ok(()), Store::remove)
     }
 
-    /// Of all that decides the bytes of refined tensors.
-    fn run_hash(&self, sample: &Sample) -> Result<String> {
-        let mut text = format!("{} {:?}", provenance::VERSION, self.request.model);
+    /// A hash of everything that decides the bytes of refined tensors.
+    fn run_hash(&self, sample: &Sample, backend: Backend) -> String {
+        let mut text = format!("{} {backend} {:?}", provenance::VERSION, self.request.model);
         for output in &self.outputs {
             let _ = write!(text, " {:?}", provenance::options_key(&self.request, output.recipe.file_type));
         }
@@ -187,13 +205,10 @@ impl Job {
         for choice in self.outputs.iter().flat_map(|output| &output.recipe.choices) {
             let _ = write!(text, " {}", choice.format);
         }
-        let config = self.request.model.folder.join("config.json");
-        for file in self.model.checkpoint.files().chain([config.as_path()]) {
-            let state = fs::metadata(file).map_err(Error::io(file, "read"))?;
-            let changed = state.modified().map_err(Error::io(file, "read"))?;
-            let _ = write!(text, " {:?} {} {changed:?}", file.file_name(), state.len());
+        for (file, state) in self.guests.states() {
+            let _ = write!(text, " {file:?} {state:?}");
         }
-        Ok(sha256(text.as_bytes()))
+        sha256(text.as_bytes())
     }
 }
 

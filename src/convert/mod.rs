@@ -1,4 +1,5 @@
-//! The whole conversion: everything is checked first, then the weights are read once.
+//! The whole conversion: everything is checked first, then the weights are read once (and before that as often as
+//! `good`, `best` and a size need to run the model).
 
 mod card;
 mod choice;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Job;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gguf::SplitWriter;
 use crate::hash::sha256;
 use crate::input::sha256_of;
@@ -19,7 +19,8 @@ pub struct Outputs {
     modelfiles: Vec<Pending>,
     /// The receipt's file, if one was asked for, and what the receipt says so far.
     receipt: Option<(Pending, Receipt)>,
-    /// The model card's file, if one was asked for.
+    /// The model card's file, if one was asked for, until [`Job::write_card`] has written it.
+    pub(super) blank_card: Option<Pending>,
     pub(super) card: Option<Pending>,
     /// Each file's name, length and SHA-256, where a receipt or a card tells them.
     pub(super) hashes: Vec<(PathBuf, u64, String)>,
@@ -55,7 +56,8 @@ impl Job {
                 created.modelfiles.push(modelfile);
             }
         }
-        created.card = self.request.card.as_ref().map(|path| Pending::create(path, force)).transpose()?;
+        created.blank_card =
+            self.request.card.as_ref().map(|path| Pending::create(path, force)).transpose()?;
         Ok(created)
     }
 
@@ -64,14 +66,15 @@ impl Job {
     /// # Errors
     /// When an output cannot be written, a weight is damaged, or the user stops the run.
     pub fn fill(&self, outputs: Outputs, options: pipeline::Options, watch: &dyn Watch) -> Result<Outputs> {
-        let Outputs { writers, modelfiles, mut receipt, card, .. } = outputs;
+        self.refuse_unmeasured()?;
+        let Outputs { writers, modelfiles, mut receipt, blank_card, .. } = outputs;
         // A vocabulary needs no weights; their hashes stand in a receipt nevertheless.
         let needs_weights = !self.request.vocab_only || receipt.is_some();
         let (writers, zero_rows) = match self.model.checkpoint.is_remote() && needs_weights {
             true => pipeline::run_streamed(&self.work(), writers, options, watch)?,
             false => pipeline::run(&self.work(), writers, options, watch)?,
         };
-        let hashes = match receipt.is_some() || card.is_some() {
+        let hashes = match receipt.is_some() || blank_card.is_some() {
             true => hashes(&writers, watch)?,
             false => Vec::new(),
         };
@@ -82,7 +85,7 @@ impl Job {
         self.model.checkpoint.refuse_changed()?;
         self.model.lora.refuse_changed()?;
         let doubt = zero_rows.warning(&self.model.plan, self.model.tokenizer.vocabulary.last());
-        Ok(Outputs { writers, modelfiles, receipt, card, hashes, doubt })
+        Ok(Outputs { writers, modelfiles, receipt, blank_card, card: None, hashes, doubt })
     }
 
     fn finish_receipt(
@@ -139,6 +142,10 @@ impl Outputs {
     /// # Errors
     /// When a file is not full, or the system cannot sync or rename.
     pub fn publish(self) -> Result<()> {
+        if self.blank_card.is_some() {
+            let problem = "Outputs::publish: found an empty model card, expected Job::write_card before it";
+            return Err(Error::Usage(problem.to_owned()));
+        }
         let mut files = Vec::new();
         for writer in self.writers {
             files.extend(writer.into_files()?);

@@ -8,7 +8,7 @@ use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{Metadata, Split, Value, text};
 use crate::imatrix::ImportanceMatrix;
-use crate::input::{self, read_capped};
+use crate::input;
 use crate::metadata::{self, Card, Parts};
 use crate::model::Model;
 use crate::model_card::About;
@@ -28,51 +28,50 @@ impl Job {
     pub fn prepare(request: &Request) -> Result<Job> {
         let mut notes = Vec::new();
         let folder = &request.model.folder;
-        let (opened, guests) = input::noted(|| Ok((Model::open(&request.model)?, Card::load(folder))));
+        let (opened, mut guests) = input::noted(|| Ok((Model::open(&request.model)?, Card::load(folder))));
         let (mut model, card) = opened?;
-        let (options, given) = input::noted(|| {
-            let options = Options::read(request, card)?;
-            options.apply(&mut model, &mut notes)?;
-            let sample = measure::sample(request, &model)?;
-            let layout = measure::layout(request, &model, sample.as_ref())?;
-            Ok(Options { sample, layout, ..options })
-        });
-        let mut options = options?;
-        // A bound that changes nothing is in no file.
-        let bound = request.memory;
-        let request = Request { memory: bound.filter(|_| !options.layout.is_default()), ..request.clone() };
-        options.request = &request;
+        let (options, given) = input::noted(|| Options::read(request, card, &mut model, &mut notes));
+        let options = options?;
         let origin = provenance::keys(&request.model, &guests)?;
-        let (outputs, choice) = options.outputs(&model, origin, &mut notes)?;
+        let (outputs, more) = input::noted(|| options.outputs(&model, origin, &mut notes));
+        guests.extend(more);
+        let (outputs, choice) = outputs?;
         let (importance, without_importance) = options.importance(&model)?;
-        let sample = options.sample.take();
-        let mut job = Job {
-            layout: options.layout,
+        let Options { request: own, sample, layout, .. } = options;
+        let refined = None;
+        let job = Job {
+            model,
             sample,
+            layout,
             choice,
-            refined: None,
+            refined,
             importance,
             without_importance,
             outputs,
             notes,
-            request,
+            request: own,
             guests,
             given,
-            model,
         };
-        job.refuse_little_memory(bound)?;
-        job.check_targets()?;
-        job.note_licence();
-        job.note_split();
-        job.note_parts();
-        job.notes.extend(job.misleading_names());
-        Ok(job)
+        job.checked(request.memory)
+    }
+
+    /// Refuses what only the whole shows, and notes what a user has to be warned of.
+    fn checked(mut self, memory: Option<u64>) -> Result<Job> {
+        self.refuse_little_memory(memory)?;
+        self.check_targets()?;
+        self.note_licence();
+        self.note_split();
+        self.note_parts();
+        self.notes.extend(self.misleading_names());
+        Ok(self)
     }
 }
 
 /// A request, and the files that its options name.
-struct Options<'a> {
-    request: &'a Request,
+struct Options {
+    /// Without a bound on memory where that changes nothing: it is in no file.
+    request: Request,
     card: Card,
     /// The user's own words for the metadata.
     given: Metadata,
@@ -82,8 +81,9 @@ struct Options<'a> {
     layout: Layout,
 }
 
-impl<'a> Options<'a> {
-    fn read(request: &'a Request, card: Card) -> Result<Options<'a>> {
+impl Options {
+    /// Reads the files, and puts what the user decides into the model.
+    fn read(request: &Request, card: Card, model: &mut Model, notes: &mut Vec<String>) -> Result<Options> {
         if let Some(twice) = request.types.iter().enumerate().find(|(i, t)| request.types[..*i].contains(t)) {
             return Err(Error::Usage(format!("--type {}: given twice", twice.1)));
         }
@@ -94,31 +94,13 @@ impl<'a> Options<'a> {
             metadata::set(&mut given, vec![("general.name".to_owned(), Value::String(name.clone()))]);
         }
         let imatrix = request.imatrix.as_deref().map(ImportanceMatrix::load).transpose()?;
-        Ok(Options { request, card, given, imatrix, sample: None, layout: Layout::default() })
-    }
-
-    /// Puts what the user decides into the model.
-    fn apply(&self, model: &mut Model, notes: &mut Vec<String>) -> Result<()> {
-        let request = self.request;
-        model.name.given = text(&self.given, "general.name").map(str::to_owned);
-        if model.name.given.as_deref().is_some_and(|name| name.trim().is_empty()) {
-            return Err(Error::Usage(
-                "general.name: found a blank name, expected one for the file too".to_owned(),
-            ));
-        }
-        if let Some(file) = &request.given.chat_template {
-            take_chat_template(&mut model.tokenizer, file)?;
-        }
-        let idle = request.overrides.idle(&model.plan.tensors);
-        notes.extend(idle.map(|pattern| format!("--tensor-type {pattern}: matches the name of no matrix")));
-        notes.extend(self.card.warning.clone());
-        if request.vocab_only {
-            model.plan.tensors.clear();
-        }
-        if request.receipt.is_some() && !model.checkpoint.is_remote() {
-            model.checkpoint.record_hashes();
-        }
-        Ok(())
+        apply(request, &given, model, notes)?;
+        notes.extend(card.warning.clone());
+        let sample = measure::sample(request, model)?;
+        let layout = measure::layout(request, model, sample.as_ref())?;
+        let memory = request.memory.filter(|_| !layout.is_default());
+        let request = Request { memory, ..request.clone() };
+        Ok(Options { request, card, given, imatrix, sample, layout })
     }
 
     /// The importance weights of each tensor of the plan, and how many matrices have none.
@@ -136,7 +118,7 @@ impl<'a> Options<'a> {
         origin: Metadata,
         notes: &mut Vec<String>,
     ) -> Result<(Vec<Output>, Option<FormatChoice>)> {
-        let request = self.request;
+        let request = &self.request;
         if let Some(budget) = request.target {
             let (choice, recipe) = FormatChoice::begin(request, model, budget);
             let (output, keys) = self.output(&budget.to_string(), recipe, model, &origin, notes)?;
@@ -203,6 +185,28 @@ impl<'a> Options<'a> {
     }
 }
 
+/// Puts what the user decides into the model.
+fn apply(request: &Request, given: &Metadata, model: &mut Model, notes: &mut Vec<String>) -> Result<()> {
+    model.name.given = text(given, "general.name").map(str::to_owned);
+    if model.name.given.as_deref().is_some_and(|name| name.trim().is_empty()) {
+        return Err(Error::Usage(
+            "general.name: found a blank name, expected one for the file too".to_owned(),
+        ));
+    }
+    if let Some(file) = &request.given.chat_template {
+        take_chat_template(&mut model.tokenizer, file)?;
+    }
+    let idle = request.overrides.idle(&model.plan.tensors);
+    notes.extend(idle.map(|pattern| format!("--tensor-type {pattern}: matches the name of no matrix")));
+    if request.vocab_only {
+        model.plan.tensors.clear();
+    }
+    if request.receipt.is_some() && !model.checkpoint.is_remote() {
+        model.checkpoint.record_hashes();
+    }
+    Ok(())
+}
+
 /// What a card says of a model with these keys.
 fn about(keys: &Metadata, request: &Request, tokenizer: &Tokenizer) -> Result<About> {
     let vocabulary = &tokenizer.vocabulary;
@@ -265,9 +269,9 @@ fn take_chat_template(tokenizer: &mut Tokenizer, file: &Path) -> Result<()> {
 }
 
 fn template_text(file: &Path) -> Result<String> {
-    let bytes = read_capped(file, LARGEST_TEMPLATE)?.ok_or_else(|| {
+    if !input::is_there(file) {
         let names = ChatFormat::NAMES.map(|(name, _)| name).join(", ");
-        Error::mismatch(file, "", "no such file", format!("a chat template, or one of {names}"))
-    })?;
-    String::from_utf8(bytes).map_err(|_| Error::input(file, "", "is not UTF-8 text"))
+        return Err(Error::mismatch(file, "", "no such file", format!("a chat template, or one of {names}")));
+    }
+    input::text(file, LARGEST_TEMPLATE)
 }

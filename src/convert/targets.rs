@@ -34,14 +34,10 @@ impl Job {
     /// Refuses names that would be given twice, and those of files that the run reads: `--force` is for what an
     /// earlier run wrote.
     pub(super) fn check_targets(&self) -> Result<()> {
-        let read: Vec<_> = self.guests.opened().chain(self.given.opened()).filter_map(identity).collect();
         let mut taken: BTreeMap<PathBuf, Written> = BTreeMap::new();
         for (kind, path) in self.named() {
-            if identity(&path).is_some_and(|file| read.contains(&file)) {
-                let found = "a file that this conversion reads";
-                let expected = "another name: --force does not replace it";
-                return Err(Error::mismatch(&path, "", found, expected));
-            }
+            self.guests.refuse_target(&path)?;
+            self.given.refuse_target(&path)?;
             let advice = match (kind, taken.insert(in_its_folder(&path), kind)) {
                 (_, None) => continue,
                 (Written::Receipt, _) | (_, Some(Written::Receipt)) => "give another --receipt",

@@ -56,7 +56,7 @@ impl Layout {
         let targets = plan.plan.tensors.iter().zip(&plan.head_rows).zip(formats);
         let tensors = targets.map(|((target, &head_rows), &format)| {
             let shape = Shape { format, rows: target.rows, columns: target.columns };
-            let row_bytes = format.row_bytes(target.columns).unwrap_or(0); // floats have no blocks to break
+            let row_bytes = format.row_bytes(target.columns).expect("floats have no blocks to break");
             let bytes = target.rows as u64 * row_bytes as u64;
             Tensor {
                 name: target.name.clone(),

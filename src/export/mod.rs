@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::checkpoint::Dtype;
 use crate::error::{Error, Result};
+use crate::input::{self, GuestBook};
 use crate::model::{self, Model};
 use crate::pipeline;
 use crate::remap::{Plan, Source, Target};
@@ -54,6 +55,8 @@ pub struct Export {
     pub dtype: Dtype,
     /// The folder to write.
     pub output: PathBuf,
+    /// The files of the model and its adapters.
+    guests: GuestBook,
     /// No importance weights, for each tensor.
     importance: Vec<Option<Vec<f32>>>,
     /// The small files: name and content.
@@ -77,7 +80,8 @@ impl Export {
     /// # Errors
     /// When anything in the folder does not fit, or the request contradicts itself.
     pub fn prepare(request: &ExportRequest) -> Result<Export> {
-        let model = Model::open(&request.model)?;
+        let (model, guests) = input::noted(|| Model::open(&request.model));
+        let model = model?;
         let plan = HfPlan::new(&model.plan, &model.config);
         let stored = plan.plan.tensors.iter().map(Target::dtype);
         let own = stored.clone().next().unwrap_or(Dtype::F32); // the embedding's
@@ -101,6 +105,7 @@ impl Export {
             texts.push(("model.safetensors.index.json", json(&index)?));
         }
         Ok(Export {
+            guests,
             importance: vec![None; plan.plan.tensors.len()],
             plan: plan.plan,
             model,
@@ -117,6 +122,7 @@ impl Export {
     /// # Errors
     /// When the folder exists, cannot be written, or does not fit its disk.
     pub fn create_outputs(&self) -> Result<Outputs> {
+        self.guests.refuse_changed()?;
         let folder = Folder::create_beside(&self.output, self.force)?;
         let writer = Writer::create(&folder, &self.layout)?;
         for (name, text) in &self.texts {

@@ -38,7 +38,7 @@ impl HfPlan {
 
 fn zeros(slot: Slot, rows: usize) -> Target {
     let source = Source::Values(vec![0.0; rows]);
-    Target { name: slot.hf_name().unwrap_or_default(), slot, rows, columns: 1, source }
+    Target { name: slot.hf_name().expect("a tensor of transformers"), slot, rows, columns: 1, source }
 }
 
 #[cfg(test)]

@@ -100,6 +100,9 @@ impl Sink for Writer {
         }
         self.written = written;
         if written == expected {
+            if !self.head.is_empty() {
+                return Err(self.out_of_step());
+            }
             (self.current, self.written) = (self.current + 1, 0);
         }
         Ok(())
@@ -112,9 +115,8 @@ fn in_halves(head: &[u8], row_bytes: usize) -> Vec<u8> {
     rows(0).chain(rows(1)).collect()
 }
 
-/// An export has floats only.
 fn value_bytes(format: Format) -> usize {
-    format.row_bytes(1).unwrap_or(0)
+    format.row_bytes(1).expect("an export has floats only")
 }
 
 #[cfg(test)]

@@ -26,14 +26,13 @@ impl Past {
         v: Activations,
     ) -> &(Activations, Activations) {
         let (k, v) = match self.layers.remove(&layer) {
-            Some((keys, values)) => (behind(&keys, k), behind(&values, v)),
+            Some((keys, values)) => (behind(&keys, &k), behind(&values, &v)),
             None => (k, v),
         };
         self.layers.entry(layer).or_insert((k, v))
     }
 }
 
-/// Both have the same heads, so that they can be joined.
-fn behind(old: &Activations, new: Activations) -> Activations {
-    concatenate(Axis(1), &[old.view(), new.view()]).unwrap_or(new)
+fn behind(old: &Activations, new: &Activations) -> Activations {
+    concatenate(Axis(1), &[old.view(), new.view()]).expect("both have the same heads")
 }

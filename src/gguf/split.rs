@@ -147,7 +147,6 @@ impl SplitWriter {
     }
 }
 
-/// Whether the error says that this process, or the whole system, has as many files open as it may.
 impl Sink for SplitWriter {
     fn shapes(&self) -> Vec<Shape> {
         self.writers.iter().flat_map(Sink::shapes).collect()

@@ -174,7 +174,9 @@ pub fn adapter(repository: &Repository) -> Result<Held> {
     let mut files = Files::new();
     for (name, (wanted, entry)) in parts {
         let file: Arc<dyn ReadAt> = match entry.bytes <= LARGEST {
-            true => Arc::new(repository.read(&format!("{folder}{name}"), LARGEST)?.unwrap_or_default()),
+            true => {
+                Arc::new(repository.read(&format!("{folder}{name}"), LARGEST)?.ok_or_else(|| fault(&name))?)
+            }
             false => Arc::new(on_disk(repository, &wanted, entry)?),
         };
         files.insert(name, file);

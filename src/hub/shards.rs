@@ -16,6 +16,7 @@ use super::transfer::Wanted;
 use crate::checkpoint::Remote;
 use crate::error::{Error, Result};
 use crate::input::{Held, ReadAt};
+use crate::system;
 
 /// A header is read in blocks of so many bytes.
 const BLOCK: u64 = 16 << 10;
@@ -89,7 +90,7 @@ impl Shards {
         let mut there =
             self.kept.iter().chain(&self.keep).filter_map(|kept| kept.find(&shard.name, &shard.entry));
         let open = |path: PathBuf| {
-            let file = File::open(&path).map_err(Error::io(&path, "open"))?;
+            let file = system::open(&path).map_err(Error::io(&path, "open"))?;
             Ok((path, file))
         };
         there.next().map(open).transpose()
@@ -289,7 +290,7 @@ impl Stream {
         }
         if judge.end(&wanted.file, RUN_AGAIN).is_ok() {
             self.file = kept.finish()?;
-            self.from = From::Cache(File::open(&self.file).map_err(Error::io(&self.file, "open"))?);
+            self.from = From::Cache(system::open(&self.file).map_err(Error::io(&self.file, "open"))?);
             return Ok(());
         }
         self.client.tell(&format!("{shown}: what was kept of it is damaged: getting all of it"));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, InFile, Result};
 use crate::gguf::GgufFile;
-use crate::input::{self, read_capped};
+use crate::input;
 use crate::remap::{Plan, Role, Target};
 
 /// An importance matrix as it stands in its file.
@@ -37,9 +37,7 @@ impl ImportanceMatrix {
         if magic == *b"GGUF" {
             return ImportanceMatrix::of_gguf(&GgufFile::open(file)?);
         }
-        let bytes =
-            read_capped(file, dat::MAX_BYTES)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
-        ImportanceMatrix::of_dat(file, &bytes)
+        ImportanceMatrix::of_dat(file, &input::read(file, dat::MAX_BYTES)?)
     }
 
     pub(crate) fn of_gguf(file: &GgufFile) -> Result<ImportanceMatrix> {

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use super::held::{self, Place};
 use crate::error::{Error, Result};
 use crate::hash::sha256;
-use crate::system;
+use crate::system::{self, identity};
 
 /// What tells two versions of a file apart without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,14 +55,14 @@ struct Guest {
 
 /// The files that were asked for, in the order of the first time.
 #[derive(Debug, Default)]
-pub(crate) struct GuestBook(Vec<Guest>);
+pub struct GuestBook(Vec<Guest>);
 
 thread_local! {
     static BOOK: RefCell<Option<GuestBook>> = const { RefCell::new(None) };
 }
 
 /// Does some work, and notes every file that it asks for.
-pub(crate) fn noted<T>(work: impl FnOnce() -> T) -> (T, GuestBook) {
+pub fn noted<T>(work: impl FnOnce() -> T) -> (T, GuestBook) {
     let outer = BOOK.replace(Some(GuestBook::default()));
     let result = work();
     (result, BOOK.replace(outer).unwrap_or_default())
@@ -98,6 +98,31 @@ impl GuestBook {
     /// Those that were read.
     pub(crate) fn opened(&self) -> impl Iterator<Item = &Path> {
         self.0.iter().filter(|guest| guest.opened).map(|guest| guest.path.as_path())
+    }
+
+    /// Each file that was asked for, and its state then; none where there was no such file.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (&Path, Option<State>)> {
+        self.0.iter().map(|guest| (guest.path.as_path(), guest.state))
+    }
+
+    /// Adds what another book has noted.
+    pub(crate) fn extend(&mut self, other: GuestBook) {
+        let new = |guest: &Guest| self.0.iter().all(|known| known.path != guest.path);
+        let new: Vec<Guest> = other.0.into_iter().filter(new).collect();
+        self.0.extend(new);
+    }
+
+    /// Refuses to replace a file that was read, by whatever name.
+    ///
+    /// # Errors
+    /// When `target` is one of them.
+    pub fn refuse_target(&self, target: &Path) -> Result<()> {
+        let file = identity(target);
+        if file.is_none() || self.opened().all(|read| identity(read) != file) {
+            return Ok(());
+        }
+        let expected = "another name: --force does not replace it";
+        Err(Error::mismatch(target, "", "a file that this run reads", expected))
     }
 
     /// A file's length and SHA-256: of what passed where all of it did, or else of what is read now.

@@ -15,7 +15,8 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, InFile, Problem, Result};
 use crate::hash::hex;
 use crate::system;
-pub(crate) use guests::{GuestBook, State, noted};
+pub(crate) use guests::State;
+pub use guests::{GuestBook, noted};
 use held::Place;
 pub use held::{Files, Held};
 pub use source::{ReadAt, Source};
@@ -51,6 +52,22 @@ pub fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
         bytes.drain(..BYTE_ORDER_MARK.len());
     }
     Ok(Some(bytes))
+}
+
+/// The same of a file that has to be there.
+///
+/// # Errors
+/// When there is none, and as for [`read_capped`].
+pub fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
+    read_capped(path, max)?.ok_or_else(|| Error::input(path, "", "no such file"))
+}
+
+/// The text of such a file.
+///
+/// # Errors
+/// When it is no UTF-8, and as for [`read`].
+pub fn text(path: &Path, max: u64) -> Result<String> {
+    String::from_utf8(read(path, max)?).map_err(|_| Error::input(path, "", "is not UTF-8 text"))
 }
 
 /// Reads a file's first `max` bytes, or all of it when it is smaller; `None` when there is none.

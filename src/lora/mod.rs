@@ -119,6 +119,11 @@ impl Lora {
         self.terms.contains_key(tensor)
     }
 
+    /// The tensors of the checkpoint that something is added to.
+    pub fn tensors(&self) -> impl Iterator<Item = &str> {
+        self.terms.keys().map(String::as_str)
+    }
+
     /// What is added to this tensor has its shape.
     pub fn fits(&self, name: &str, tensor: &Tensor) -> bool {
         self.terms.get(name).into_iter().flatten().all(|term| tensor.shape == term.pair.shape())

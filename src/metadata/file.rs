@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::card::sources;
-use crate::error::{Error, InFile, Problem, Result, shortened};
+use crate::error::{InFile, Problem, Result, shortened};
 use crate::gguf::{Metadata, Value};
-use crate::input::{self, read_capped};
+use crate::input;
 
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -71,8 +71,7 @@ const SOURCE_PARTS: [&str; 9] =
 /// # Errors
 /// When it is absent or no such object, or has a key or value that llama.cpp's converter does not know.
 pub fn load(file: &Path) -> Result<Metadata> {
-    let bytes = read_capped(file, MAX_BYTES)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
-    parse(&bytes).in_file(file)
+    parse(&input::read(file, MAX_BYTES)?).in_file(file)
 }
 
 fn parse(bytes: &[u8]) -> Result<Metadata, Problem> {

@@ -46,8 +46,8 @@ pub struct Parts<'a> {
 
 /// All keys, and a warning of each override whose key looks like a typo.
 ///
-/// Where several parts have a key, the last goes: what a runtime asks for, the importance matrix, the origin, the card,
-/// the user's words, the user's overrides.
+/// Where several parts have a key, the last of these counts: what a runtime asks for, the importance matrix, the origin,
+/// the card, the user's words, the user's overrides.
 ///
 /// # Errors
 /// When an override does not fit the key's type.

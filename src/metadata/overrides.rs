@@ -13,7 +13,7 @@ const FIXED: [&str; 4] = ["general.alignment", "general.architecture", "split.",
 pub struct Override {
     /// As it was given, for messages.
     text: String,
-    pub(super) key: String,
+    pub(crate) key: String,
     value: Scalar,
 }
 

@@ -20,6 +20,17 @@ pub(super) fn refuse_mixed(work: &Work, outputs: &[Vec<Shape>]) -> Result<()> {
         return Err(Error::mismatch(file, "", "a checkpoint", format!("that of the plan, {of}")));
     }
     plan.tensors.iter().try_for_each(|target| check_target(target, checkpoint, lora))?;
+    let spans = || plan.tensors.iter().flat_map(|target| target.parts(0..target.rows));
+    let unused = |name: &&str| !plan.tensors.is_empty() && spans().all(|(span, _)| span.tensor != **name);
+    if let Some(name) = lora.tensors().find(unused) {
+        let found = "an adapter's factors for a tensor that the plan does not use";
+        return Err(Error::mismatch(
+            first_file(checkpoint),
+            name,
+            found,
+            "the adapter that the model was opened with",
+        ));
+    }
     let count = plan.tensors.len();
     require("importance weights", importance.len(), count, importance.len() == count)?;
     for shapes in outputs {

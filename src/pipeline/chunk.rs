@@ -62,25 +62,17 @@ impl Chunk {
     /// Reads the rows, as they are stored, into `input`.
     pub(super) fn read(&self, &Work { plan, checkpoint, .. }: &Work, input: &mut Vec<u8>) -> Result<()> {
         let target = &plan.tensors[self.tensor];
-        let spans = match &target.source {
-            Source::Values(values) => {
-                input.clear();
-                input.extend(values[self.rows.clone()].iter().flat_map(|value| value.to_le_bytes()));
-                return Ok(());
-            }
-            Source::Rows(spans) => spans,
-        };
+        if let Source::Values(values) = &target.source {
+            input.clear();
+            input.extend(values[self.rows.clone()].iter().flat_map(|value| value.to_le_bytes()));
+            return Ok(());
+        }
         set_length(input, self.rows.len() * target.columns * target.dtype().bytes());
         let mut rest = input.as_mut_slice();
-        let mut span_start = 0; // in rows of the target
-        for span in spans {
-            let wanted = self.rows.start.max(span_start)..self.rows.end.min(span_start + span.rows.len());
-            if !wanted.is_empty() {
-                let bytes;
-                (bytes, rest) = rest.split_at_mut(wanted.len() * span.stored.row_bytes());
-                checkpoint.read_rows(&span.stored, span.rows.start + wanted.start - span_start, bytes)?;
-            }
-            span_start += span.rows.len();
+        for (span, rows) in target.parts(self.rows.clone()) {
+            let bytes;
+            (bytes, rest) = rest.split_at_mut(rows.len() * span.stored.row_bytes());
+            checkpoint.read_rows(&span.stored, rows.start, bytes)?;
         }
         Ok(())
     }

@@ -55,19 +55,11 @@ impl<'a> Encoder<'a> {
 
     /// Adds the adapters to decoded rows of a target, from `first_row` on.
     fn merge(&self, target: &Target, first_row: usize, weights: &mut [f32]) -> Result<()> {
-        let Source::Rows(spans) = &target.source else { return Ok(()) };
         let mut rest = weights;
-        let mut span_start = 0; // in rows of the target
-        for span in spans {
-            let span_end = span_start + span.rows.len();
-            let start = first_row.max(span_start);
-            if start < span_end && !rest.is_empty() {
-                let len = rest.len().min((span_end - start) * target.columns);
-                let rows;
-                (rows, rest) = rest.split_at_mut(len);
-                self.work.lora.add(&span.tensor, span.rows.start + start - span_start, rows)?;
-            }
-            span_start = span_end;
+        for (span, rows) in target.parts(first_row..first_row + rest.len() / target.columns) {
+            let part;
+            (part, rest) = rest.split_at_mut(rows.len() * target.columns);
+            self.work.lora.add(&span.tensor, rows.start, part)?;
         }
         Ok(())
     }
@@ -191,17 +183,13 @@ impl<'a> Encoder<'a> {
     /// Names the row of the checkpoint's own tensor, and what was done `with` it.
     fn at_row(&self, tensor: usize, row: usize, with: &str, found: f32, expected: &str) -> Error {
         let target = &self.work.plan.tensors[tensor];
-        let mut rest = row;
-        if let Source::Rows(spans) = &target.source {
-            for span in spans {
-                if rest < span.rows.len() {
-                    let item = format!("{} row {}{with}", span.tensor, span.rows.start + rest);
-                    return Error::mismatch(self.work.checkpoint.path(&span.stored), item, found, expected);
-                }
-                rest -= span.rows.len();
+        match target.parts(row..row + 1).next() {
+            Some((span, rows)) => {
+                let item = format!("{} row {}{with}", span.tensor, rows.start);
+                Error::mismatch(self.work.checkpoint.path(&span.stored), item, found, expected)
             }
+            None => Error::Internal(format!("{} row {row}: computed to be {found}", target.name)),
         }
-        Error::Usage(format!("{} row {row}: found {found}, expected {expected}", target.name))
     }
 }
 

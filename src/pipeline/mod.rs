@@ -1,4 +1,4 @@
-//! Reads rows, quantizes them and writes them in the plan's order: the only module with threads.
+//! Reads rows, quantizes them and writes them in the plan's order.
 //!
 //! A fixed set of buffers goes round: the reader fills one with the next rows of the checkpoint, a rayon
 //! worker quantizes them for every output file, the writer puts the results in order and hands the buffer

@@ -37,9 +37,9 @@ pub(super) fn pieces(work: &Work, max_bytes: usize) -> Result<Vec<Vec<Piece>>> {
         for span in rows {
             let (file, bytes) = span.stored.place(&span.rows);
             let row_bytes = span.stored.row_bytes() as u64;
-            if let Some(spans) = spans.get_mut(file) {
-                spans.push(Span { bytes, row_bytes, tensor, first_row });
-            }
+            let no_file = || Error::Internal(format!("{}: in no file of the plan", span.tensor));
+            let of_file = spans.get_mut(file).ok_or_else(no_file)?;
+            of_file.push(Span { bytes, row_bytes, tensor, first_row });
             first_row += span.rows.len();
         }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Checkpoint, Origin};
 use crate::error::{Error, InFile, Problem, Result, shortened};
-use crate::input::{GuestBook, read_capped};
+use crate::input::{self, GuestBook};
 use crate::model;
 use crate::provenance::VERSION;
 pub use check::Check;
@@ -99,8 +99,7 @@ impl Receipt {
     /// # Errors
     /// When the file is none.
     pub fn load(file: &Path) -> Result<Receipt> {
-        let text = read_capped(file, MAX_BYTES)?.ok_or_else(|| Error::input(file, "", "no such file"))?;
-        Receipt::parse(&text).in_file(file)
+        Receipt::parse(&input::read(file, MAX_BYTES)?).in_file(file)
     }
 
     fn parse(text: &[u8]) -> Result<Receipt, Problem> {

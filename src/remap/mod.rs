@@ -101,6 +101,22 @@ impl Target {
         }
     }
 
+    /// Where some of its rows come from: the spans, each with those of the stored tensor's rows that are wanted. None
+    /// where its values are computed.
+    pub fn parts(&self, rows: Range<usize>) -> impl Iterator<Item = (&Span, Range<usize>)> {
+        let spans = match &self.source {
+            Source::Rows(spans) => spans.as_slice(),
+            Source::Values(_) => &[],
+        };
+        let mut start = 0; // in rows of the target
+        spans.iter().filter_map(move |span| {
+            let wanted = rows.start.max(start)..rows.end.min(start + span.rows.len());
+            let first = (span.rows.start + wanted.start).checked_sub(start);
+            start += span.rows.len();
+            (!wanted.is_empty()).then_some((span, first?..first? + wanted.len()))
+        })
+    }
+
     /// Rows and columns in the file, with the feed-forward width padded to `ffn`.
     pub fn padded_shape(&self, ffn: usize) -> (usize, usize) {
         match self.role() {

@@ -107,15 +107,22 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
             None => drop(added.by_id.insert(id, token.clone())),
         }
     }
-    let merges = merges.into_iter().map(|merge| match merge {
-        Merge::Text(text) => text,
-        Merge::Pair([left, right]) => format!("{left} {right}"),
-    });
+    let merge = |merge| {
+        let text = match merge {
+            Merge::Text(text) => text,
+            Merge::Pair([left, right]) => format!("{left} {right}"),
+        };
+        match text.split_once(' ') {
+            Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => Ok(text),
+            _ => Err(wrong("model.merges", shown(&text), "two tokens with a space between them")),
+        }
+    };
+    let merges = merges.into_iter().map(merge).collect::<Result<Vec<String>, _>>()?;
     let mut vocabulary = Vocabulary {
         kind: VocabularyKind::Bpe { whole_words: model.ignore_merges },
         tokens,
         types,
-        merges: merges.collect(),
+        merges,
         ..Vocabulary::default()
     };
     special::own_text(&mut vocabulary, &added)
@@ -227,6 +234,16 @@ mod tests {
                 "pre_tokenizer: found {\"type\":\"ByteLevel\"}, expected GLM-4's, which llama.cpp knows by name: the tokenizer is of another model",
             ),
             ("/model/vocab", json!({"a": 0, "b": 2}), "model.vocab: found id 2, expected ids without a gap"),
+            (
+                "/model/merges",
+                json!(["a b", "ab"]),
+                "model.merges: found \"ab\", expected two tokens with a space between them",
+            ),
+            (
+                "/model/merges",
+                json!([["a", " b"]]),
+                "model.merges: found \"a  b\", expected two tokens with a space between them",
+            ),
             ("/model/vocab", json!({"a": 0, "b": 0}), "model.vocab: found id 0 again, expected each id once"),
             (
                 "/added_tokens/0/id",

@@ -218,8 +218,7 @@ fn an_adapters_files_are_not_replaced_even_with_force() {
         let before = fs::read(adapters.join(name)).unwrap();
         let run = Cmd::new("convert").arg(model.path()).args(&["-f", "--lora", "style", "-o", "m.gguf"]);
         let run = run.args(&["--receipt", name]).current_dir(adapters.path()).exit_with(2);
-        let expected =
-            format!("glm2llama: {name}: found a file that this conversion reads, expected another name");
+        let expected = format!("glm2llama: {name}: found a file that this run reads, expected another name");
         assert!(run.stderr.starts_with(&expected), "{}", run.stderr);
         assert!(fs::read(adapters.join(name)).unwrap() == before);
         assert_eq!(adapters.names(), ["style"]);

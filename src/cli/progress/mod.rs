@@ -156,11 +156,7 @@ impl Watch for Progress<'_> {
             Report::Json if state.counts == Counts::Other => {}
             Report::Json => self.report.progress(step, state.started.elapsed()),
             _ if plain => note(&self.line(&state, step).plain()),
-            _ => {
-                let columns =
-                    terminal_size_of(stderr()).map_or(COLUMNS, |(Width(columns), _)| columns.into());
-                self.bar.set_message(self.line(&state, step).with_bar(columns));
-            }
+            _ => self.show(&state, step),
         }
     }
 
