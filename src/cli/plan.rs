@@ -1,4 +1,5 @@
-//! `glm2llama plan` and `convert --dry-run`: what a conversion would do. No weight is read for it.
+//! `glm2llama plan` and `convert --dry-run`: what a conversion would do. Weights are read for it only where formats are
+//! chosen for a size.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -31,7 +31,7 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     }
     let (located, pairs) = pairs::open(&args.folder, &args.files, args.rope_ratio_applies_to)?;
     let stop = Stop::on_signals()?;
-    // Before the work: what is to be done with its result must be possible.
+    // Before the work, so that an hour of it is not lost on a page that cannot be written.
     let page = args.report.as_ref().map(|file| Pending::create(file, true)).transpose()?;
     args.report.as_deref().map_or(Ok(()), keep_others)?;
     pairs::tell(&located);

@@ -1,4 +1,4 @@
-//! The fields of `config.json`, read with errors that name file, key, found and expected.
+//! The fields of `config.json`, read with errors that name key, found and expected; whoever opened the file adds its name.
 
 use serde_json::{Map, Value};
 

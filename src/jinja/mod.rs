@@ -130,8 +130,8 @@ impl serde_json::ser::Formatter for Spaced {
     }
 }
 
-/// A tag that could bind a list made of others, so that forty of them make 2^40 entries: all but conditions, loops
-/// over what is there, and values that are no new lists.
+/// The first tag of the template that could bind a list made of others, so that forty of them make 2^40 entries: any but
+/// conditions, loops over what is there, and values that are no new lists.
 fn unbounded(template: &str) -> Option<&str> {
     static KNOWN: LazyLock<Option<Regex>> = LazyLock::new(|| {
         const PATH: &str = r#"[\w.]+(\[[\w:'"-]*\])*"#;

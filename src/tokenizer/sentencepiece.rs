@@ -90,7 +90,7 @@ struct NormalizerSpec {
     escape_whitespaces: Option<bool>,
 }
 
-/// Reads `bytes`, which came from `file`; `padded_vocab_size` is how many rows the embedding has.
+/// Reads the bytes of a `tokenizer.model`; `padded_vocab_size` is how many rows the embedding has.
 pub(super) fn parse(bytes: &[u8], padded_vocab_size: usize) -> Result<Model, Problem> {
     let not_a_model = |error| Problem::new("", format!("is not a SentencePiece model: {error}"));
     // Counted first: an empty piece has two bytes in the file and many times that in memory.

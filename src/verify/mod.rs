@@ -82,7 +82,7 @@ pub struct Facts {
     pub findings: Vec<Finding>,
 }
 
-/// The two sides, opened.
+/// A checkpoint and a GGUF file, both opened.
 #[derive(Debug)]
 pub struct Pair {
     folder: PathBuf,

@@ -39,7 +39,7 @@ pub struct TensorError {
     pub worst: (usize, usize),
     /// Root of the mean square error, as a part of the tensor's own root mean square.
     pub relative_rmse: f64,
-    /// Signal to noise in dB; none when there is no error at all, and no number when the error is none.
+    /// Signal to noise in dB; none when there is no error at all, and no number when the error is no number.
     pub snr_db: Option<f64>,
 }
 

@@ -80,6 +80,37 @@ impl Curvature {
 /// * `rows`: the weights, `[rows, columns]`, row-major, finite.
 /// * `out`: `rows * format.row_bytes(columns)` bytes.
 ///
+/// ```
+/// use quant::{Backend, Curvature, Format, dequantize, quantize, quantize_with_feedback};
+///
+/// // Inputs that nearly go together, H = 1, and 1.5 on the diagonal: what counts most is the sum of a row's errors e,
+/// // for e H e' = (sum e)^2 + 0.5 sum e^2.
+/// // Worked out by hand, H = U D U' has U_ik = 1 / (columns - k + 0.5) for i < k.
+/// let (columns, weights) = (256, vec![1.0; 256]);
+/// let mut packed = vec![1.0; columns * columns];
+/// for i in 0..columns {
+///     packed[i * columns + i] = 1.5;
+///     for k in i + 1..columns {
+///         packed[i * columns + k] = 1.0 / ((columns - k) as f32 + 0.5);
+///     }
+/// }
+/// let row: Vec<f32> = (0..columns).map(|i| (i as f32 / 7.0).sin() + 0.3).collect();
+///
+/// let mut blocks = vec![0; Format::Q4_K.row_bytes(columns).unwrap()];
+/// let cost = |blocks: &[u8]| {
+///     let mut back = vec![0.0; columns];
+///     dequantize(Format::Q4_K, blocks, &mut back).unwrap();
+///     let errors = || back.iter().zip(&row).map(|(back, x)| back - x);
+///     errors().sum::<f32>().powi(2) + 0.5 * errors().map(|e| e * e).sum::<f32>()
+/// };
+/// quantize(Backend::detect(), Format::Q4_K, columns, &row, None, &mut blocks)?;
+/// let rounded = cost(&blocks);
+/// let curvature = Curvature::new(packed, weights)?;
+/// quantize_with_feedback(Backend::detect(), Format::Q4_K, &curvature, &row, 2, &mut blocks)?;
+/// assert!(cost(&blocks) < rounded);
+/// # Ok::<(), quant::Error>(())
+/// ```
+///
 /// # Errors
 /// When a length does not fit, or the format has no blocks.
 pub fn quantize_with_feedback(

@@ -1,4 +1,15 @@
 //! The scales of a block: a start for each sub-block, then rounds in which scales, mins and units are improved in turn.
+//!
+//! What is minimised is the weighted square of what the levels leave of the weights, sum w (x - (s f - m))^2, f being the
+//! level's number or its value in a table. Levels given, scale and min are a weighted linear regression of x on f;
+//! scale and min given, each level is the nearest one. So the start tries eleven scales around the one that fits the
+//! sub-block's extremes, takes the levels of each, the regression on them, and of all these the best. As whole numbers of
+//! the block's two units (d and dmin) the sub-blocks' scales and mins then take turns with the units: every scale tries
+//! its neighbours, with the best min for each, and the units are the regression on what came out. Four rounds.
+//!
+//! A lane is a row: sixteen rows' blocks are searched at once, each as if it were alone. It is no port of a function of
+//! ggml, whose searches (`make_qkx3_quants` and others) know no target but the weights themselves: here `x` is what
+//! feedback has made of them.
 
 use super::grid::{Grid, MOST_SUBS, Scales};
 use super::wide::{WIDE, Wide, clamp, each, round};

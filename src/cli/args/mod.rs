@@ -52,7 +52,7 @@ pub(super) enum Command {
     /// Measures an importance matrix on the checkpoint itself, for convert --imatrix
     #[command(after_help = imatrix::EXAMPLES)]
     Imatrix(Imatrix),
-    /// Helps to choose a type; with --type, shows what convert would do; reads no weights
+    /// Helps to choose a type; with --type, shows what convert would do; reads weights for --target-size alone
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(Plan),
     /// Shows what a GGUF file holds: the model at a glance, metadata, formats and sizes
@@ -108,7 +108,8 @@ const PLAN_EXAMPLES: &str = "Examples:
   glm2llama plan chatglm3-6b --fit 6GB
   glm2llama plan chatglm3-6b --type Q4_K_M --all
 
-Takes the options of convert; those about running it (--verify, --receipt, --threads) change nothing.";
+Takes the options of convert. Of those about running it, --verify and --receipt change nothing, and --threads \
+only the time that is foretold.";
 
 /// `plan`.
 #[derive(Debug, ClapArgs)]
