@@ -1,5 +1,6 @@
 //! Every single call that reads, writes, syncs or names fails once, in a run of its own.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,14 +8,15 @@ use std::process::Command;
 use super::undisturbed;
 use crate::support::{Checkpoint, Dir};
 
-/// The library that makes calls fail, built with the linker's own C compiler; none on other systems.
+/// The library that makes calls fail, for the system that the tests run on (`.ci/cross` names the compiler of another
+/// one); none where it is not Linux.
 fn injector(folder: &Dir) -> Option<PathBuf> {
     if !cfg!(target_os = "linux") {
         return None;
     }
     let library = folder.join("inject.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/inject.c");
-    let built = Command::new("cc")
+    let built = Command::new(env::var_os("TARGET_CC").unwrap_or_else(|| "cc".into()))
         .args(["-shared", "-fPIC", "-O1", "-o"])
         .arg(&library)
         .args([source, "-ldl"])
@@ -22,7 +24,7 @@ fn injector(folder: &Dir) -> Option<PathBuf> {
     if built.is_ok_and(|status| status.success()) {
         return Some(library);
     }
-    assert!(std::env::var_os("CI").is_none(), "there is no C compiler");
+    assert!(env::var_os("CI").is_none(), "there is no C compiler");
     eprintln!("skipped: no C compiler");
     None
 }

@@ -14,9 +14,8 @@ use std::fmt::Display;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
 
-use crate::support::{Checkpoint, Dir};
+use crate::support::{Checkpoint, Dir, command};
 
 /// All that the program may map while it refuses, in KiB: its own code, stacks and heap.
 const ADDRESS_SPACE_KIB: u32 = 62_500;
@@ -76,13 +75,8 @@ fn mismatch(folder: &Path, arguments: &[&str], line: &str) -> Option<String> {
 
 /// Runs the program under a hard limit of its address space.
 fn limited(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new("sh")
-        .args(["-c", &format!("ulimit -v {ADDRESS_SPACE_KIB} && exec \"$@\""), "sh"])
-        .arg(env!("CARGO_BIN_EXE_glm2llama"))
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .expect("a shell");
+    let output =
+        command::limited(ADDRESS_SPACE_KIB).args(arguments).current_dir(folder).output().expect("a shell");
     (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
 }
 

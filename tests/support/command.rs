@@ -7,6 +7,21 @@ use std::process::Command;
 /// A run of `glm2llama` to be.
 pub struct Cmd(Command);
 
+/// Whether the program runs in an emulator, whose own memory counts as the program's; `.ci/cross` says so.
+#[cfg(unix)]
+pub fn emulated() -> bool {
+    std::env::var_os("GLM2LLAMA_EMULATED").is_some()
+}
+
+/// The program under a hard limit of its address space; without it in an emulator.
+#[cfg(unix)]
+pub fn limited(kib: u32) -> Command {
+    let limit = if emulated() { String::new() } else { format!("ulimit -v {kib} && ") };
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{limit}exec \"$@\""), "sh"]).arg(env!("CARGO_BIN_EXE_glm2llama"));
+    command
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct Output {
