@@ -31,8 +31,7 @@ fn limited(limit_mib: u32, folder: &Path, variables: &[(&str, &str)], arguments:
 
 #[test]
 fn every_command_keeps_its_limit() {
-    if command::emulated() {
-        eprintln!("skipped: an emulator's own memory counts");
+    if command::skipped_in_emulator("its own memory counts") {
         return;
     }
     let folder = Dir::new();
@@ -63,8 +62,7 @@ fn every_command_keeps_its_limit() {
 #[cfg(feature = "hub")]
 #[test]
 fn a_model_on_a_hub_needs_no_more() {
-    if command::emulated() {
-        eprintln!("skipped: an emulator's own memory counts");
+    if command::skipped_in_emulator("its own memory counts") {
         return;
     }
     for is_pytorchs in [false, true] {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::command::convert;
+use crate::support::command::{convert, skipped_in_emulator};
 use crate::support::terminal::Terminal;
 use crate::support::{Checkpoint, Cmd, Dir, testdata};
 
@@ -176,6 +176,9 @@ fn help_fits_the_terminal() {
 
 #[test]
 fn what_is_said_of_ollama_and_of_a_card_fits_too() {
+    if skipped_in_emulator("nobody is told that there is no such program") {
+        return;
+    }
     let (model, folder) = (deeper_model(12), Dir::new());
     let model = model.path().to_str().expect("UTF-8");
     let without_ollama = |arguments: &[&str], columns| {

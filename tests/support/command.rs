@@ -9,8 +9,17 @@ pub struct Cmd(Command);
 
 /// Whether the program runs in an emulator, whose own memory counts as the program's; `.ci/cross` says so.
 #[cfg(unix)]
-pub fn emulated() -> bool {
+fn emulated() -> bool {
     std::env::var_os("GLM2LLAMA_EMULATED").is_some()
+}
+
+/// Whether it does, and a test would fail for this reason; says so.
+#[cfg(unix)]
+pub fn skipped_in_emulator(reason: &str) -> bool {
+    if emulated() {
+        eprintln!("skipped: in an emulator {reason}");
+    }
+    emulated()
 }
 
 /// The program under a hard limit of its address space; without it in an emulator.
