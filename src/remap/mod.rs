@@ -111,9 +111,9 @@ impl Target {
         let mut start = 0; // in rows of the target
         spans.iter().filter_map(move |span| {
             let wanted = rows.start.max(start)..rows.end.min(start + span.rows.len());
-            let first = (span.rows.start + wanted.start).checked_sub(start);
+            let first = span.rows.start + (wanted.start - start);
             start += span.rows.len();
-            (!wanted.is_empty()).then_some((span, first?..first? + wanted.len()))
+            (!wanted.is_empty()).then(|| (span, first..first + wanted.len()))
         })
     }
 
