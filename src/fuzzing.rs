@@ -8,7 +8,7 @@ use quant::Format;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{GlmConfig, RopeRatio};
-use crate::gguf::{GgufFile, Layout, Value};
+use crate::gguf::{FileLayout, GgufFile, Value};
 use crate::imatrix::ImportanceMatrix;
 use crate::remap::Rope;
 use crate::tokenizer;
@@ -112,8 +112,8 @@ pub fn gguf_round_trip(bytes: &[u8]) {
             }
         }
     }
-    let Ok(layout) = Layout::new(keys.clone(), tensors) else { return };
-    let mut file = layout.head.clone();
+    let Ok(layout) = FileLayout::new(keys.clone(), tensors) else { return };
+    let mut file = layout.header.clone();
     file.resize(layout.total_bytes as usize, 0);
     let read = GgufFile::in_memory(Path::new("m.gguf"), &file);
     let Ok(read) = read else { panic!("refused: {read:?}") };
@@ -122,6 +122,6 @@ pub fn gguf_round_trip(bytes: &[u8]) {
     for (read, laid) in read.tensors.iter().zip(&layout.tensors) {
         let shape: Vec<usize> = read.shape.iter().map(|&size| size as usize).collect();
         assert_eq!((&read.name, &shape, read.bytes), (&laid.name, &laid.shape, laid.bytes));
-        assert_eq!(read.offset, layout.head.len() as u64 + laid.offset);
+        assert_eq!(read.offset, layout.header.len() as u64 + laid.offset);
     }
 }

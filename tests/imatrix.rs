@@ -7,7 +7,7 @@ use crate::llama_quantize::TYPES;
 use crate::support::command::convert;
 use crate::support::gguf::{Gguf, Value as Read};
 use crate::support::{Checkpoint, Cmd, Dir};
-use glm2llama::gguf::{Layout, Value, Writer};
+use glm2llama::gguf::{FileLayout, Value, Writer};
 use glm2llama::sink::Sink;
 use llama_runtime::{Quantize, require_runtime};
 use quant::Format;
@@ -67,7 +67,7 @@ fn write_gguf(file: &Path, entries: &[(String, Vec<f32>)]) {
         let sums_shape = (format!("{name}.in_sum2"), vec![1, sums.len()], Format::F32);
         [sums_shape, (format!("{name}.counts"), vec![1, 1], Format::F32)]
     });
-    let layout = Layout::new(metadata, tensors).expect("a layout");
+    let layout = FileLayout::new(metadata, tensors).expect("a layout");
     let mut writer = Writer::create(file, layout, true).expect("created");
     for (i, (_, sums)) in entries.iter().enumerate() {
         let bytes: Vec<u8> = sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::support::command::convert;
 use crate::support::{Checkpoint, Dir, testdata, tiny_tokenizer};
-use glm2llama::gguf::{GgufFile, Layout, Writer};
+use glm2llama::gguf::{FileLayout, GgufFile, Writer};
 use glm2llama::sink::Sink;
 use glm2llama::verify::file_logits;
 use llama_runtime::{Attention, Runtime, require_runtime};
@@ -30,7 +30,7 @@ fn dequantize(from: &Path, to: &Path) {
         let shape = tensor.shape.iter().map(|&n| n as usize).collect();
         (tensor.name.clone(), shape, Format::F32)
     });
-    let layout = Layout::new(file.metadata.clone().into_iter().collect(), shapes).expect("a layout");
+    let layout = FileLayout::new(file.metadata.clone().into_iter().collect(), shapes).expect("a layout");
     let mut writer = Writer::create(to, layout, true).expect("created");
     for (i, tensor) in file.tensors.iter().enumerate() {
         let mut blocks = vec![0; tensor.bytes as usize];

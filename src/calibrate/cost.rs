@@ -4,7 +4,7 @@
 use quant::Format;
 
 use super::WINDOW;
-use super::layout::{Layout, PROGRAM, WORKER, WORKERS};
+use super::layout::{MomentLayout, PROGRAM, WORKER, WORKERS};
 use super::refine::{DAMPINGS, TRIED_ROWS as REFINED_ROWS, held_out};
 use super::runs::{equally_wide, quantized};
 use super::sensitivity::MOST_WINDOWS;
@@ -134,13 +134,13 @@ pub fn divergences_bytes(model: &Model, trials: &[Trial], tokens: usize) -> u64 
 }
 
 /// Of [`refine`](super::refine), and of rounding what it leaves.
-pub fn of_refinement(model: &Model, outputs: &[Vec<Shape>], layout: Layout, tokens: usize) -> Cost {
+pub fn of_refinement(model: &Model, outputs: &[Vec<Shape>], layout: MomentLayout, tokens: usize) -> Cost {
     let runs = equally_wide(outputs);
     runs.iter().fold(Cost::default(), |cost, run| cost.and(of_run(model, run, layout, tokens)))
 }
 
 /// Of one run for equally wide outputs.
-fn of_run(model: &Model, outputs: &[&[Shape]], layout: Layout, tokens: usize) -> Cost {
+fn of_run(model: &Model, outputs: &[&[Shape]], layout: MomentLayout, tokens: usize) -> Cost {
     let mut cost = Cost { operations: forward(model, tokens), rounded: Vec::new() };
     let held = (held_out(tokens / WINDOW).len() * WINDOW) as f64;
     for (number, target) in model.plan.tensors.iter().enumerate() {

@@ -30,7 +30,7 @@ pub(super) const PROGRAM: usize = 40 << 20;
 
 /// What is gathered and run together. All but `free` decides bytes of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub struct MomentLayout {
     /// Columns whose moments are gathered together, at most.
     pub most_columns: usize,
     /// Windows that are run together.
@@ -39,9 +39,9 @@ pub struct Layout {
     free: Option<usize>,
 }
 
-impl Default for Layout {
-    fn default() -> Layout {
-        Layout { most_columns: usize::MAX, windows: WINDOWS, free: None }
+impl Default for MomentLayout {
+    fn default() -> MomentLayout {
+        MomentLayout { most_columns: usize::MAX, windows: WINDOWS, free: None }
     }
 }
 
@@ -52,13 +52,13 @@ pub(super) struct Workers {
     pub rows: usize,
 }
 
-impl Layout {
+impl MomentLayout {
     /// The one with the fewest parts with which a run on so many tokens keeps to so many bytes. `ffn`: the feed-forward
     /// width in the file, padded or not.
     ///
     /// # Errors
     /// The least bytes that would do, where these do not.
-    pub fn within(model: &Model, ffn: usize, tokens: usize, bytes: u64) -> Result<Layout, u64> {
+    pub fn within(model: &Model, ffn: usize, tokens: usize, bytes: u64) -> Result<MomentLayout, u64> {
         let widest = widths(model, ffn).into_iter().map(|(width, _)| width).max().unwrap_or_default();
         let unit = unit(widest);
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -67,10 +67,10 @@ impl Layout {
             let columns = (widest / unit).div_ceil(parts) * unit;
             let most_columns = if parts == 1 { usize::MAX } else { columns };
             for windows in [WINDOWS, 1] {
-                let layout = Layout { most_columns, windows, free: None };
+                let layout = MomentLayout { most_columns, windows, free: None };
                 let [fixed, workers] = layout.needs(model, ffn, tokens);
                 if fixed + workers <= bytes {
-                    return Ok(Layout { free: Some(bytes - fixed), ..layout });
+                    return Ok(MomentLayout { free: Some(bytes - fixed), ..layout });
                 }
                 least = least.min(fixed + workers);
             }
@@ -86,7 +86,7 @@ impl Layout {
 
     /// Whether it gives other bytes than a run without a bound.
     pub fn is_default(&self) -> bool {
-        Layout { free: None, ..*self } == Layout::default()
+        MomentLayout { free: None, ..*self } == MomentLayout::default()
     }
 
     /// The parts of a matrix's columns: the fewest that are not too wide, as equal as whole blocks allow.
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn parts_are_few_equal_and_of_whole_blocks() {
-        let of = |most_columns| Layout { most_columns, ..Layout::default() };
+        let of = |most_columns| MomentLayout { most_columns, ..MomentLayout::default() };
         assert_eq!(of(usize::MAX).parts(13824), vec![0..13824]);
         let sizes = |most, columns: usize| -> Vec<usize> {
             let parts = of(most).parts(columns);
@@ -200,9 +200,9 @@ mod tests {
         (model.config.hidden_size, model.config.ffn_hidden_size) = (4096, 13696);
         (model.config.num_attention_heads, model.config.head_dim) = (32, 128);
         let (ffn, tokens) = (13824, 8192);
-        let all = Layout::default().memory_bytes(&model, ffn, tokens);
+        let all = MomentLayout::default().memory_bytes(&model, ffn, tokens);
         assert!((1_000_000_000..1_400_000_000).contains(&all), "{all}");
-        let within = |bytes| Layout::within(&model, ffn, tokens, bytes);
+        let within = |bytes| MomentLayout::within(&model, ffn, tokens, bytes);
         assert!(within(all).unwrap().is_default(), "enough is enough");
         let mut before = usize::MAX;
         let least = within(1).unwrap_err();

@@ -20,7 +20,7 @@ mod trial;
 mod weight_errors;
 mod weights;
 
-pub use layout::Layout;
+pub use layout::MomentLayout;
 pub use refine::{How, refine, refuse_short};
 pub use sample::{Sample, WINDOW};
 pub use sensitivity::{Sensitivity, divergences};

@@ -280,7 +280,7 @@ fn factor_block(block: &mut [f32], count: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Layout;
+    use super::super::MomentLayout;
     use super::*;
     use ndarray::Array2;
 
@@ -298,7 +298,7 @@ mod tests {
     fn the_factor_gives_the_moments_back() {
         for (features, width, tokens) in [(600, 600, 90), (500, 512, 40), (256, 256, 1), (3, 3, 9)] {
             let x = inputs(features, tokens);
-            let mut moments = Moments::new(Layout::default().parts(width));
+            let mut moments = Moments::new(MomentLayout::default().parts(width));
             let half = tokens / 2;
             moments.add(&part(x.view(), 0..features, 0..half).to_owned());
             moments.add(&part(x.view(), 0..features, half..tokens).to_owned());
@@ -347,7 +347,7 @@ mod tests {
         let curvatures = together.damped(&means, 0.25).unwrap_or_else(|_| panic!("no factor"));
         for ((found, curvature), columns) in curvatures.into_iter().zip(parts) {
             assert_eq!(found, columns);
-            let mut alone = Moments::new(Layout::default().parts(columns.len()));
+            let mut alone = Moments::new(MomentLayout::default().parts(columns.len()));
             alone.add(&rows_of(&x, columns.start..columns.end.min(700)).to_owned());
             let own = alone.finish();
             assert_eq!(own.squares, means.squares[columns]);

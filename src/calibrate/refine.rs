@@ -8,7 +8,7 @@ use quant::Backend;
 use rayon::prelude::*;
 
 use super::cost::multiplies;
-use super::layout::{FEWEST_ROWS, Layout, ROWS_AT_A_TIME, Workers};
+use super::layout::{FEWEST_ROWS, MomentLayout, ROWS_AT_A_TIME, Workers};
 use super::moments::{Curvatures, Means, Moments};
 use super::rounding::{error, plain, with_feedback};
 use super::runs::{equally_wide, quantized};
@@ -53,7 +53,7 @@ pub fn refine(
     sample: &Sample,
     outputs: &[Vec<Shape>],
     store: &Store,
-    layout: Layout,
+    layout: MomentLayout,
     how: How,
     watch: &dyn Watch,
 ) -> Result<()> {
@@ -94,7 +94,7 @@ struct Refiner<'a> {
     /// What each of the plan's tensors is in each output.
     outputs: &'a [&'a [Shape]],
     store: &'a Store,
-    layout: Layout,
+    layout: MomentLayout,
     /// Rows of a matrix that one worker has in hand.
     rows: usize,
     backend: Backend,

@@ -248,13 +248,13 @@ fn sources(target: &Target) -> Vec<Rows> {
 
 impl Needs {
     fn new(job: &Job, options: Options) -> Result<Needs> {
-        let heads: u64 = job.outputs.iter().map(|output| output.split.head_bytes()).sum();
+        let headers: u64 = job.outputs.iter().map(|output| output.split.header_bytes()).sum();
         let source_bytes = job.work().source_bytes();
         let buffer_bytes = options.memory_bytes as u64;
-        let plain = BASE_MEMORY_BYTES + 2 * heads + buffer_bytes.min(2 * source_bytes);
+        let plain = BASE_MEMORY_BYTES + 2 * headers + buffer_bytes.min(2 * source_bytes);
         Ok(Needs {
             source_bytes,
-            // The head is held twice, in the layout and in its writer; no more is buffered than there is.
+            // The header is held twice, in the layout and in its writer; no more is buffered than there is.
             memory_bytes: plain.max(job.measuring_bytes()),
             disk_bytes: job.outputs.iter().map(|output| output.split.total_bytes()).sum(),
             free_disk_bytes: job.outputs.first().and_then(|output| free_bytes(&output.path)),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use quant::Backend;
 
 use super::Job;
-use crate::calibrate::{self, How, IMPORTANCE_TOKENS, Layout, REFINEMENT_TOKENS, Sample, Store};
+use crate::calibrate::{self, How, IMPORTANCE_TOKENS, MomentLayout, REFINEMENT_TOKENS, Sample, Store};
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::hash::sha256;
@@ -88,10 +88,10 @@ pub(super) fn sample(request: &Request, model: &Model) -> Result<Option<Sample>>
 }
 
 /// How much of the second moments is held together, so that the run keeps to its memory.
-pub(super) fn layout(request: &Request, model: &Model, sample: Option<&Sample>) -> Result<Layout> {
-    let (Some(bytes), Some(sample)) = (request.memory, sample) else { return Ok(Layout::default()) };
+pub(super) fn layout(request: &Request, model: &Model, sample: Option<&Sample>) -> Result<MomentLayout> {
+    let (Some(bytes), Some(sample)) = (request.memory, sample) else { return Ok(MomentLayout::default()) };
     let ffn = budgeted_ffn(request.pad, &model.config);
-    Layout::within(model, ffn, sample.tokens.len(), bytes).map_err(|least| too_little(bytes, least))
+    MomentLayout::within(model, ffn, sample.tokens.len(), bytes).map_err(|least| too_little(bytes, least))
 }
 
 /// A bound that nothing keeps to.

@@ -11,7 +11,7 @@ mod targets;
 
 use std::path::PathBuf;
 
-use crate::calibrate::{Layout, Sample, Store};
+use crate::calibrate::{MomentLayout, Sample, Store};
 use crate::error::{Error, Result};
 use crate::gguf::Split;
 use crate::input::GuestBook;
@@ -46,7 +46,7 @@ pub struct Job {
     /// The text that the model is to be measured on first.
     sample: Option<Sample>,
     /// How much of the second moments `best` holds together.
-    layout: Layout,
+    layout: MomentLayout,
     /// The formats, where they are to be chosen.
     pub choice: Option<FormatChoice>,
     /// Blocks that were made before the file is filled.

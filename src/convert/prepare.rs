@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{FormatChoice, Job, Output, choice, measure};
-use crate::calibrate::{Layout, Sample};
+use crate::calibrate::{MomentLayout, Sample};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{Metadata, Split, Value, text};
@@ -78,7 +78,7 @@ struct Options {
     imatrix: Option<ImportanceMatrix>,
     /// What the model is to be measured on first.
     sample: Option<Sample>,
-    layout: Layout,
+    layout: MomentLayout,
 }
 
 impl Options {
@@ -196,8 +196,8 @@ fn apply(request: &Request, given: &Metadata, model: &mut Model, notes: &mut Vec
     if let Some(file) = &request.given.chat_template {
         take_chat_template(&mut model.tokenizer, file)?;
     }
-    let idle = request.overrides.idle(&model.plan.tensors);
-    notes.extend(idle.map(|pattern| format!("--tensor-type {pattern}: matches the name of no matrix")));
+    let unmatched = request.overrides.unmatched(&model.plan.tensors);
+    notes.extend(unmatched.map(|pattern| format!("--tensor-type {pattern}: matches the name of no matrix")));
     if request.vocab_only {
         model.plan.tensors.clear();
     }

@@ -14,7 +14,7 @@ use super::plan::HfPlan;
 
 /// The shards of an export.
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub struct ShardLayout {
     /// The files, in order.
     pub shards: Vec<Shard>,
     /// The plan's tensors, one after the other.
@@ -29,7 +29,7 @@ pub struct Shard {
     /// Its name in the folder.
     pub name: String,
     /// Length and JSON header.
-    pub head: Vec<u8>,
+    pub header: Vec<u8>,
     /// Its tensors' numbers.
     pub tensors: Range<usize>,
     /// Bytes of the whole file.
@@ -47,12 +47,12 @@ pub(super) struct Tensor {
     pub(super) head_rows: Option<usize>,
 }
 
-impl Layout {
+impl ShardLayout {
     /// Starts a new file before one has more than `most_bytes` of tensors; a larger tensor has its own.
     ///
     /// # Errors
     /// When that makes too many files.
-    pub(super) fn new(plan: &HfPlan, formats: &[Format], most_bytes: u64) -> Result<Layout> {
+    pub(super) fn new(plan: &HfPlan, formats: &[Format], most_bytes: u64) -> Result<ShardLayout> {
         let targets = plan.plan.tensors.iter().zip(&plan.head_rows).zip(formats);
         let tensors = targets.map(|((target, &head_rows), &format)| {
             let shape = Shape { format, rows: target.rows, columns: target.columns };
@@ -71,12 +71,12 @@ impl Layout {
         let count = groups.len();
         let mut shards = Vec::new();
         for (i, group) in groups.into_iter().enumerate() {
-            let (head, data) = head(&tensors[group.clone()])?;
-            let bytes = head.len() as u64 + data;
-            shards.push(Shard { name: shard_name(i, count), head, tensors: group, bytes });
+            let (header, data) = header(&tensors[group.clone()])?;
+            let bytes = header.len() as u64 + data;
+            shards.push(Shard { name: shard_name(i, count), header, tensors: group, bytes });
         }
         let tensor_bytes = tensors.iter().map(|tensor| tensor.bytes).sum();
-        Ok(Layout { shards, tensors, tensor_bytes })
+        Ok(ShardLayout { shards, tensors, tensor_bytes })
     }
 
     /// `model.safetensors.index.json`, which several files need.
@@ -111,8 +111,8 @@ fn shard_name(i: usize, count: usize) -> String {
     }
 }
 
-/// The head of a file with these tensors, and the bytes behind it.
-fn head(tensors: &[Tensor]) -> Result<(Vec<u8>, u64)> {
+/// The header of a file with these tensors, and the bytes behind it.
+fn header(tensors: &[Tensor]) -> Result<(Vec<u8>, u64)> {
     #[derive(Serialize)]
     #[serde(untagged)]
     enum Entry {
@@ -133,9 +133,9 @@ fn head(tensors: &[Tensor]) -> Result<(Vec<u8>, u64)> {
     let mut json =
         serde_json::to_vec(&entries).map_err(|e| Error::Internal(format!("a safetensors header: {e}")))?;
     json.resize(json.len().next_multiple_of(8), b' '); // the data starts aligned, as the format asks
-    let mut head = (json.len() as u64).to_le_bytes().to_vec();
-    head.append(&mut json);
-    Ok((head, end))
+    let mut header = (json.len() as u64).to_le_bytes().to_vec();
+    header.append(&mut json);
+    Ok((header, end))
 }
 
 #[cfg(test)]
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_safetensors_library_reads_the_header() {
-        let (mut file, data) = head(&tensors(&[12, 4])).unwrap();
+        let (mut file, data) = header(&tensors(&[12, 4])).unwrap();
         file.resize(file.len() + data as usize, 0);
         let parsed = safetensors::SafeTensors::deserialize(&file).unwrap();
         assert_eq!(parsed.tensor("t1").unwrap().shape(), [1]);

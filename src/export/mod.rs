@@ -23,7 +23,7 @@ use crate::remap::{Plan, Source, Target};
 use crate::watch::Watch;
 use config::{Config, GenerationConfig};
 use folder::Folder;
-pub use layout::{Layout, Shard};
+pub use layout::{Shard, ShardLayout};
 use plan::HfPlan;
 use writer::Writer;
 
@@ -50,7 +50,7 @@ pub struct Export {
     /// The mapping, with transformers' names.
     pub plan: Plan,
     /// The files of the weights.
-    pub layout: Layout,
+    pub layout: ShardLayout,
     /// How most weights are stored.
     pub dtype: Dtype,
     /// The folder to write.
@@ -91,7 +91,7 @@ impl Export {
             Source::Values(_) => dtype.format(),
         };
         let formats: Vec<Format> = plan.plan.tensors.iter().zip(stored).map(format).collect();
-        let layout = Layout::new(&plan, &formats, request.max_shard_bytes)?;
+        let layout = ShardLayout::new(&plan, &formats, request.max_shard_bytes)?;
         let mut texts = vec![
             ("config.json", json(&Config::new(&model, torch_name(dtype)))?),
             ("generation_config.json", json(&GenerationConfig::new(&model))?),

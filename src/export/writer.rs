@@ -3,7 +3,7 @@
 use quant::Format;
 
 use super::folder::Folder;
-use super::layout::{Layout, Tensor};
+use super::layout::{ShardLayout, Tensor};
 use crate::error::{Error, Result};
 use crate::output::Pending;
 use crate::sink::{Shape, Sink};
@@ -11,7 +11,7 @@ use crate::sink::{Shape, Sink};
 /// Writes the tensors of a layout in their order.
 #[derive(Debug)]
 pub(super) struct Writer {
-    layout: Layout,
+    layout: ShardLayout,
     /// One file a shard.
     files: Vec<Pending>,
     /// The tensor that is being written, and its shard.
@@ -25,12 +25,12 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Creates every file, so that a full disk is found before the work, and writes the headers.
-    pub(super) fn create(folder: &Folder, layout: &Layout) -> Result<Writer> {
+    pub(super) fn create(folder: &Folder, layout: &ShardLayout) -> Result<Writer> {
         let mut files = Vec::new();
         for shard in &layout.shards {
             let mut file = folder.create(&shard.name)?;
             file.reserve(shard.bytes)?;
-            file.write_all(&shard.head)?;
+            file.write_all(&shard.header)?;
             files.push(file);
         }
         let layout = layout.clone();

@@ -15,9 +15,9 @@ const MAX_NAME: usize = 63;
 
 /// A whole file's layout, known before its first weight is read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Layout {
+pub struct FileLayout {
     /// Everything before the first tensor: header, metadata, tensor table and padding.
-    pub head: Vec<u8>,
+    pub header: Vec<u8>,
     /// The tensors, in the order of the file.
     pub tensors: Vec<TensorInfo>,
     /// Bytes of the whole file.
@@ -33,13 +33,13 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// How it is stored.
     pub format: Format,
-    /// Its first byte, counted from the end of `head`.
+    /// Its first byte, counted from the end of `header`.
     pub offset: u64,
     /// Its length, without the padding behind it.
     pub bytes: u64,
 }
 
-impl Layout {
+impl FileLayout {
     /// Lays tensors out one after the other, each at the next multiple of the alignment.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Layout {
     pub fn new(
         metadata: Metadata,
         tensors: impl IntoIterator<Item = (String, Vec<usize>, Format)>,
-    ) -> Result<Layout> {
+    ) -> Result<FileLayout> {
         let mut placed = Vec::new();
         let mut end = 0u64;
         for (name, shape, format) in tensors {
@@ -64,8 +64,8 @@ impl Layout {
             let padded = bytes.checked_next_multiple_of(ALIGNMENT).and_then(|bytes| end.checked_add(bytes));
             end = padded.ok_or_else(|| refused("the tensors' sizes overflow".to_owned()))?;
         }
-        let head = write_head(metadata, &placed).map_err(|e| refused(e.to_string()))?;
-        Ok(Layout { total_bytes: head.len() as u64 + end, head, tensors: placed })
+        let header = write_header(metadata, &placed).map_err(|e| refused(e.to_string()))?;
+        Ok(FileLayout { total_bytes: header.len() as u64 + end, header, tensors: placed })
     }
 
     /// Weights in the file, padding of the feed-forward network included.
@@ -84,7 +84,7 @@ fn tensor_bytes(shape: &[usize], format: Format) -> Option<u64> {
     rows.checked_mul(format.row_bytes(*columns)? as u64)
 }
 
-fn write_head(metadata: Metadata, tensors: &[TensorInfo]) -> gguf_rs_lib::Result<Vec<u8>> {
+fn write_header(metadata: Metadata, tensors: &[TensorInfo]) -> gguf_rs_lib::Result<Vec<u8>> {
     let mut keys = Keys::new();
     for (key, value) in metadata {
         keys.insert(key, to_lib(value)?);
@@ -146,16 +146,17 @@ mod tests {
             ("b".to_owned(), vec![2, 256], Format::Q4_K),
             ("c".to_owned(), vec![1], Format::F32),
         ];
-        let layout = Layout::new(vec![("general.alignment".to_owned(), Value::U32(32))], tensors).unwrap();
+        let layout =
+            FileLayout::new(vec![("general.alignment".to_owned(), Value::U32(32))], tensors).unwrap();
         let offsets: Vec<u64> = layout.tensors.iter().map(|t| t.offset).collect();
         assert_eq!(offsets, [0, 32, 320]);
-        assert_eq!(layout.head.len() % 32, 0);
-        assert_eq!(layout.total_bytes, layout.head.len() as u64 + 352);
+        assert_eq!(layout.header.len() % 32, 0);
+        assert_eq!(layout.total_bytes, layout.header.len() as u64 + 352);
     }
 
     #[test]
     fn rows_that_do_not_fit_are_refused() {
-        let error = Layout::new(vec![], [("a".to_owned(), vec![2, 100], Format::Q4_K)]).unwrap_err();
+        let error = FileLayout::new(vec![], [("a".to_owned(), vec![2, 100], Format::Q4_K)]).unwrap_err();
         assert!(error.to_string().contains("a: shape [2, 100] does not fit Q4_K"));
     }
 }

@@ -8,7 +8,7 @@ mod split;
 mod stored;
 mod write;
 
-pub use layout::{Layout, TensorInfo};
+pub use layout::{FileLayout, TensorInfo};
 pub use read::GgufFile;
 pub use split::{Split, SplitWriter};
 pub use stored::StoredTensor;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Layout, Metadata, TensorInfo, Value, Writer};
+use super::{FileLayout, Metadata, TensorInfo, Value, Writer};
 use crate::error::{Error, Result};
 use crate::output::Pending;
 use crate::sink::{PlacedSink, Shape, Sink, groups};
@@ -13,7 +13,7 @@ use quant::Format;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Split {
     /// One layout a file.
-    pub files: Vec<Layout>,
+    pub files: Vec<FileLayout>,
 }
 
 impl Split {
@@ -21,13 +21,13 @@ impl Split {
     /// `most_bytes` of tensors; a larger tensor has its own.
     ///
     /// # Errors
-    /// As for [`Layout::new`], and when that makes too many files.
+    /// As for [`FileLayout::new`], and when that makes too many files.
     pub fn new(
         metadata: Metadata,
         tensors: Vec<(String, Vec<usize>, Format)>,
         most_bytes: Option<u64>,
     ) -> Result<Split> {
-        let whole = Layout::new(metadata.clone(), tensors.clone())?;
+        let whole = FileLayout::new(metadata.clone(), tensors.clone())?;
         let bytes = whole.tensors.iter().map(|tensor| tensor.bytes);
         let groups = groups(bytes, most_bytes.unwrap_or(u64::MAX), "--split-max-size")?;
         if groups.len() <= 1 {
@@ -42,7 +42,7 @@ impl Split {
             keys.push(("split.no".to_owned(), Value::U16(number)));
             keys.push(("split.count".to_owned(), Value::U16(count)));
             keys.push(("split.tensors.count".to_owned(), Value::I32(total)));
-            files.push(Layout::new(keys, rest.split_off(group.start))?);
+            files.push(FileLayout::new(keys, rest.split_off(group.start))?);
         }
         files.reverse();
         Ok(Split { files })
@@ -55,7 +55,7 @@ impl Split {
 
     /// All tensors, each with its first byte in its file.
     pub fn placed(&self) -> impl Iterator<Item = (&TensorInfo, u64)> {
-        let placed = |file: &Layout| file.head.len() as u64;
+        let placed = |file: &FileLayout| file.header.len() as u64;
         self.files.iter().flat_map(move |file| file.tensors.iter().map(move |t| (t, placed(file) + t.offset)))
     }
 
@@ -65,13 +65,13 @@ impl Split {
     }
 
     /// Bytes before the tensors, in all files.
-    pub fn head_bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.head.len() as u64).sum()
+    pub fn header_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.header.len() as u64).sum()
     }
 
     /// Weights in all files, padding of the feed-forward network included.
     pub fn weights(&self) -> u64 {
-        self.files.iter().map(Layout::weights).sum()
+        self.files.iter().map(FileLayout::weights).sum()
     }
 
     /// The files' names when the model as a whole is called `path`.

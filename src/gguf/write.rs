@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{ALIGNMENT, Layout, TensorInfo};
+use super::{ALIGNMENT, FileLayout, TensorInfo};
 use crate::error::{Error, Result};
 use crate::output::Pending;
 use crate::sink::{PlacedSink, Shape, Sink};
@@ -11,7 +11,7 @@ use crate::sink::{PlacedSink, Shape, Sink};
 #[derive(Debug)]
 pub struct Writer {
     file: Pending,
-    layout: Layout,
+    layout: FileLayout,
     /// The tensor that is being written.
     current: usize,
     /// Its bytes so far.
@@ -21,20 +21,20 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Creates the file, reserves its whole size and writes the head.
+    /// Creates the file, reserves its whole size and writes the header.
     ///
     /// # Errors
     /// When the target cannot be written or the disk is too full.
-    pub fn create(target: &Path, layout: Layout, replace: bool) -> Result<Writer> {
+    pub fn create(target: &Path, layout: FileLayout, replace: bool) -> Result<Writer> {
         let mut file = Pending::create(target, replace)?;
         file.reserve(layout.total_bytes)?;
-        file.write_all(&layout.head)?;
+        file.write_all(&layout.header)?;
         Ok(Writer { file, layout, current: 0, written: 0, placed: None })
     }
 
     /// Hashes the file while it is written: to be called before the first tensor.
     pub fn record_hash(&mut self) {
-        self.file.record_hash(&self.layout.head);
+        self.file.record_hash(&self.layout.header);
     }
 
     /// The finished file's length and, where it was recorded, its SHA-256 in hexadecimal.
@@ -129,7 +129,7 @@ impl PlacedSink for Writer {
         if self.placed.is_none() {
             self.file.set_length(self.layout.total_bytes)?;
         }
-        self.file.write_all_at(bytes, self.layout.head.len() as u64 + info.offset + offset)?;
+        self.file.write_all_at(bytes, self.layout.header.len() as u64 + info.offset + offset)?;
         let placed = self.placed.get_or_insert_with(|| vec![0; self.layout.tensors.len()]);
         placed[tensor] += bytes.len() as u64;
         Ok(())
@@ -141,9 +141,9 @@ mod tests {
     use super::*;
     use quant::Format;
 
-    fn layout() -> Layout {
+    fn layout() -> FileLayout {
         let tensors = [("a".to_owned(), vec![3], Format::F32), ("b".to_owned(), vec![8], Format::F32)];
-        Layout::new(vec![], tensors).unwrap()
+        FileLayout::new(vec![], tensors).unwrap()
     }
 
     #[test]

@@ -6,7 +6,7 @@ use quant::Format;
 
 use super::ImportanceMatrix;
 use crate::error::Result;
-use crate::gguf::{Layout, Value, Writer};
+use crate::gguf::{FileLayout, Value, Writer};
 use crate::sink::Sink;
 
 /// Writes the matrix as `llama-imatrix` does, measured in chunks of so many tokens.
@@ -32,7 +32,7 @@ pub(super) fn write(matrix: &ImportanceMatrix, file: &Path, chunk_size: u32, rep
         })
         .collect();
     let shapes = tensors.iter().map(|(name, values)| (name.clone(), vec![1, values.len()], Format::F32));
-    let mut writer = Writer::create(file, Layout::new(keys, shapes)?, replace)?;
+    let mut writer = Writer::create(file, FileLayout::new(keys, shapes)?, replace)?;
     for (number, (_, values)) in tensors.iter().enumerate() {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         writer.write(number, &bytes)?;

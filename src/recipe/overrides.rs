@@ -35,7 +35,7 @@ impl Overrides {
     }
 
     /// Patterns that no matrix's name matches.
-    pub fn idle<'a>(&'a self, targets: &'a [Target]) -> impl Iterator<Item = &'a str> {
+    pub fn unmatched<'a>(&'a self, targets: &'a [Target]) -> impl Iterator<Item = &'a str> {
         let matrices = |pattern: &Regex| {
             let mut names = targets.iter().filter(|target| target.role() != Role::Vector);
             names.any(|target| pattern.is_match(&target.name))
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(format(Slot::TokenEmbedding, false), Some(Format::Q4_K));
         assert_eq!(format(Slot::TokenEmbedding, true), Some(Format::Q8_0));
         let targets = [target(block(InBlock::Weight(Part::Query)))];
-        assert_eq!(overrides.idle(&targets).collect::<Vec<_>>(), ["^output", "\\.ATTN_V"]);
+        assert_eq!(overrides.unmatched(&targets).collect::<Vec<_>>(), ["^output", "\\.ATTN_V"]);
     }
 
     #[test]

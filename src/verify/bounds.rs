@@ -15,7 +15,7 @@ use quant::Format;
 
 /// What a format of whole floats or of blocks allows.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Allowance {
+pub(super) enum Tolerance {
     /// Nothing: every source value is exact in it.
     Exact,
     /// A part of the weight itself, and an absolute part for numbers below the format's normal range.
@@ -51,12 +51,12 @@ const HALF_ULP: f32 = 1.0 / 2048.0;
 /// Half a level, and what the quantizer's own f32 arithmetic may add.
 const NEAREST: f32 = 0.51;
 
-impl Allowance {
+impl Tolerance {
     /// What is left to hold where levels were chosen for the outputs of a matrix, not weight by weight: a weight may be
     /// levels away on purpose, but inside its block's range, and not far beyond what the block held.
-    pub(super) fn any_level(self) -> Allowance {
+    pub(super) fn any_level(self) -> Tolerance {
         match self {
-            Allowance::Levels(levels) => Allowance::Levels(Levels {
+            Tolerance::Levels(levels) => Tolerance::Levels(Levels {
                 near: 1.0,
                 far: levels.far.max(4.0),
                 keeps_something: false,
@@ -68,7 +68,7 @@ impl Allowance {
 
     /// What `format` allows; `importance`: the file says that an importance matrix was used, which lets a
     /// quantizer trade weights that matter little for others.
-    pub(super) fn of(format: Format, importance: bool) -> Allowance {
+    pub(super) fn of(format: Format, importance: bool) -> Tolerance {
         let levels = |steps: f32, far: f32, largest_factor: f32, bytes: (usize, usize)| Levels {
             near: NEAREST / steps,
             near_rounding: 1e-6,
@@ -87,12 +87,12 @@ impl Allowance {
             keeps_something: !importance,
             ..levels(steps, far, largest_factor, bytes)
         };
-        Allowance::Levels(match format {
-            Format::F32 => return Allowance::Exact,
-            Format::F16 => return Allowance::Rounding { relative: HALF_ULP, absolute: TINY },
+        Tolerance::Levels(match format {
+            Format::F32 => return Tolerance::Exact,
+            Format::F16 => return Tolerance::Rounding { relative: HALF_ULP, absolute: TINY },
             // Seven stored bits; its smallest numbers are f32's.
             Format::BF16 => {
-                return Allowance::Rounding { relative: 1.0 / 256.0, absolute: f32::MIN_POSITIVE };
+                return Tolerance::Rounding { relative: 1.0 / 256.0, absolute: f32::MIN_POSITIVE };
             }
             // Takes no notice of importance weights.
             Format::Q8_0 => Levels {

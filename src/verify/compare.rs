@@ -2,7 +2,7 @@
 
 use quant::Format;
 
-use super::bounds::{Allowance, Levels};
+use super::bounds::{Levels, Tolerance};
 
 /// What the comparison of many weights comes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -24,11 +24,11 @@ pub(super) struct Tally {
     /// multiplies what they make.
     pub padding: u64,
     pub padding_nonzero: u64,
-    pub padding_wild: u64,
+    pub padding_too_large: u64,
 }
 
 /// Not only NaN times zero is NaN: with weights over F16's largest, activations could overflow.
-pub(super) const WILD: f32 = 65504.0;
+pub(super) const LARGEST_F16: f32 = 65504.0;
 
 impl Tally {
     pub(super) fn add(&mut self, other: &Tally) {
@@ -42,22 +42,22 @@ impl Tally {
         self.source_squares += other.source_squares;
         self.padding += other.padding;
         self.padding_nonzero += other.padding_nonzero;
-        self.padding_wild += other.padding_wild;
+        self.padding_too_large += other.padding_too_large;
     }
 
     /// Weights that have no source: they must be zero.
     pub(super) fn add_padding(&mut self, stored: &[f32]) {
         self.padding += stored.len() as u64;
         self.padding_nonzero += stored.iter().filter(|&&weight| weight != 0.0).count() as u64;
-        let calm = stored.iter().filter(|weight| weight.abs() <= WILD).count();
-        self.padding_wild += (stored.len() - calm) as u64;
+        let bounded = stored.iter().filter(|weight| weight.abs() <= LARGEST_F16).count();
+        self.padding_too_large += (stored.len() - bounded) as u64;
     }
 }
 
 /// Compares rows of one tensor, and keeps the buffers for it.
 pub(super) struct Comparer {
     format: Format,
-    allowance: Allowance,
+    tolerance: Tolerance,
     stored: Vec<f32>,
     low: Vec<f32>,
     high: Vec<f32>,
@@ -67,7 +67,7 @@ pub(super) struct Comparer {
 impl Comparer {
     /// Holds levels no longer to the nearest.
     pub(super) fn any_level(mut self) -> Comparer {
-        self.allowance = self.allowance.any_level();
+        self.tolerance = self.tolerance.any_level();
         self
     }
 
@@ -75,7 +75,7 @@ impl Comparer {
     pub(super) fn new(format: Format, importance: bool, columns: usize) -> Comparer {
         let stored = vec![0.0; columns];
         let (low, high) = (stored.clone(), stored.clone());
-        Comparer { format, allowance: Allowance::of(format, importance), stored, low, high, ends: Vec::new() }
+        Comparer { format, tolerance: Tolerance::of(format, importance), stored, low, high, ends: Vec::new() }
     }
 
     /// Adds a row: `bytes` as the file stores it, `source` what it should be; what is longer is padding.
@@ -94,12 +94,12 @@ impl Comparer {
             return Err(quant::Error::Length { what: "source", expected, found: source.len() });
         }
         quant::dequantize(self.format, bytes, &mut self.stored)?;
-        match self.allowance {
-            Allowance::Exact => self.each(row, source, tally, |_| 0.0),
-            Allowance::Rounding { relative, absolute } => {
+        match self.tolerance {
+            Tolerance::Exact => self.each(row, source, tally, |_| 0.0),
+            Tolerance::Rounding { relative, absolute } => {
                 self.each(row, source, tally, |x| x.abs() * relative + absolute);
             }
-            Allowance::Levels(levels) => {
+            Tolerance::Levels(levels) => {
                 self.find_ends(levels, bytes)?;
                 self.levels(row, levels, source, tally);
             }
@@ -176,7 +176,7 @@ fn part(error: f32, allowed: f32) -> f32 {
     } else if error <= allowed {
         error / allowed
     } else {
-        // Above 1, also for an error that is no number or an allowance of nothing.
+        // Above 1, also for an error that is no number or an tolerance of nothing.
         (error / allowed).max(f32::MIN_POSITIVE).max(1.0 + f32::EPSILON)
     }
 }

@@ -82,7 +82,7 @@ fn one_wrong_bit_of_a_level_is_outside() {
     let row = awkward().swap_remove(3);
     for format in Format::ALL.into_iter().filter(|format| format.is_quantized()) {
         let bytes = quantized(format, &row, None);
-        let Allowance::Levels(levels) = Allowance::of(format, false) else { panic!("{format} has levels") };
+        let Tolerance::Levels(levels) = Tolerance::of(format, false) else { panic!("{format} has levels") };
         let (mut found, mut tried) = (0, 0);
         for byte in levels.bytes.0..levels.bytes.1 {
             for bit in 0..8 {
@@ -104,7 +104,7 @@ fn one_wrong_bit_of_a_level_is_outside() {
 
 #[test]
 fn q8_0_is_held_as_tightly_with_an_importance_matrix() {
-    assert_eq!(Allowance::of(Format::Q8_0, true), Allowance::of(Format::Q8_0, false));
+    assert_eq!(Tolerance::of(Format::Q8_0, true), Tolerance::of(Format::Q8_0, false));
 }
 
 #[test]
@@ -114,8 +114,8 @@ fn a_lost_block_is_outside_in_every_format() {
         let mut bytes = quantized(format, &row, None);
         bytes[..format.block_bytes()].fill(0);
         assert!(compare(format, false, &bytes, &row).outside > 0, "{format}");
-        let keeps_something = match Allowance::of(format, true) {
-            Allowance::Levels(levels) => levels.keeps_something,
+        let keeps_something = match Tolerance::of(format, true) {
+            Tolerance::Levels(levels) => levels.keeps_something,
             _ => true,
         };
         if keeps_something {

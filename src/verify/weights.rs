@@ -7,7 +7,7 @@ use quant::Format;
 use rayon::prelude::*;
 
 use super::chunk::{Chunk, StoredRows, chunks, chunks_of, file_columns, usable};
-use super::compare::{Comparer, Tally, WILD};
+use super::compare::{Comparer, LARGEST_F16, Tally};
 use super::mapping;
 use super::zeros::{Zeros, zero_rows};
 use super::{Finding, Pair};
@@ -190,10 +190,12 @@ fn padding_with_effect(pair: &Pair, tallies: &[Tally]) -> Vec<Finding> {
             ["ffn_gate", "ffn_up", "ffn_down"].iter().filter_map(|p| padding(layer, p)).collect();
         let acts = !parts.is_empty() && parts.iter().all(|(_, tally)| tally.padding_nonzero > 0);
         for (name, tally) in parts {
-            let wild = tally.padding_wild;
-            if wild > 0 {
-                let problem =
-                    format!("has {} weights of padding that are no numbers or over {WILD}", grouped(wild));
+            let too_large = tally.padding_too_large;
+            if too_large > 0 {
+                let problem = format!(
+                    "has {} weights of padding that are no numbers or over {LARGEST_F16}",
+                    grouped(too_large)
+                );
                 findings.push(Finding::new(name, problem));
             } else if acts {
                 let nonzero = tally.padding_nonzero;
