@@ -53,12 +53,14 @@ target/hf-venv/installed: tests/hf/requirements.txt
 	target/hf-venv/bin/pip install --quiet --requirement tests/hf/requirements.txt
 	touch target/hf-venv/installed
 
-# LLAMA=dir of llama.cpp's programs; TOKENS: to predict of each kind of text, EXACT: in f32 arithmetic, which is slow.
+# LLAMA=dir of llama.cpp's programs; TOKENS: to predict of each kind of text, EXACT: in f32 arithmetic, which is slow;
+# TEXTS=dir of held-out text, NAME.txt for each kind; CALIBRATION=dir of text for both programs to calibrate on.
 # Divergence against bytes beside llama.cpp's own: MODEL=dir [TYPES="Q4_K_M Q2_K"] [TOKENS=10240] [EXACT=10240] [LLAMA=dir].
 quality: $(if $(MODEL),,target/quality-model/config.json)
 	cargo build --quiet --release
 	python3 tests/quality/measure.py "$(or $(MODEL),target/quality-model)" --program "$(or $(CARGO_TARGET_DIR),target)/release/glm2llama" \
-		$(if $(TYPES),--types $(TYPES)) $(if $(TOKENS),--tokens $(TOKENS)) $(if $(EXACT),--exact-tokens $(EXACT)) $(if $(LLAMA),--llama "$(LLAMA)")
+		$(if $(TYPES),--types $(TYPES)) $(if $(TOKENS),--tokens $(TOKENS)) $(if $(EXACT),--exact-tokens $(EXACT)) $(if $(LLAMA),--llama "$(LLAMA)") \
+		$(if $(TEXTS),--texts "$(TEXTS)") $(if $(CALIBRATION),--calibration "$(CALIBRATION)")
 target/quality-model/config.json: tests/quality/trained.py tests/quality/requirements.txt
 	python3 -m venv target/quality-venv
 	target/quality-venv/bin/pip install --quiet --requirement tests/quality/requirements.txt

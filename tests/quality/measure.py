@@ -34,9 +34,9 @@ def main():
     args = arguments()
     out = args.out
     out.mkdir(parents=True, exist_ok=True)
-    texts, calibration = write_texts(out)
+    texts, calibration = write_texts(args)
     files = {kind: make(args, kind, calibration) for kind in args.types}
-    results = {kind: {text: compare(args, kind, made, text, texts[text]) for text in KINDS} for kind, made in files.items()}
+    results = {kind: {text: compare(args, kind, made, text, texts[text]) for text in texts} for kind, made in files.items()}
     llama = {kind: llama_kl(args, kind, made, texts) for kind, made in files.items()} if args.perplexity else {}
     table = tables(files, results, llama)
     (out / "quality.md").write_text(table, encoding="utf-8")
@@ -54,6 +54,8 @@ def arguments():
     parser.add_argument("--types", nargs="+", default=["Q4_K_M", "Q3_K_M", "Q2_K"])
     parser.add_argument("--tokens", type=int, default=10240, help="that are predicted, of each kind of text")
     parser.add_argument("--exact-tokens", type=int, help="the same for f32 arithmetic, which is slow [default: as --tokens]")
+    parser.add_argument("--texts", type=Path, help="folder of held-out text, NAME.txt for each kind [default: of this repository]")
+    parser.add_argument("--calibration", type=Path, help="folder of text to calibrate on, all .txt in it [default: the built-in text]")
     parser.add_argument("--calibration-tokens", type=int, default=8192)
     args = parser.parse_args()
     args.llama_imatrix, args.llama_quantize, args.perplexity = (
@@ -83,29 +85,44 @@ def run(*command, log=None):
     return done.stdout
 
 
-def write_texts(out):
+def write_texts(args):
     """The held-out text of each kind, and the calibration texts: as files, so that all programs read the same."""
+    held_out = folder_of_texts(args.texts) if args.texts else own_held_out()
+    parts = folder_of_texts(args.calibration) if args.calibration else built_in_calibration()
+    seen = {line for text in parts.values() for line in text.splitlines() if len(line) > 40}
+    for kind, text in held_out.items():
+        both = seen.intersection(text.splitlines())
+        assert not both, f"{kind}: calibrated on, and so not held out: {both}"
+
+    def write(name, text):
+        file = args.out / f"{name}.txt"
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    write("calibration", "\n".join(parts.values()))
+    return ({kind: write(f"text-{kind}", text) for kind, text in held_out.items()},
+            [write(f"calibration-{name}", text) for name, text in parts.items()])
+
+
+def folder_of_texts(folder):
+    texts = {file.stem: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.txt"))}
+    return texts or sys.exit(f"{folder}: no .txt in it")
+
+
+def own_held_out():
     texts = {}
     for kind, names in KINDS.items():
-        texts[kind] = out / f"text-{kind}.txt"
         found = [sorted(ROOT.glob(name)) for name in names]
         assert all(found), f"{kind}: {names}: one of them is gone"
-        text = "\n".join(file.read_text(encoding="utf-8") for files in found for file in files)
-        texts[kind].write_text(text, encoding="utf-8")
+        texts[kind] = "\n".join(file.read_text(encoding="utf-8") for files in found for file in files)
+    return texts
+
+
+def built_in_calibration():
     source = ROOT / "src/calibrate/text"
     parts = {name: (source / f"{name}.txt").read_text(encoding="utf-8") for name in ["english", "chinese", "code"]}
     chats = json.loads((source / "chats.json").read_text(encoding="utf-8"))
-    parts["chats"] = "\n\n".join(message["content"] for chat in chats for message in chat)
-    seen = {line for text in parts.values() for line in text.splitlines() if len(line) > 40}
-    for kind, text in texts.items():
-        both = seen.intersection(text.read_text(encoding="utf-8").splitlines())
-        assert not both, f"{kind}: calibrated on, and so not held out: {both}"
-    calibration = []
-    for name, text in parts.items():
-        calibration.append(out / f"calibration-{name}.txt")
-        calibration[-1].write_text(text, encoding="utf-8")
-    (out / "calibration.txt").write_text("\n".join(parts.values()), encoding="utf-8")
-    return texts, calibration
+    return parts | {"chats": "\n\n".join(message["content"] for chat in chats for message in chat)}
 
 
 def make(args, kind, calibration):
@@ -206,13 +223,14 @@ def tables(files, results, llama):
 
 def table(files, found):
     """Mean KL in nats, and as a part of that of the rival with its 95 % interval."""
-    lines = ["| type | file | " + " | ".join(KINDS) + " |", "|---" * (2 + len(KINDS)) + "|"]
+    texts = list(next(iter(found.values())))
+    lines = ["| type | file | " + " | ".join(texts) + " |", "|---" * (2 + len(texts)) + "|"]
     for kind, made in files.items():
         for method in made:
-            of = [found[kind][name][method] for name in KINDS]
+            of = [found[kind][name][method] for name in texts]
             part = lambda one: "" if method == RIVAL else ": {:.2f} ({:.2f} to {:.2f})".format(*one["ratio"])
             lines.append(f"| {kind} | {method} | " + " | ".join(f"{one['kl']:.4f}{part(one)}" for one in of) + " |")
-    summaries = [found[kind][name]["summary"] for kind in files for name in KINDS]
+    summaries = [found[kind][name]["summary"] for kind in files for name in texts]
     windows, tokens, predictions = (min(s[key] for s in summaries) for key in ["windows", "window_tokens", "predictions"])
     lines += ["", f"KL, and as a part of that of `{RIVAL}` with its 95 % interval. Windows of {tokens} tokens, at least {windows} of each "
               f"kind of text; no fewer than {predictions:,} predictions."]
