@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A failure, printed as one line that names the file and the thing in it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The command line asks for something that cannot be.
+    /// The command line, or a caller of the library, asks for something that cannot be.
     #[error("{}", one_line(.0))]
     Usage(String),
     /// A file is not what it should be.
@@ -53,9 +53,19 @@ pub enum Error {
 }
 
 impl Error {
-    /// A file at fault as a whole or, with a non-empty `item`, one tensor or key of it.
+    /// A tensor or key of a file is at fault.
     pub fn input(file: &Path, item: impl Into<String>, problem: impl Into<String>) -> Error {
         Error::Input { file: file.to_owned(), item: item.into(), problem: problem.into() }
+    }
+
+    /// A file at fault as a whole.
+    pub fn file(file: &Path, problem: impl Into<String>) -> Error {
+        Error::input(file, "", problem)
+    }
+
+    /// Another file was found than expected.
+    pub fn file_mismatch(file: &Path, found: impl fmt::Display, expected: impl fmt::Display) -> Error {
+        Error::mismatch(file, "", found, expected)
     }
 
     /// The commonest fault: something else was found than expected.
@@ -86,7 +96,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Of all bytes or, with a non-empty `item`, of one tensor or key in them.
+    /// A problem of all bytes or, with a non-empty `item`, of one tensor or key in them.
     pub fn new(item: impl Into<String>, problem: impl Into<String>) -> Problem {
         Problem { item: item.into(), problem: problem.into() }
     }
@@ -175,7 +185,7 @@ mod tests {
     fn an_error_is_one_line_that_names_file_item_found_and_expected() {
         let error = Error::mismatch(Path::new("m/config.json"), "num\nlayers", -1, "a whole number");
         assert_eq!(error.to_string(), "m/config.json: num\\nlayers: found -1, expected a whole number");
-        let error = Error::input(Path::new("m/a.safetensors"), "", "ends too early");
+        let error = Error::file(Path::new("m/a.safetensors"), "ends too early");
         assert_eq!(error.to_string(), "m/a.safetensors: ends too early");
     }
 }

@@ -44,15 +44,17 @@ mod hash;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod imatrix;
+#[doc(hidden)] // for the program and the tests
 pub mod input;
+#[doc(hidden)] // for the program and the tests
 pub mod jinja;
+#[doc(hidden)] // for the program and the tests
 pub mod locate;
 pub mod lora;
 pub mod metadata;
 pub mod model;
 mod model_card;
-pub mod modelling;
-pub mod naming;
+pub mod model_name;
 pub mod ollama;
 pub mod output;
 pub mod pipeline;
@@ -61,10 +63,13 @@ pub mod receipt;
 pub mod recipe;
 pub mod remap;
 pub mod request;
+pub mod rope_ratio;
 pub mod sink;
+#[doc(hidden)] // for the program and the tests
 pub mod system;
 mod threads;
 pub mod tokenizer;
+#[doc(hidden)] // for the program and the tests
 pub mod units;
 pub mod verify;
 pub mod watch;

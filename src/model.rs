@@ -7,9 +7,9 @@ use crate::checkpoint::{Checkpoint, Origin, Published, Remote};
 use crate::config::{GlmConfig, RopeRatio};
 use crate::error::Result;
 use crate::lora::{self, Lora};
-use crate::modelling::Modelling;
-use crate::naming::Name;
+use crate::model_name::ModelName;
 use crate::remap::{self, Plan, Rope};
+use crate::rope_ratio::RopeReading;
 use crate::tokenizer::{self, ChatFormat, Tokenizer};
 
 /// Which model, and what the user decides about it.
@@ -36,8 +36,8 @@ pub struct Model {
     pub config: GlmConfig,
     /// The opened weights.
     pub checkpoint: Checkpoint,
-    /// What the modelling file told.
-    pub modelling: Modelling,
+    /// What `rope_ratio` multiplies, and why.
+    pub rope_reading: RopeReading,
     /// The rotation, in Llama's terms.
     pub rope: Rope,
     /// The mapping.
@@ -47,7 +47,7 @@ pub struct Model {
     /// What is added to the weights.
     pub lora: Lora,
     /// The model's name.
-    pub name: Name,
+    pub name: ModelName,
 }
 
 impl Model {
@@ -60,17 +60,17 @@ impl Model {
         let config = GlmConfig::load(folder)?;
         let checkpoint = Checkpoint::open_from(folder, request.remote.clone())?;
         let tokenizer = tokenizer::load(folder, &config)?;
-        let modelling = Modelling::load(folder, &config, tokenizer.chat, request.rope_ratio)?;
-        let rope = Rope::new(&config, modelling.rope_ratio);
+        let rope_reading = RopeReading::load(folder, &config, tokenizer.chat, request.rope_ratio)?;
+        let rope = Rope::new(&config, rope_reading.rope_ratio);
         let plan = Plan::new(&config, &rope, &checkpoint)?;
         let lora = Lora::open(&request.lora, &checkpoint, &plan)?;
-        let name = Name::new(&config, tokenizer.chat, plan.parameters());
-        Ok(Model { config, checkpoint, modelling, rope, plan, tokenizer, lora, name })
+        let name = ModelName::new(&config, tokenizer.chat, plan.parameters());
+        Ok(Model { config, checkpoint, rope_reading, rope, plan, tokenizer, lora, name })
     }
 
     /// What a user should know before trusting anything made of it.
     pub fn warnings(&self) -> Vec<String> {
-        let log_scaled = self.modelling.log_scaled_from.map(|position| {
+        let log_scaled = self.rope_reading.log_scaled_from.map(|position| {
             format!(
                 "the checkpoint's modelling file scales queries by their position from {position} on, \
                  which the Llama layout cannot express: longer contexts will differ"
@@ -88,7 +88,7 @@ impl Model {
         });
         let heads = remap::left_out(&self.checkpoint);
         let beside = self.checkpoint.left_alone();
-        let rope = self.config.rope_unread.iter().chain(&self.modelling.doubts).cloned();
+        let rope = self.config.rope_unread.iter().chain(&self.rope_reading.doubts).cloned();
         let mut warnings: Vec<String> = beside.into_iter().chain(heads).chain(rope).collect();
         warnings.extend(log_scaled.into_iter().chain(other_template));
         warnings.extend(self.tokenizer.lost_ends.clone());
@@ -98,8 +98,8 @@ impl Model {
     /// What no single field of the checkpoint tells, and what each choice rests on.
     pub fn decisions(&self) -> Vec<String> {
         let mut decisions = self.checkpoint.decisions();
-        decisions.extend(self.tokenizer.evidence.iter().map(ToString::to_string));
-        let Modelling { rope_ratio, reason, .. } = &self.modelling;
+        decisions.extend(self.tokenizer.decisions.iter().map(ToString::to_string));
+        let RopeReading { rope_ratio, reason, .. } = &self.rope_reading;
         let effect = match rope_ratio {
             RopeRatio::Base => "multiplies the frequency base",
             RopeRatio::Positions => "divides the positions",

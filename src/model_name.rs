@@ -8,7 +8,7 @@ use crate::tokenizer::ChatFormat;
 
 /// The parts of a model's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
+pub struct ModelName {
     /// `general.basename`, `ChatGLM3` for instance.
     pub basename: String,
     /// `general.size_label`, `6B` for instance.
@@ -19,11 +19,11 @@ pub struct Name {
     pub given: Option<String>,
 }
 
-impl Name {
+impl ModelName {
     /// Names a model by what it is: its tokenizer, its sizes, its number of parameters.
-    pub fn new(config: &GlmConfig, chat: ChatFormat, parameters: u64) -> Name {
+    pub fn new(config: &GlmConfig, chat: ChatFormat, parameters: u64) -> ModelName {
         let basename = basename(config, chat);
-        Name {
+        ModelName {
             basename: basename.to_owned(),
             size_label: size_label(config, parameters),
             finetune: finetune(basename, config, chat).map(str::to_owned),
@@ -113,7 +113,7 @@ mod tests {
         let nine = GlmConfig { num_layers: 40, seq_length: 131_072, rope_ratio: 500.0, ..six.clone() };
         let named =
             |name: &str, config: &GlmConfig| GlmConfig { name_or_path: name.to_owned(), ..config.clone() };
-        let hf = GlmConfig { layout: TensorNaming::Glm, rope_ratio: 1.0, ..nine.clone() };
+        let hf = GlmConfig { naming: TensorNaming::Glm, rope_ratio: 1.0, ..nine.clone() };
         for (config, chat, expected) in [
             (six.clone(), Roles, "ChatGLM3-6B"),
             (named("THUDM/chatglm3-6b-base", &six), Roles, "ChatGLM3-6B-Base"),
@@ -131,11 +131,11 @@ mod tests {
             (GlmConfig { hidden_size: 3072, ..hf }, Glm4, "GLM-Edge-4B-Chat"),
             (GlmConfig { num_layers: 2, ..six }, Roles, "ChatGLM3-1.4M"),
         ] {
-            let name = Name::new(&config, chat, 1_394_000);
+            let name = ModelName::new(&config, chat, 1_394_000);
             assert_eq!(name.file_name("Q4_K_M"), format!("{expected}-Q4_K_M.gguf"));
         }
-        assert_eq!(Name::new(&nine, Glm4, 1).full(), "GLM-4 9B Chat");
-        let given = Name { given: Some("My Model/1".to_owned()), ..Name::new(&nine, Glm4, 1) };
+        assert_eq!(ModelName::new(&nine, Glm4, 1).full(), "GLM-4 9B Chat");
+        let given = ModelName { given: Some("My Model/1".to_owned()), ..ModelName::new(&nine, Glm4, 1) };
         assert_eq!(given.file_name("vocab"), "My-Model-1-vocab.gguf");
     }
 }

@@ -81,7 +81,7 @@ fn options(request: &Request, file_type: FileType) -> String {
     let option = |name: &str, value: &dyn Display| format!("--{name} {value}");
     let mut options = vec![match (vocab_only, target) {
         (true, _) => "--vocab-only".to_owned(),
-        // Its bytes have a key of their own, of one length: the head's length must not depend on them.
+        // Its bytes have a key of their own, of one length: the header's length must not depend on them.
         (false, Some(_)) => "--target-size".to_owned(),
         (false, None) => option("type", &file_type),
     }];

@@ -11,6 +11,23 @@ pub trait Watch: Sync {
     fn stopped(&self) -> bool {
         false
     }
+
+    /// Fails when the run is to stop.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] then.
+    fn go_on(&self) -> Result<()> {
+        if self.stopped() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    /// Tells how far the run is.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when it is to stop.
+    fn step(&self, at: &str, done: u64, total: u64) -> Result<()> {
+        self.advanced(&Step { at, done, total, downloaded: None });
+        self.go_on()
+    }
 }
 
 impl Watch for () {}
@@ -26,17 +43,4 @@ pub struct Step<'a> {
     pub total: u64,
     /// Bytes that have come from a hub, ahead of those that are done.
     pub downloaded: Option<u64>,
-}
-
-impl dyn Watch + '_ {
-    /// Fails when the run is to stop.
-    pub(crate) fn go_on(&self) -> Result<()> {
-        if self.stopped() { Err(Error::Interrupted) } else { Ok(()) }
-    }
-
-    /// Tells how far the run is; fails when it is to stop.
-    pub(crate) fn step(&self, at: &str, done: u64, total: u64) -> Result<()> {
-        self.advanced(&Step { at, done, total, downloaded: None });
-        self.go_on()
-    }
 }

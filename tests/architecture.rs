@@ -29,7 +29,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "metadata",
             "model",
             "model_card",
-            "naming",
+            "model_name",
             "ollama",
             "output",
             "pipeline",
@@ -50,11 +50,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("imatrix", &["checkpoint", "gguf", "remap", "sink"]),
     ("locate", &["checkpoint", "lora"]),
     ("lora", &["checkpoint", "config", "remap"]),
-    ("metadata", &["config", "gguf", "imatrix", "model", "naming", "recipe", "remap", "tokenizer"]),
-    ("model", &["checkpoint", "config", "lora", "modelling", "naming", "remap", "tokenizer"]),
+    ("metadata", &["config", "gguf", "imatrix", "model", "model_name", "recipe", "remap", "tokenizer"]),
+    ("model", &["checkpoint", "config", "lora", "model_name", "remap", "rope_ratio", "tokenizer"]),
     ("model_card", &["checkpoint", "gguf", "provenance"]),
-    ("modelling", &["config", "tokenizer"]),
-    ("naming", &["config", "tokenizer"]),
+    ("model_name", &["config", "tokenizer"]),
     ("ollama", &["config", "gguf", "output", "tokenizer"]),
     ("output", &[]),
     ("pipeline", &["checkpoint", "lora", "remap", "sink"]),
@@ -63,6 +62,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("recipe", &["config", "remap"]),
     ("remap", &["checkpoint", "config"]),
     ("request", &["metadata", "model", "recipe"]),
+    ("rope_ratio", &["config", "tokenizer"]),
     ("sink", &[]),
     ("system", &[]),
     ("tokenizer", &["bounded", "config"]),
@@ -188,8 +188,8 @@ fn modules_know_only_those_below_them() {
         }
     }
     for (module, names) in &allowed {
-        let idle = names.iter().filter(|name| !used.contains(&((*module).to_owned(), (**name).to_owned())));
-        wrong.extend(idle.map(|name| format!("{module} may use {name} and does not")));
+        let unused = names.iter().filter(|name| !used.contains(&((*module).to_owned(), (**name).to_owned())));
+        wrong.extend(unused.map(|name| format!("{module} may use {name} and does not")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -181,8 +181,8 @@ fn a_run_is_stopped_while_it_hashes() {
 #[test]
 fn a_receipt_lists_what_is_read_and_nothing_may_be_left_out() {
     let (model, out) = (sharded(), Dir::new());
-    for idle in ["tokenizer.json", "pytorch_model.bin.index.json"] {
-        fs::write(model.join(idle), "{}").unwrap();
+    for unused in ["tokenizer.json", "pytorch_model.bin.index.json"] {
+        fs::write(model.join(unused), "{}").unwrap();
     }
     let (file, receipt) = (out.join("m.gguf"), out.join("receipt.json"));
     convert(model.path(), "F16", &file, &["--receipt", receipt.to_str().unwrap()]);

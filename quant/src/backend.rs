@@ -133,7 +133,7 @@ impl fmt::Display for Backend {
 
 /// The name is none of the backends', or of none that this machine has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoBackend {
+pub enum ParseBackendError {
     /// No machine has such a backend.
     #[error("unknown backend `{0}`: there are {names}", names = NAMES.join(", "))]
     Unknown(String),
@@ -147,14 +147,14 @@ fn available_names() -> String {
 }
 
 impl FromStr for Backend {
-    type Err = NoBackend;
+    type Err = ParseBackendError;
 
     /// Reads a name in any case.
-    fn from_str(name: &str) -> Result<Backend, NoBackend> {
+    fn from_str(name: &str) -> Result<Backend, ParseBackendError> {
         let known = NAMES.into_iter().find(|known| known.eq_ignore_ascii_case(name));
-        let known = known.ok_or_else(|| NoBackend::Unknown(name.to_owned()))?;
+        let known = known.ok_or_else(|| ParseBackendError::Unknown(name.to_owned()))?;
         let found = Backend::available().into_iter().find(|backend| backend.name() == known);
-        found.ok_or(NoBackend::Missing(known))
+        found.ok_or(ParseBackendError::Missing(known))
     }
 }
 
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(unknown.to_string(), "unknown backend `sse9`: there are scalar, avx2, avx512, neon");
         let missing = if cfg!(target_arch = "aarch64") { "AVX2" } else { "Neon" };
         let missing = missing.parse::<Backend>().unwrap_err();
-        assert!(matches!(missing, NoBackend::Missing(_)));
+        assert!(matches!(missing, ParseBackendError::Missing(_)));
         assert!(missing.to_string().contains("it has scalar"), "{missing}");
     }
 }

@@ -1,7 +1,7 @@
 //! The blocks' fields, in the order in which they are stored.
 //!
 //! A field is its bytes. Scales in half precision are little-endian; how levels lie in `levels`
-//! and `high_bits` is told in `pack`.
+//! and `high_bits` is described in `pack`.
 
 use crate::Format;
 

@@ -147,15 +147,15 @@ impl fmt::Display for Format {
 /// The name is none of the formats'.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown format `{0}`")]
-pub struct UnknownFormat(pub String);
+pub struct ParseFormatError(pub String);
 
 impl FromStr for Format {
-    type Err = UnknownFormat;
+    type Err = ParseFormatError;
 
     /// Reads a name in any case.
-    fn from_str(name: &str) -> Result<Format, UnknownFormat> {
+    fn from_str(name: &str) -> Result<Format, ParseFormatError> {
         let found = TABLE.iter().find(|row| row.name.eq_ignore_ascii_case(name));
-        found.map(|row| row.format).ok_or_else(|| UnknownFormat(name.to_owned()))
+        found.map(|row| row.format).ok_or_else(|| ParseFormatError(name.to_owned()))
     }
 }
 

@@ -14,9 +14,9 @@ mod pack;
 mod reference;
 mod round;
 
-pub use backend::{Backend, NoBackend};
+pub use backend::{Backend, ParseBackendError};
 pub use feedback::{Curvature, quantize_with_feedback};
-pub use format::{Format, UnknownFormat};
+pub use format::{Format, ParseFormatError};
 
 /// Arguments whose sizes do not fit together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -74,7 +74,7 @@ fn forward(model: &Model, tokens: usize) -> f64 {
     let (config, tokens) = (&model.config, tokens as f64);
     let in_layers = model.plan.tensors.iter().filter(|target| target.slot.layer().is_some());
     let weights: f64 = in_layers.filter(|target| multiplies(model, target)).map(size).sum();
-    // Of a window's tokens with one another, before the later ones are left out.
+    // Attention multiplies a window's tokens with one another, before the later ones are left out.
     let attention = 2.0 * (config.num_attention_heads * config.head_dim * WINDOW.min(tokens as usize)) as f64;
     2.0 * tokens * (weights + attention * config.num_layers as f64)
 }
@@ -87,7 +87,7 @@ pub(super) fn running(model: &Model, tokens: usize) -> usize {
     size_of::<f32>() * tokens * (2 * ffn + 2 * hidden).max(2 * hidden + 4 * mixed)
 }
 
-/// Of [`importance`](super::importance), and of rounding with it to the shapes of each output.
+/// What [`importance`](super::importance) costs, with rounding by it to the shapes of each output.
 pub fn of_importance(model: &Model, outputs: &[Vec<Shape>], tokens: usize) -> Cost {
     let mut cost = Cost { operations: forward(model, tokens), rounded: Vec::new() };
     for shape in outputs.iter().flatten().filter(|shape| shape.format.is_quantized()) {
@@ -107,13 +107,13 @@ fn tried(trials: &[Trial]) -> f64 {
     trials.iter().map(tried).sum()
 }
 
-/// Of [`divergences`](super::divergences).
+/// What [`divergences`](super::divergences) costs.
 pub fn of_divergences(model: &Model, trials: &[Trial], tokens: usize) -> Cost {
     let tokens = tokens.min(MOST_WINDOWS * WINDOW);
     let outside = model.plan.tensors.iter().filter(|target| target.slot.layer().is_none());
-    let head: f64 = outside.filter(|target| multiplies(model, target)).map(size).sum();
+    let output: f64 = outside.filter(|target| multiplies(model, target)).map(size).sum();
     let operations =
-        3.0 * (forward(model, tokens) + 2.0 * head * tokens as f64) + 2.0 * tried(trials) * tokens as f64;
+        3.0 * (forward(model, tokens) + 2.0 * output * tokens as f64) + 2.0 * tried(trials) * tokens as f64;
     let mut cost = Cost { operations, rounded: Vec::new() };
     for trial in trials {
         let weights = (TRIED_ROWS * trial.columns) as f64;
@@ -133,13 +133,13 @@ pub fn divergences_bytes(model: &Model, trials: &[Trial], tokens: usize) -> u64 
     (PROGRAM + waiting + activations(tokens).max(2 * activations(WINDOW) + layer as usize)) as u64
 }
 
-/// Of [`refine`](super::refine), and of rounding what it leaves.
+/// What [`refine`](super::refine) costs, with rounding what it leaves.
 pub fn of_refinement(model: &Model, outputs: &[Vec<Shape>], layout: MomentLayout, tokens: usize) -> Cost {
     let runs = equally_wide(outputs);
     runs.iter().fold(Cost::default(), |cost, run| cost.and(of_run(model, run, layout, tokens)))
 }
 
-/// Of one run for equally wide outputs.
+/// What one run for equally wide outputs costs.
 fn of_run(model: &Model, outputs: &[&[Shape]], layout: MomentLayout, tokens: usize) -> Cost {
     let mut cost = Cost { operations: forward(model, tokens), rounded: Vec::new() };
     let held = (held_out(tokens / WINDOW).len() * WINDOW) as f64;

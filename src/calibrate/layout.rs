@@ -25,7 +25,7 @@ const AT_WORK: usize = 20;
 pub(super) const WORKER: usize = 16 << 20;
 /// Workers that have room in any case.
 pub(super) const WORKERS: usize = 2;
-/// The program, its vocabulary and the heads of files.
+/// The program, its vocabulary and the headers of files.
 pub(super) const PROGRAM: usize = 40 << 20;
 
 /// What is gathered and run together. All but `free` decides bytes of the file.
@@ -154,8 +154,8 @@ impl MomentLayout {
     }
 }
 
-/// Of each kind of inputs in the order in which a layer has them, and of the output layer's: columns in the file, and
-/// those that inputs reach.
+/// The widths of each kind of inputs in the order in which a layer has them, and of the output layer's: columns in the
+/// file, and those that inputs reach.
 fn widths(model: &Model, ffn: usize) -> [(usize, usize); 5] {
     let config = &model.config;
     let (hidden, mixed) = (config.hidden_size, config.num_attention_heads * config.head_dim);

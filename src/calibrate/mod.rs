@@ -5,9 +5,9 @@
 
 pub mod cost;
 mod encode;
-mod head;
 mod layout;
 mod moments;
+mod output_layer;
 mod refine;
 mod rounding;
 mod runs;

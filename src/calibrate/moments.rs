@@ -30,7 +30,7 @@ struct Part {
 /// The damped moments of each part's columns, with their factor.
 pub(super) type Curvatures = Vec<(Range<usize>, Curvature)>;
 
-/// Of the inputs themselves, per column.
+/// Means over the inputs themselves, for each column.
 pub(super) struct Means {
     /// Mean squares; 0 for a column that no input ever reached.
     pub squares: Vec<f32>,
@@ -39,7 +39,7 @@ pub(super) struct Means {
 }
 
 impl Moments {
-    /// Of columns in these parts, which follow one another.
+    /// Begins the moments of columns in these parts, which follow one another.
     pub(super) fn new(parts: Vec<Range<usize>>) -> Moments {
         Moments { parts: parts.into_iter().map(Part::new).collect(), tokens: 0 }
     }

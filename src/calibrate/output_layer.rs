@@ -6,14 +6,14 @@ use rayon::prelude::*;
 
 use super::trial::{Costs, Trial, errors, read};
 use crate::error::Result;
-use crate::forward::{Activations, HEAD_ROWS, Matrix, multiply, multiply_back};
+use crate::forward::{Activations, Matrix, OUTPUT_ROWS, multiply, multiply_back};
 use crate::hash::fraction;
 
 /// Rows of the output layer that stand for all, the likelier tokens more often.
 const TRIED_ROWS: usize = 512;
 
 /// The predictions of some tokens.
-pub(super) struct Head<'a> {
+pub(super) struct OutputLayer<'a> {
     output: &'a dyn Matrix,
     /// What the output layer gets.
     x: &'a Activations,
@@ -24,13 +24,13 @@ pub(super) struct Head<'a> {
     gradient: Activations,
 }
 
-impl<'a> Head<'a> {
+impl<'a> OutputLayer<'a> {
     /// Reads the output layer twice.
-    pub(super) fn new(output: &'a dyn Matrix, x: &'a Activations) -> Result<Head<'a>> {
+    pub(super) fn new(output: &'a dyn Matrix, x: &'a Activations) -> Result<OutputLayer<'a>> {
         let (rows, tokens) = (output.rows(), x.ncols());
         let mut sums = vec![(f32::NEG_INFINITY, 0f64); tokens]; // the largest so far, and the sum relative to it
-        for start in (0..rows).step_by(HEAD_ROWS) {
-            let logits = multiply(output, start..rows.min(start + HEAD_ROWS), x)?;
+        for start in (0..rows).step_by(OUTPUT_ROWS) {
+            let logits = multiply(output, start..rows.min(start + OUTPUT_ROWS), x)?;
             sums.par_iter_mut().zip(logits.axis_iter(Axis(1)).collect::<Vec<_>>()).for_each(
                 |((largest, sum), logits)| {
                     let most = logits.iter().fold(*largest, |a, &b| a.max(b));
@@ -42,15 +42,20 @@ impl<'a> Head<'a> {
         }
         let log_sums: Vec<f32> =
             sums.iter().map(|(largest, sum)| (f64::from(*largest) + sum.ln()) as f32).collect();
-        let mut head =
-            Head { output, x, log_sums, uncertainty: vec![0.0; rows], gradient: Activations::zeros(x.dim()) };
+        let mut layer = OutputLayer {
+            output,
+            x,
+            log_sums,
+            uncertainty: vec![0.0; rows],
+            gradient: Activations::zeros(x.dim()),
+        };
         // Each token's place between 0 and 1, and how much probability was before.
         let mut drawn: Vec<(f64, f64)> = (0..tokens as u64).map(|i| (fraction(i), 0.0)).collect();
-        for start in (0..rows).step_by(HEAD_ROWS) {
-            let end = rows.min(start + HEAD_ROWS);
+        for start in (0..rows).step_by(OUTPUT_ROWS) {
+            let end = rows.min(start + OUTPUT_ROWS);
             let mut block = multiply(output, start..end, x)?;
             for (row, mut values) in block.outer_iter_mut().enumerate() {
-                let tokens = values.iter_mut().zip(&head.log_sums).zip(&mut drawn);
+                let tokens = values.iter_mut().zip(&layer.log_sums).zip(&mut drawn);
                 let mut uncertainty = 0.0;
                 for ((value, log_sum), (place, before)) in tokens {
                     let likely = f64::from((*value - log_sum).exp());
@@ -59,11 +64,11 @@ impl<'a> Head<'a> {
                     *before += likely;
                     *value = if here { likely - 1.0 } else { likely } as f32;
                 }
-                head.uncertainty[start + row] = uncertainty / x.ncols().max(1) as f64;
+                layer.uncertainty[start + row] = uncertainty / x.ncols().max(1) as f64;
             }
-            multiply_back(output, start..end, &block, &mut head.gradient)?;
+            multiply_back(output, start..end, &block, &mut layer.gradient)?;
         }
-        Ok(head)
+        Ok(layer)
     }
 
     /// The gradient of minus the log-probability of the drawn tokens, by what the output layer gets.
@@ -157,16 +162,16 @@ mod tests {
     /// More rows than one block has, against the definition over whole columns.
     #[test]
     fn the_gradient_and_the_divergence_are_those_of_the_softmax() {
-        let (rows, columns, tokens) = (HEAD_ROWS + 500, 64, 40);
+        let (rows, columns, tokens) = (OUTPUT_ROWS + 500, 64, 40);
         let (weights, x) = (Plain(numbers(rows, columns, 1, 0.5)), numbers(columns, tokens, 2, 1.5));
-        let head = Head::new(&weights, &x).unwrap();
+        let layer = OutputLayer::new(&weights, &x).unwrap();
         let logits = weights.0.dot(&x).mapv(f64::from);
         let softmax = |logits: &Array2<f64>, t: usize| {
             let all: f64 = logits.column(t).iter().map(|x| x.exp()).sum();
             logits.column(t).mapv(|x| x.exp() / all)
         };
         let trial = Trial { columns, formats: vec![Format::Q4_0, Format::Q8_0] };
-        let found = head.divergences(Backend::detect(), &trial, None).unwrap();
+        let found = layer.divergences(Backend::detect(), &trial, None).unwrap();
         for (format, found) in trial.formats.iter().zip(found) {
             let one = Trial { columns, formats: vec![*format] };
             let all: Vec<f32> = weights.0.iter().copied().collect();
@@ -179,7 +184,7 @@ mod tests {
             let mean = (0..tokens).map(kl).sum::<f64>() / tokens as f64;
             assert!((found / mean - 1.0).abs() < 0.2, "{format}: {found} {mean}");
         }
-        let gradient = head.into_gradient();
+        let gradient = layer.into_gradient();
         for t in 0..tokens {
             let mut p = softmax(&logits, t);
             let place = fraction(t as u64);

@@ -82,7 +82,7 @@ fn prefix(tokenizer: &Tokenizer) -> &'static str {
 
 /// The built-in chats in the model's own format; their contents alone where it has none, or one that fails.
 fn chats(template: Option<&str>) -> String {
-    let chats: Vec<Value> = serde_json::from_str(CHATS).unwrap_or_default();
+    let chats: Vec<Value> = serde_json::from_str(CHATS).expect("the built-in chats are JSON");
     let contents = |chat: &Value| -> String {
         let contents =
             chat.as_array().into_iter().flatten().filter_map(|message| message["content"].as_str());

@@ -13,7 +13,7 @@ use ndarray::{Array2, Axis, Slice};
 use quant::Backend;
 use rayon::prelude::*;
 
-use super::head::Head;
+use super::output_layer::OutputLayer;
 use super::refine::How;
 use super::squares::{mean_squares, parts_done};
 use super::trial::{Costs, TRIED_ROWS, Trial, errors, read, spread, squares_of_products};
@@ -100,13 +100,13 @@ impl Run<'_> {
         let mut costs: Vec<Costs> = self.trials.iter().map(|trial| vec![0.0; trial.formats.len()]).collect();
         let name = llama.output_name();
         let output = llama.tensors.matrix(name, Some(llama.vocabulary()), llama.sizes.hidden)?;
-        let head = Head::new(output.as_ref(), &normed)?;
+        let output_layer = OutputLayer::new(output.as_ref(), &normed)?;
         if let Some((at, _)) = self.tried(name) {
             let importance = squares.get(name).map(Vec::as_slice);
-            let added = head.divergences(self.backend, &self.trials[at], importance)?;
+            let added = output_layer.divergences(self.backend, &self.trials[at], importance)?;
             costs[at].iter_mut().zip(added).for_each(|(cost, added)| *cost += added);
         }
-        let mut gradient = llama.last_norm_back(&x, &head.into_gradient())?;
+        let mut gradient = llama.last_norm_back(&x, &output_layer.into_gradient())?;
         for layer in (0..llama.layers()).rev() {
             let x = inputs.pop().expect("a layer has its inputs").values();
             let mut tried: BTreeMap<String, Tried> = BTreeMap::new();

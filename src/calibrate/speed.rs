@@ -49,7 +49,7 @@ fn rounding(&Rounded { format, feedback: with, .. }: &Rounded, how: How) -> Resu
     let [rows, columns] = BLOCK;
     let weights: Vec<f32> = numbers(rows, columns).into_iter().collect();
     let curvature = curvature(columns)?;
-    let bytes = format.row_bytes(columns).unwrap_or_default() * rows;
+    let bytes = format.row_bytes(columns).expect("its columns are whole blocks of every format") * rows;
     let importance = vec![1.0; columns];
     rate(how.threads.get(), || {
         let mut out = vec![0; bytes];

@@ -84,7 +84,7 @@ fn measure(model: &Model, sample: &Sample, watch: &dyn Watch) -> Result<Importan
     })
 }
 
-/// Of each feature, over the tokens; summed in f64, in the tokens' order, so that threads change nothing.
+/// The mean square of each feature over the tokens; summed in f64, in the tokens' order, so that threads change nothing.
 pub(super) fn mean_squares(x: &Activations) -> Vec<f32> {
     let tokens = x.ncols().max(1) as f64;
     let mean = |row: ndarray::ArrayView1<f32>| {

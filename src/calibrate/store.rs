@@ -39,9 +39,8 @@ impl Store {
             Ok(found) if found == run => {}
             Ok(_) => {
                 let expected = "this run's: delete the folder, or run with that model and those options";
-                return Err(Error::mismatch(
+                return Err(Error::file_mismatch(
                     folder,
-                    "",
                     "tensors of another model or of other options",
                     expected,
                 ));

@@ -105,7 +105,7 @@ pub(super) fn adapter(folder: &Path) -> Result<(PathBuf, Kind)> {
                 .map(|(name, _)| folder.join(name))
                 .find_map(|file| input::dangling(&file).or_else(|| unfinished::instead_of(&file)))
                 .or_else(|| unfinished::in_local_cache(folder, folder, "no adapter's weights"))
-                .unwrap_or_else(|| Error::mismatch(folder, "", "no adapter's weights", expected)))
+                .unwrap_or_else(|| Error::file_mismatch(folder, "no adapter's weights", expected)))
         }
     }
 }
@@ -120,7 +120,7 @@ fn no_weights(folder: &Path) -> Error {
     }
     let [safetensors, pytorch] =
         NAMES.map(|(_, index, single)| format!("{single} or {index} with its shards"));
-    Error::mismatch(folder, "", found, format!("{safetensors}, or {pytorch}"))
+    Error::file_mismatch(folder, found, format!("{safetensors}, or {pytorch}"))
 }
 
 /// Reads an index if there is one.

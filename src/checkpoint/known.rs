@@ -33,7 +33,7 @@ pub(super) fn check(path: &Path, read: &mut dyn FnMut(u64) -> Result<()>) -> Res
         return Ok(());
     }
     let expected = format!("{hash} by {}: {remedy}", source.display());
-    Err(Error::mismatch(path, "", format!("SHA-256 {found}"), expected))
+    Err(Error::file_mismatch(path, format!("SHA-256 {found}"), expected))
 }
 
 /// Whether there is anything to hold a file against.

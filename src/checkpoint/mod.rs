@@ -95,9 +95,8 @@ fn lock(blocks: &Mutex<Blocks>) -> MutexGuard<'_, Blocks> {
 }
 
 fn changed(path: &Path, found: &str) -> Error {
-    Error::mismatch(
+    Error::file_mismatch(
         path,
-        "",
         found,
         "the file as it was at the start: run again when the download is complete",
     )
@@ -181,7 +180,7 @@ impl Checkpoint {
             }
             if self.tensors.len() == MAX_TENSORS {
                 let found = format!("more than {MAX_TENSORS} tensors");
-                return Err(Error::mismatch(&path, "", found, "the few hundred of a ChatGLM model"));
+                return Err(Error::file_mismatch(&path, found, "the few hundred of a ChatGLM model"));
             }
             self.tensors.insert(entry.name, tensor);
         }
@@ -273,9 +272,8 @@ impl Checkpoint {
         }
         let (rows, end) = (tensor.rows(), first_row.saturating_add(out.len() / tensor.row_bytes().max(1)));
         if end > rows {
-            return Err(Error::mismatch(
+            return Err(Error::file_mismatch(
                 &shard.path,
-                "",
                 format!("a tensor of {rows} rows"),
                 format!("{end}"),
             ));

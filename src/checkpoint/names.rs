@@ -25,12 +25,12 @@ pub(super) fn beside(folder: &Path, read: &[&str]) -> Vec<String> {
     let names = input::names_in(folder);
     // Publishers offer each kind with its index, and users fetch one kind and all small files: such an index is
     // no other copy.
-    let idle = |index: &str| {
+    let unfollowed = |index: &str| {
         let kind = index.strip_suffix(INDEX).and_then(|name| Some(&name[name.rfind('.')?..]));
         kind.is_some_and(|kind| !names.iter().any(|name| name.ends_with(kind) && is_weights(name)))
     };
     let other = |name: &&String| match name.as_str() {
-        name if read.contains(&name) || idle(name) => false,
+        name if read.contains(&name) || unfollowed(name) => false,
         name if name.starts_with("global_step") => input::is_folder(&folder.join(name)),
         name => is_weights(name) || (is_tensors(name) && name.starts_with("adapter_model")),
     };

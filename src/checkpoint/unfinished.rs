@@ -1,6 +1,7 @@
 //! Downloads that have not ended: the file may have its full length already, with zeros where nothing has come yet.
 //!
-//! Such a file cannot be told by its header. What tells is what the download program keeps beside it until it is done.
+//! Such a file's header is that of a whole one. What gives it away is what the download program keeps beside it until
+//! it is done.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +32,7 @@ const ENDS: [&str; 16] = [
 /// What is expected of a download, in every error on one that is not finished.
 pub const FINISHED: &str = "a finished download";
 
-/// Where `hf download --local-dir` keeps what it has not finished, named by hashes that do not tell the file.
+/// Where `hf download --local-dir` keeps what it has not finished, named by hashes from which the file cannot be known.
 const LOCAL: &str = ".cache/huggingface/download";
 
 /// What decides the numbers or the vocabulary of a model or an adapter beside its weights.
@@ -75,7 +76,7 @@ fn error(path: &Path, trace: &str) -> Error {
     let expected = format!(
         "{FINISHED}: run the same download again until it ends (or, if the file is known to be whole, delete that one)"
     );
-    Error::mismatch(path, "", format!("{trace} beside it"), expected)
+    Error::file_mismatch(path, format!("{trace} beside it"), expected)
 }
 
 /// The error on something that a folder lacks, `found` in words, while the hub's program has an unfinished file of it.
@@ -83,7 +84,7 @@ pub(super) fn in_local_cache(folder: &Path, at: &Path, found: &str) -> Option<Er
     let names = input::names_in(&folder.join(LOCAL));
     let part = names.iter().find(|name| name.ends_with(".incomplete"))?;
     let expected = format!("{FINISHED}: run the same download again until it ends");
-    Some(Error::mismatch(at, "", format!("{found}, and {LOCAL}/{part}"), expected))
+    Some(Error::file_mismatch(at, format!("{found}, and {LOCAL}/{part}"), expected))
 }
 
 /// The name of what an unfinished download has left beside a file, or beside the one that it links to.

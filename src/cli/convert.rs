@@ -8,8 +8,8 @@ use super::args::{Convert, Plan};
 use super::chosen::Chosen;
 use super::progress::{Counts, Progress, Stop};
 use super::report::{Report, Summary};
-use super::source::{self, Found};
-use super::{choose, ollama, options, plan, size, verify};
+use super::source::{self, FoundModel};
+use super::{choose, ollama, plan, size, threads, verify};
 use glm2llama::convert::{Job, Output};
 use glm2llama::error::{Error, Result};
 use glm2llama::locate::Located;
@@ -18,6 +18,7 @@ use glm2llama::output;
 use glm2llama::pipeline::Options;
 use glm2llama::recipe::FileType;
 use glm2llama::request::{Quality, Request};
+use glm2llama::watch::Watch;
 
 pub(super) fn run(args: &Convert) -> Result<ExitCode> {
     args.ollama.as_deref().map_or(Ok(()), check_name)?;
@@ -77,7 +78,7 @@ pub(super) fn run(args: &Convert) -> Result<ExitCode> {
     }
     drop(pairs); // whose files are about to be renamed
     job.write_card(&mut filled, &qualities, args.verify)?;
-    stop.check()?;
+    stop.go_on()?;
     found.done()?;
     filled.publish()?;
     report.summary(&Summary::new(&job, started.elapsed(), args.ollama.is_some()));
@@ -159,7 +160,7 @@ fn obstacles(job: &Job, force: bool) -> Vec<String> {
 
 /// Everything that is done before the first weight is read. `keep`: where what comes from a hub is stored, unless nothing
 /// is to be written.
-fn prepare(args: &Convert, types: Vec<FileType>, keep: Option<&PathBuf>) -> Result<(Found, Job)> {
+fn prepare(args: &Convert, types: Vec<FileType>, keep: Option<&PathBuf>) -> Result<(FoundModel, Job)> {
     let split = args.contents.split_max_size.as_deref();
     #[cfg(feature = "hub")]
     if super::hub::is_address(&args.model.folder) {
@@ -220,9 +221,11 @@ fn announce(report: Report, located: &Located, job: &Job) {
 }
 
 fn pipeline_options(args: &Convert) -> Result<Options> {
-    let threads = options::threads(args.threads)?;
+    let threads = threads::chosen(args.threads)?;
     let backend = match &args.backend {
-        Some(name) => name.parse().map_err(|e: quant::NoBackend| Error::Usage(format!("--backend: {e}")))?,
+        Some(name) => {
+            name.parse().map_err(|e: quant::ParseBackendError| Error::Usage(format!("--backend: {e}")))?
+        }
         None => quant::Backend::detect(),
     };
     let memory_bytes = args.buffer_memory as usize * (1 << 20);

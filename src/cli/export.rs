@@ -3,14 +3,15 @@
 use std::time::Instant;
 
 use super::args::ExportHf;
-use super::options;
 use super::progress::{Counts, Progress, Stop};
 use super::report::{Exported, Report};
 use super::size;
+use super::threads;
 use glm2llama::checkpoint::Dtype;
 use glm2llama::error::{Error, Result};
 use glm2llama::export::{Export, ExportRequest};
 use glm2llama::pipeline::{DEFAULT_MEMORY_BYTES, Options};
+use glm2llama::watch::Watch;
 
 pub(super) fn run(args: &ExportHf) -> Result<()> {
     let started = Instant::now();
@@ -23,7 +24,7 @@ pub(super) fn run(args: &ExportHf) -> Result<()> {
         force: args.force,
     };
     let options = Options {
-        threads: options::threads(args.running.threads)?,
+        threads: threads::chosen(args.running.threads)?,
         memory_bytes: DEFAULT_MEMORY_BYTES,
         backend: quant::Backend::detect(),
     };
@@ -38,7 +39,7 @@ pub(super) fn run(args: &ExportHf) -> Result<()> {
     let filled = export.fill(outputs, options, &progress)?;
     progress.finish();
     report.doubt(filled.doubt(), args.strict, &located)?;
-    stop.check()?;
+    stop.go_on()?;
     filled.publish()?;
     report.exported(&Exported::new(&export, started.elapsed()));
     Ok(())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::args::ModelArgs;
 use super::print::note;
 use super::progress::Stop;
-use super::source::Found;
+use super::source::FoundModel;
 use glm2llama::checkpoint::Published;
 use glm2llama::error::{Error, Result, one_line};
 use glm2llama::gguf::GgufFile;
@@ -38,7 +38,7 @@ pub(super) fn is_address(path: &Path) -> bool {
 }
 
 /// `quiet`: the user wants no word on what is waited for.
-pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>, quiet: bool) -> Result<Found> {
+pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>, quiet: bool) -> Result<FoundModel> {
     let mut held = Held::default();
     let located = match args.folder.to_str().filter(|text| Address::is_one(text)) {
         None if keep.is_some() => {
@@ -61,7 +61,7 @@ pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>, quiet: bool) -> Res
         lora.folder = folder.folder().to_owned();
         held.adapters.push(folder);
     }
-    Ok(Found::new(located, request, held))
+    Ok(FoundModel::new(located, request, held))
 }
 
 /// Asks a hub for a repository. Ctrl-C is heeded from here on, so that it ends as any other run does.
@@ -71,7 +71,7 @@ fn open(address: &Address, quiet: bool) -> Result<Repository> {
             note(&one_line(message))
         }
     };
-    let caller = Caller { stop: Stop::on_signals()?.flag(), tell: Arc::new(tell) };
+    let caller = Caller { watch: Arc::new(Stop::on_signals()?), tell: Arc::new(tell) };
     let client = Client::new(address.hub, &|name| std::env::var_os(name), Pace::default(), caller)?;
     Repository::open(client, address)
 }
@@ -103,7 +103,7 @@ fn fetch(address: &Address, keep: Option<&PathBuf>, quiet: bool, held: &mut Held
     Ok(located)
 }
 
-/// Reads the head of a GGUF file on a hub; the rest of it is not asked for.
+/// Reads the header of a GGUF file on a hub; the rest of it is not asked for.
 pub(super) fn gguf(address: &Path) -> Result<GgufFile> {
     let address = Address::of_file(&address.to_string_lossy())?;
     let repository = open(&address, false)?;
@@ -119,19 +119,18 @@ pub(super) fn gguf(address: &Path) -> Result<GgufFile> {
                 [] => "one".to_owned(),
                 _ => format!("one of them: {}{more}", names.join(", ")),
             };
-            return Err(Error::mismatch(
+            return Err(Error::file_mismatch(
                 &repository.shown(),
-                "",
                 format!("{} GGUF files", several.len()),
                 expected,
             ));
         }
     };
     let file = repository.shown().join(path);
-    let Some((head, bytes)) = repository.head(path) else {
+    let Some((beginning, bytes)) = repository.beginning(path) else {
         let expected = format!("one of the model's {} GGUF files", all.len());
-        return Err(Error::mismatch(&file, "", "no such file on the hub", expected));
+        return Err(Error::file_mismatch(&file, "no such file on the hub", expected));
     };
-    let head: Box<dyn Read> = Box::new(head);
-    GgufFile::read_from(&file, head, bytes)
+    let beginning: Box<dyn Read> = Box::new(beginning);
+    GgufFile::read_from(&file, beginning, bytes)
 }

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::args::Imatrix;
-use super::options;
 use super::progress::{Counts, Progress, Stop};
 use super::report::{Measured, Report};
+use super::threads;
 use glm2llama::calibrate::{self, Sample, WINDOW};
 use glm2llama::error::Result;
 use glm2llama::input;
@@ -15,7 +15,7 @@ use glm2llama::output;
 pub(super) fn run(args: &Imatrix) -> Result<()> {
     let started = Instant::now();
     let located = args.model.local()?;
-    let threads = options::threads(args.running.threads)?;
+    let threads = threads::chosen(args.running.threads)?;
     let source = args.model.request(&located)?;
     let (read, guests) = input::noted(|| {
         let model = Model::open(&source).map_err(|error| located.explain(error))?;

@@ -18,7 +18,7 @@ const NO_PROGRAM: u8 = 127;
 pub(super) fn run(args: &Ollama) -> Result<ExitCode> {
     if args.name.ends_with(".gguf") || Path::new(&args.name).is_file() {
         let expected = "a name for Ollama, which comes first: glm2llama ollama NAME FILE";
-        return Err(Error::mismatch(Path::new(&args.name), "", "a file", expected));
+        return Err(Error::file_mismatch(Path::new(&args.name), "a file", expected));
     }
     check_name(&args.name)?;
     let file = GgufFile::open_model(&args.file)?;

@@ -21,7 +21,7 @@ pub(super) fn open(
 ) -> Result<(Located, Vec<Pair>)> {
     // The files first: one that cannot be read is at fault, whatever it is held against.
     if let Some(swapped) = files.iter().find(|file| file.is_dir()) {
-        return Err(Error::mismatch(swapped, "", "a folder", "a GGUF file: MODEL_DIR comes first"));
+        return Err(Error::file_mismatch(swapped, "a folder", "a GGUF file: MODEL_DIR comes first"));
     }
     let files = files.iter().map(|file| GgufFile::open_model(file)).collect::<Result<Vec<_>>>()?;
     let located = locate::find(folder, &Caches::of_user())?;

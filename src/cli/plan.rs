@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::output::{Padding, parts, title};
 use super::print::{about, gigabytes, json, out};
 use super::table::{self, Side, WIDTH};
+use super::titles::{Padding, parts, title};
 use glm2llama::convert::{Job, Output};
 use glm2llama::error::Result;
 use glm2llama::gguf::TensorInfo;
@@ -19,7 +19,7 @@ use glm2llama::recipe::Choice;
 use glm2llama::remap::{Source, Span, Target};
 use glm2llama::units::grouped;
 
-/// What a run takes beside its buffers and the heads of its files: the program, the vocabulary, threads' stacks.
+/// What a run takes beside its buffers and the headers of its files: the program, the vocabulary, threads' stacks.
 const BASE_MEMORY_BYTES: u64 = 24 << 20;
 
 /// One JSON line: `{"type": ..., "data": ...}`.

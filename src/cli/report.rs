@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::chosen::Chosen;
 use super::next;
-use super::output::{Padding, parts, title};
 use super::print::{cost, gigabytes, json, note, out, warn, weights};
+use super::titles::{Padding, parts, title};
 use glm2llama::calibrate::Sample;
 use glm2llama::convert::{Job, Output};
 use glm2llama::error::{Error, Result, one_line};
@@ -177,7 +177,7 @@ impl Report {
     pub(super) fn doubt(self, doubt: Option<&str>, strict: bool, located: &Located) -> Result<()> {
         let Some(doubt) = doubt else { return Ok(()) };
         if strict {
-            return Err(Error::input(&located.folder, "", format!("{doubt} (--strict)")));
+            return Err(Error::file(&located.folder, format!("{doubt} (--strict)")));
         }
         self.warning(doubt);
         Ok(())

@@ -8,7 +8,7 @@ use glm2llama::locate::Located;
 use glm2llama::model::ModelSource;
 
 /// A model that was found, and what has to live as long as it is used.
-pub(super) struct Found {
+pub(super) struct FoundModel {
     pub(super) located: Located,
     pub(super) request: ModelSource,
     #[cfg(feature = "hub")]
@@ -20,7 +20,7 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// When there is none, or the hub refuses.
-pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>, quiet: bool) -> Result<Found> {
+pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>, quiet: bool) -> Result<FoundModel> {
     #[cfg(feature = "hub")]
     return super::hub::find(args, keep, quiet);
     #[cfg(not(feature = "hub"))]
@@ -28,14 +28,14 @@ pub(super) fn find(args: &ModelArgs, keep: Option<&PathBuf>, quiet: bool) -> Res
         let _ = (keep, quiet);
         let located = args.locate()?;
         let request = args.request(&located)?;
-        Ok(Found { located, request })
+        Ok(FoundModel { located, request })
     }
 }
 
-impl Found {
+impl FoundModel {
     #[cfg(feature = "hub")]
-    pub(super) fn new(located: Located, request: ModelSource, held: super::hub::Held) -> Found {
-        Found { located, request, held }
+    pub(super) fn new(located: Located, request: ModelSource, held: super::hub::Held) -> FoundModel {
+        FoundModel { located, request, held }
     }
 
     /// To be called when all that was to be written has its name.

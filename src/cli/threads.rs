@@ -1,11 +1,11 @@
-//! Options that several commands take.
+//! `--threads`, which several commands take.
 
 use std::num::NonZero;
 
 use glm2llama::error::{Error, Result};
 
-/// `--threads`, or one for each core.
-pub(super) fn threads(given: Option<NonZero<usize>>) -> Result<NonZero<usize>> {
+/// As many as the user says, or one for each core.
+pub(super) fn chosen(given: Option<NonZero<usize>>) -> Result<NonZero<usize>> {
     let threads = match given {
         Some(threads) => threads,
         None => std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),

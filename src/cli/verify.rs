@@ -31,7 +31,7 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode> {
     }
     let (located, pairs) = pairs::open(&args.folder, &args.files, args.rope_ratio_applies_to)?;
     let stop = Stop::on_signals()?;
-    // Before the work, so that an hour of it is not lost on a page that cannot be written.
+    // The page's file is created before the work, so that an hour of it is not lost on one that cannot be written.
     let page = args.report.as_ref().map(|file| Pending::create(file, true)).transpose()?;
     args.report.as_deref().map_or(Ok(()), keep_others)?;
     pairs::tell(&located);
@@ -116,7 +116,7 @@ const QUESTIONS: [&str; 2] = ["What is the capital of France?", "用一句话介
 /// Tokens of an answer.
 const ANSWER: u32 = 30;
 
-/// Of more weights than this, each token of an answer takes seconds: only who asks for them gets them.
+/// A model of more weights than this takes seconds for each token of an answer, so only who asks gets answers.
 const QUICK: u64 = 1_000_000_000;
 
 /// Lets both models answer, where the checkpoint is one that could. `most`: so many tokens each, if that was said.
@@ -172,7 +172,7 @@ pub(super) fn qualities(pairs: &[Pair], watch: &dyn Watch) -> Result<Vec<String>
     functions.into_iter().map(|function| function.map(words)).collect()
 }
 
-/// As many of the built-in text's as `verify` runs by default.
+/// How many tokens of the built-in text are run: `verify`'s default.
 const TOKENS: usize = 256;
 
 /// How a page begins.
@@ -184,14 +184,13 @@ fn keep_others(report: &Path) -> Result<()> {
         return Ok(());
     }
     let mut start = Vec::new();
-    let head = input::open(report)?.take(PAGE.len() as u64);
-    { head }.read_to_end(&mut start).map_err(Error::io(report, "read"))?;
+    let mut beginning = input::open(report)?.take(PAGE.len() as u64);
+    beginning.read_to_end(&mut start).map_err(Error::io(report, "read"))?;
     if start.is_empty() || start == PAGE.as_bytes() {
         return Ok(());
     }
-    Err(Error::mismatch(
+    Err(Error::file_mismatch(
         report,
-        "",
         "another file",
         "a page of verify, or nothing there: choose another name",
     ))

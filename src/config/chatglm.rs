@@ -55,7 +55,7 @@ pub(super) fn parse(fields: &Fields) -> Result<GlmConfig, Problem> {
         return Err(Problem::mismatch("rope_ratio", rope_ratio, "a number from 0.001 to 1e9"));
     }
     Ok(GlmConfig {
-        layout: TensorNaming::ChatGlm,
+        naming: TensorNaming::ChatGlm,
         name_or_path: fields.map.get("_name_or_path").and_then(Value::as_str).unwrap_or("").to_owned(),
         num_layers,
         hidden_size: fields.size("hidden_size", MAX_WIDTH)?,

@@ -25,7 +25,7 @@ pub(super) fn parse(fields: &Fields) -> Result<GlmConfig, Problem> {
     }
     let (rotary_dim, rope_base) = rope(fields, head_dim)?;
     Ok(GlmConfig {
-        layout: TensorNaming::Glm,
+        naming: TensorNaming::Glm,
         name_or_path: fields.get("_name_or_path").and_then(Value::as_str).unwrap_or("").to_owned(),
         num_layers: fields.size_or("num_hidden_layers", MAX_LAYERS, Some(40))?,
         hidden_size: fields.size_or("hidden_size", MAX_WIDTH, Some(4096))?,

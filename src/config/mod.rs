@@ -32,7 +32,7 @@ pub enum TensorNaming {
 #[derive(Clone, Debug, PartialEq)]
 pub struct GlmConfig {
     /// The names of its tensors.
-    pub layout: TensorNaming,
+    pub naming: TensorNaming,
     /// `_name_or_path`, or empty: users rename models, so it is a hint at most.
     pub name_or_path: String,
     /// Number of transformer blocks.
@@ -96,17 +96,17 @@ impl GlmConfig {
 
     /// Whether it is a GLM-Edge: GLM-4 in the transformers layout, but smaller, and without its prefix.
     pub fn is_edge(&self) -> bool {
-        self.layout == TensorNaming::Glm && self.hidden_size < 4096
+        self.naming == TensorNaming::Glm && self.hidden_size < 4096
     }
 }
 
 fn missing(folder: &Path, file: &Path) -> Error {
     if !input::exists(folder) {
-        Error::input(folder, "", "no such folder, expected one with a ChatGLM checkpoint")
+        Error::file(folder, "no such folder, expected one with a ChatGLM checkpoint")
     } else if !input::is_folder(folder) {
-        Error::input(folder, "", "found a file, expected the folder of a ChatGLM checkpoint")
+        Error::file(folder, "found a file, expected the folder of a ChatGLM checkpoint")
     } else {
-        Error::input(file, "", "not found, expected the folder of a ChatGLM checkpoint")
+        Error::file(file, "not found, expected the folder of a ChatGLM checkpoint")
     }
 }
 

@@ -90,8 +90,10 @@ impl FormatChoice {
     fn variants(&self, split: &Split, costs: &[Costs]) -> Vec<Vec<Variant>> {
         let of_tensor = |((trial, info), costs): ((&Trial, &crate::gguf::TensorInfo), &Costs)| {
             let rows = info.shape.iter().rev().skip(1).product::<usize>() as u64;
+            let row_bytes =
+                |format: Format| format.row_bytes(trial.columns).expect("a candidate's blocks fit its rows");
             let variant = |(format, cost): (&Format, &f64)| Variant {
-                bytes: aligned(rows * format.row_bytes(trial.columns).unwrap_or_default() as u64),
+                bytes: aligned(rows * row_bytes(*format) as u64),
                 cost: *cost,
             };
             match trial.formats.is_empty() {
@@ -165,7 +167,7 @@ impl Job {
             )?;
             match split.total_bytes().checked_sub(choice.most_bytes) {
                 None | Some(0) => break (recipe, split, keys, allocation.cost),
-                // Cut in more files, it has more heads.
+                // Cut in more files, it has more headers.
                 Some(over) => room = room.checked_sub(over).ok_or_else(fault)?,
             }
         };

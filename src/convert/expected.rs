@@ -1,4 +1,4 @@
-//! What measuring will take, told before it starts.
+//! Estimates what measuring will take, before it starts.
 
 use std::time::Duration;
 

@@ -72,7 +72,7 @@ pub(super) fn sample(request: &Request, model: &Model) -> Result<Option<Sample>>
             None => "weights on a hub, with --quality good or best",
             Some(_) => "weights on a hub, with a size to choose formats for",
         };
-        return Err(Error::mismatch(file, "", found, expected));
+        return Err(Error::file_mismatch(file, found, expected));
     }
     let most = match request.quality {
         Quality::Fast => return Ok(None),

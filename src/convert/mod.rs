@@ -89,7 +89,7 @@ impl Job {
             ready: self.refined.as_ref().map(|store| store as &dyn pipeline::Ready),
             plan: &self.model.plan,
             checkpoint: &self.model.checkpoint,
-            importance: &self.importance,
+            importance: Some(&self.importance),
             lora: &self.model.lora,
         }
     }

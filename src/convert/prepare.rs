@@ -6,13 +6,13 @@ use super::{FormatChoice, Job, Output, choice, measure};
 use crate::calibrate::{MomentLayout, Sample};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
-use crate::gguf::{Metadata, Split, Value, text};
+use crate::gguf::{Metadata, Split, text};
 use crate::imatrix::ImportanceMatrix;
-use crate::input;
+use crate::input::{self, GuestBook};
 use crate::metadata::{self, Card, Parts};
 use crate::model::Model;
 use crate::model_card::About;
-use crate::naming::Name;
+use crate::model_name::ModelName;
 use crate::ollama;
 use crate::provenance;
 use crate::recipe::{FileType, Mix, Recipe, padded_ffn};
@@ -32,28 +32,9 @@ impl Job {
         let (mut model, card) = opened?;
         let (options, given) = input::noted(|| Options::read(request, card, &mut model, &mut notes));
         let options = options?;
-        let origin = provenance::keys(&request.model, &guests)?;
-        let (outputs, more) = input::noted(|| options.outputs(&model, origin, &mut notes));
+        let (outputs, more) = input::noted(|| options.outputs(&model, &guests, &mut notes));
         guests.extend(more);
-        let (outputs, choice) = outputs?;
-        let (importance, without_importance) = options.importance(&model)?;
-        let Options { request: own, sample, layout, .. } = options;
-        let refined = None;
-        let job = Job {
-            model,
-            sample,
-            layout,
-            choice,
-            refined,
-            importance,
-            without_importance,
-            outputs,
-            notes,
-            request: own,
-            guests,
-            given,
-        };
-        job.checked(request.memory)
+        options.into_job(model, outputs?, notes, guests, given)?.checked(request.memory)
     }
 
     /// Refuses what only the whole shows, and notes what a user has to be warned of.
@@ -67,6 +48,9 @@ impl Job {
         Ok(self)
     }
 }
+
+/// The outputs and, where formats are to be chosen, the choice for the only one.
+type Outputs = (Vec<Output>, Option<FormatChoice>);
 
 /// A request, and the files that its options name.
 struct Options {
@@ -90,11 +74,9 @@ impl Options {
         measure::refuse_contradictions(request)?;
         let file = request.given.metadata.as_deref();
         let mut given = file.map_or(Ok(Metadata::new()), metadata::load_file)?;
-        if let Some(name) = &request.given.model_name {
-            metadata::set(&mut given, vec![("general.name".to_owned(), Value::String(name.clone()))]);
-        }
+        model.name.given = model_name(request, &mut given)?;
         let imatrix = request.imatrix.as_deref().map(ImportanceMatrix::load).transpose()?;
-        apply(request, &given, model, notes)?;
+        apply(request, model, notes)?;
         notes.extend(card.warning.clone());
         let sample = measure::sample(request, model)?;
         let layout = measure::layout(request, model, sample.as_ref())?;
@@ -111,14 +93,9 @@ impl Options {
         }
     }
 
-    /// The outputs and, where formats are to be chosen, the choice for the only one.
-    fn outputs(
-        &self,
-        model: &Model,
-        origin: Metadata,
-        notes: &mut Vec<String>,
-    ) -> Result<(Vec<Output>, Option<FormatChoice>)> {
+    fn outputs(&self, model: &Model, guests: &GuestBook, notes: &mut Vec<String>) -> Result<Outputs> {
         let request = &self.request;
+        let origin = provenance::keys(&request.model, guests)?;
         if let Some(budget) = request.target {
             let (choice, recipe) = FormatChoice::begin(request, model, budget);
             let (output, keys) = self.output(&budget.to_string(), recipe, model, &origin, notes)?;
@@ -141,6 +118,33 @@ impl Options {
         };
         let outputs = types.iter().map(output).collect::<Result<Vec<Output>>>()?;
         Ok((outputs, None))
+    }
+
+    fn into_job(
+        self,
+        model: Model,
+        (outputs, choice): Outputs,
+        notes: Vec<String>,
+        guests: GuestBook,
+        given: GuestBook,
+    ) -> Result<Job> {
+        let (importance, without_importance) = self.importance(&model)?;
+        let Options { request, sample, layout, .. } = self;
+        let refined = None;
+        Ok(Job {
+            model,
+            sample,
+            layout,
+            choice,
+            refined,
+            importance,
+            without_importance,
+            outputs,
+            notes,
+            request,
+            guests,
+            given,
+        })
     }
 
     /// One output with its keys; `type_name` is what stands for `{type}` in its name.
@@ -185,14 +189,23 @@ impl Options {
     }
 }
 
-/// Puts what the user decides into the model.
-fn apply(request: &Request, given: &Metadata, model: &mut Model, notes: &mut Vec<String>) -> Result<()> {
-    model.name.given = text(given, "general.name").map(str::to_owned);
-    if model.name.given.as_deref().is_some_and(|name| name.trim().is_empty()) {
+/// What the user calls the model: the option, or else the metadata, from which it is taken, for a model's name decides
+/// its file's name too.
+fn model_name(request: &Request, given: &mut Metadata) -> Result<Option<String>> {
+    let name = request.given.model_name.clone().or_else(|| text(given, "general.name").map(str::to_owned));
+    if name.as_deref().is_some_and(|name| name.trim().is_empty()) {
         return Err(Error::Usage(
             "general.name: found a blank name, expected one for the file too".to_owned(),
         ));
     }
+    if name.is_some() {
+        given.retain(|(key, _)| key != "general.name");
+    }
+    Ok(name)
+}
+
+/// Puts what the user decides into the model.
+fn apply(request: &Request, model: &mut Model, notes: &mut Vec<String>) -> Result<()> {
     if let Some(file) = &request.given.chat_template {
         take_chat_template(&mut model.tokenizer, file)?;
     }
@@ -243,12 +256,12 @@ pub(super) fn shapes(plan: &Plan, recipe: &Recipe) -> Vec<(String, Vec<usize>, q
     shaped.collect()
 }
 
-fn output_path(request: &Request, name: &Name, type_name: &str) -> Result<PathBuf> {
+fn output_path(request: &Request, name: &ModelName, type_name: &str) -> Result<PathBuf> {
     let Some(output) = &request.output else { return Ok(PathBuf::from(name.file_name(type_name))) };
     match output.to_str() {
         Some(text) => Ok(PathBuf::from(text.replace("{type}", type_name))),
         None if output.to_string_lossy().contains("{type}") => {
-            Err(Error::mismatch(output, "", "{type} in a name that is not UTF-8", "UTF-8 around it"))
+            Err(Error::file_mismatch(output, "{type} in a name that is not UTF-8", "UTF-8 around it"))
         }
         None => Ok(output.clone()),
     }
@@ -261,7 +274,9 @@ const LARGEST_TEMPLATE: u64 = 1 << 20;
 fn take_chat_template(tokenizer: &mut Tokenizer, file: &Path) -> Result<()> {
     let named = ChatFormat::NAMES.into_iter().find(|(name, _)| file.as_os_str() == *name && !file.exists());
     let (format, text) = match named {
-        Some((_, format)) => (format, format.template().unwrap_or_default().to_owned()),
+        Some((_, format)) => {
+            (format, format.template().expect("a format with a name has a template").to_owned())
+        }
         None => (ChatFormat::Own, template_text(file)?),
     };
     tokenizer.take_template(format, text, &file.display().to_string());
@@ -271,7 +286,11 @@ fn take_chat_template(tokenizer: &mut Tokenizer, file: &Path) -> Result<()> {
 fn template_text(file: &Path) -> Result<String> {
     if !input::is_there(file) {
         let names = ChatFormat::NAMES.map(|(name, _)| name).join(", ");
-        return Err(Error::mismatch(file, "", "no such file", format!("a chat template, or one of {names}")));
+        return Err(Error::file_mismatch(
+            file,
+            "no such file",
+            format!("a chat template, or one of {names}"),
+        ));
     }
     input::text(file, LARGEST_TEMPLATE)
 }

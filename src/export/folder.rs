@@ -30,7 +30,7 @@ impl Folder {
     /// Creates the temporary folder beside `target`, which stays as it is until [`Folder::publish`].
     pub(super) fn create_beside(target: &Path, replace: bool) -> Result<Folder> {
         if target.file_name().is_none() {
-            return Err(Error::mismatch(target, "", "no name", "the name of the folder to write"));
+            return Err(Error::file_mismatch(target, "no name", "the name of the folder to write"));
         }
         check_name(target)?;
         check_target(target, replace)?;
@@ -79,7 +79,7 @@ fn check_target(target: &Path, replace: bool) -> Result<()> {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Error::io(target, "read")(e)),
         Ok(metadata) if !metadata.is_dir() => {
-            return Err(Error::mismatch(target, "", "no folder", "the name of the folder to write"));
+            return Err(Error::file_mismatch(target, "no folder", "the name of the folder to write"));
         }
         Ok(_) => check_mount(target)?,
     }
@@ -88,7 +88,7 @@ fn check_target(target: &Path, replace: bool) -> Result<()> {
         .map_err(Error::io(target, "read"))?;
     if !entries.is_empty() && !is_export(target)? {
         let expected = "one: --force replaces nothing else; choose another folder or remove it";
-        return Err(Error::mismatch(target, "", "no export of glm2llama in it", expected));
+        return Err(Error::file_mismatch(target, "no export of glm2llama in it", expected));
     }
     for entry in entries {
         let name = entry.file_name();
@@ -96,7 +96,7 @@ fn check_target(target: &Path, replace: bool) -> Result<()> {
         let file = entry.file_type().is_ok_and(|kind| kind.is_file());
         if !file || !(is_shard(&name) || OWN_FILES.contains(&name.as_ref())) {
             let expected = "only what an export writes: --force replaces nothing else";
-            return Err(Error::mismatch(target, "", format!("{name} in it"), expected));
+            return Err(Error::file_mismatch(target, format!("{name} in it"), expected));
         }
     }
     // After all that --force would refuse too.

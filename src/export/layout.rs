@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::remap::Role;
 use crate::sink::{Shape, groups};
 
-use super::plan::HfPlan;
+use super::plan::ExportPlan;
 
 /// The shards of an export.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl ShardLayout {
     ///
     /// # Errors
     /// When that makes too many files.
-    pub(super) fn new(plan: &HfPlan, formats: &[Format], most_bytes: u64) -> Result<ShardLayout> {
+    pub(super) fn new(plan: &ExportPlan, formats: &[Format], most_bytes: u64) -> Result<ShardLayout> {
         let targets = plan.plan.tensors.iter().zip(&plan.head_rows).zip(formats);
         let tensors = targets.map(|((target, &head_rows), &format)| {
             let shape = Shape { format, rows: target.rows, columns: target.columns };

@@ -24,7 +24,7 @@ use crate::watch::Watch;
 use config::{Config, GenerationConfig};
 use folder::Folder;
 pub use layout::{Shard, ShardLayout};
-use plan::HfPlan;
+use plan::ExportPlan;
 use writer::Writer;
 
 /// What the user asks for.
@@ -57,8 +57,6 @@ pub struct Export {
     pub output: PathBuf,
     /// The files of the model and its adapters.
     guests: GuestBook,
-    /// No importance weights, for each tensor.
-    importance: Vec<Option<Vec<f32>>>,
     /// The small files: name and content.
     texts: Vec<(&'static str, Vec<u8>)>,
     force: bool,
@@ -82,7 +80,7 @@ impl Export {
     pub fn prepare(request: &ExportRequest) -> Result<Export> {
         let (model, guests) = input::noted(|| Model::open(&request.model));
         let model = model?;
-        let plan = HfPlan::new(&model.plan, &model.config);
+        let plan = ExportPlan::new(&model.plan, &model.config);
         let stored = plan.plan.tensors.iter().map(Target::dtype);
         let own = stored.clone().next().unwrap_or(Dtype::F32); // the embedding's
         let dtype = request.dtype.unwrap_or(own);
@@ -106,7 +104,6 @@ impl Export {
         }
         Ok(Export {
             guests,
-            importance: vec![None; plan.plan.tensors.len()],
             plan: plan.plan,
             model,
             layout,
@@ -155,7 +152,7 @@ impl Export {
             ready: None,
             plan: &self.plan,
             checkpoint: &self.model.checkpoint,
-            importance: &self.importance,
+            importance: None,
             lora: &self.model.lora,
         }
     }

@@ -8,16 +8,16 @@ use crate::remap::{InBlock, Plan, Slot, Source, Target};
 
 /// The tensors for transformers.
 #[derive(Debug)]
-pub(super) struct HfPlan {
+pub(super) struct ExportPlan {
     pub(super) plan: Plan,
     /// By tensor: rows of a head, where a head's rows change places.
     pub(super) head_rows: Vec<Option<usize>>,
 }
 
-impl HfPlan {
-    pub(super) fn new(gguf: &Plan, config: &GlmConfig) -> HfPlan {
+impl ExportPlan {
+    pub(super) fn new(gguf: &Plan, config: &GlmConfig) -> ExportPlan {
         let plan = Plan { tensors: Vec::new(), files: gguf.files.clone() };
-        let mut plan = HfPlan { plan, head_rows: Vec::new() };
+        let mut plan = ExportPlan { plan, head_rows: Vec::new() };
         for target in &gguf.tensors {
             let Some(name) = target.slot.hf_name() else { continue };
             let head_rows = target.slot.is_rotated().then_some(config.head_dim);
@@ -61,7 +61,7 @@ mod tests {
             block(InBlock::Weight(Part::Value)),
             block(InBlock::AttnOutput),
         ];
-        let hf = HfPlan::new(&Plan { tensors, files: vec![] }, &chatglm3_config());
+        let hf = ExportPlan::new(&Plan { tensors, files: vec![] }, &chatglm3_config());
         let names: Vec<&str> = hf.plan.tensors.iter().map(|target| target.name.as_str()).collect();
         assert_eq!(
             names,

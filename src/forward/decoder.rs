@@ -27,4 +27,4 @@ pub(crate) trait Decoder {
 }
 
 /// Rows of the output layer at a time.
-pub(crate) const HEAD_ROWS: usize = 2048;
+pub(crate) const OUTPUT_ROWS: usize = 2048;

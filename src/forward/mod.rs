@@ -10,7 +10,7 @@ mod llama;
 mod math;
 mod past;
 
-pub(crate) use decoder::{Decoder, HEAD_ROWS};
+pub(crate) use decoder::{Decoder, OUTPUT_ROWS};
 pub(crate) use gradient::multiply_back;
 pub(crate) use llama::{Llama, Sizes, Tensors};
 pub(crate) use math::{

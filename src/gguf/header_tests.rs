@@ -29,7 +29,7 @@ impl Bytes {
         self.u64(text.len() as u64).raw(text.as_bytes())
     }
 
-    fn head(tensors: u64, keys: u64) -> Bytes {
+    fn header(tensors: u64, keys: u64) -> Bytes {
         Bytes::default().raw(b"GGUF").u32(3).u64(tensors).u64(keys)
     }
 
@@ -45,7 +45,7 @@ impl Bytes {
         this.u32(ggml_type).u64(offset)
     }
 
-    /// Pads the head and adds so many bytes of tensors.
+    /// Pads the header and adds so many bytes of tensors.
     fn data(mut self, bytes: usize) -> Bytes {
         self.0.resize(self.0.len().next_multiple_of(32) + bytes, 0);
         self
@@ -57,34 +57,38 @@ impl Bytes {
 }
 
 fn one_tensor(dimensions: &[u64], ggml_type: u32) -> Bytes {
-    Bytes::head(1, 0).tensor("t", dimensions, ggml_type, 0).data(64)
+    Bytes::header(1, 0).tensor("t", dimensions, ggml_type, 0).data(64)
 }
 
 #[test]
 fn hostile_files_are_refused_in_one_line() {
-    let head = Bytes::head;
-    let array = |kind, length| head(0, 1).key("k", 9).u32(kind).u64(length);
+    let header = Bytes::header;
+    let array = |kind, length| header(0, 1).key("k", 9).u32(kind).u64(length);
     let cases: [(&str, Bytes, &str); 35] = [
         ("empty", Bytes::default(), "found 0 bytes left"),
         ("magic", Bytes::default().raw(b"GGML").u32(3), "is no GGUF file: it does not start with GGUF"),
         ("version 1", Bytes::default().raw(b"GGUF").u32(1).u64(0).u64(0), "version 0x1"),
         ("big-endian", Bytes::default().raw(b"GGUF").u32(3 << 24).u64(0).u64(0), "version 0x3000000"),
         ("cut in the counts", Bytes::default().raw(b"GGUF").u32(3).u32(0), "is the file complete?"),
-        ("tensor count", head(u64::MAX, 0), "tensor count 18446744073709551615"),
-        ("metadata count", head(0, 1 << 40), "metadata count 1099511627776"),
+        ("tensor count", header(u64::MAX, 0), "tensor count 18446744073709551615"),
+        ("metadata count", header(0, 1 << 40), "metadata count 1099511627776"),
         (
             "many tensors",
-            head(300_000, 0).data(32 * 300_000),
+            header(300_000, 0).data(32 * 300_000),
             "a header that takes over 50331648 bytes of memory",
         ),
-        ("key length", head(0, 1).u64(u64::MAX).data(64), "string length 18446744073709551615"),
-        ("empty key", head(0, 1).key("", 4).u32(1).data(32), "empty or repeated key"),
-        ("key twice", head(0, 2).key("k", 4).u32(1).key("k", 4).u32(2), "k: found an empty or repeated key"),
-        ("key no UTF-8", head(0, 1).u64(1).raw(&[0xff]).u32(4).u32(1), "no UTF-8"),
-        ("value type", head(0, 1).key("k", 13).u64(0), "k: found value type 13"),
-        ("bool", head(0, 1).key("k", 7).raw(&[2]), "k: found bool 2"),
-        ("value cut", head(0, 1).key("k", 10).u32(0), "k: found 4 bytes left"),
-        ("text cut", head(0, 1).key("k", 8).u64(9).u32(0), "k: found string length 9"),
+        ("key length", header(0, 1).u64(u64::MAX).data(64), "string length 18446744073709551615"),
+        ("empty key", header(0, 1).key("", 4).u32(1).data(32), "empty or repeated key"),
+        (
+            "key twice",
+            header(0, 2).key("k", 4).u32(1).key("k", 4).u32(2),
+            "k: found an empty or repeated key",
+        ),
+        ("key no UTF-8", header(0, 1).u64(1).raw(&[0xff]).u32(4).u32(1), "no UTF-8"),
+        ("value type", header(0, 1).key("k", 13).u64(0), "k: found value type 13"),
+        ("bool", header(0, 1).key("k", 7).raw(&[2]), "k: found bool 2"),
+        ("value cut", header(0, 1).key("k", 10).u32(0), "k: found 4 bytes left"),
+        ("text cut", header(0, 1).key("k", 8).u64(9).u32(0), "k: found string length 9"),
         ("array length", array(4, u64::MAX).data(64), "k: found array length"),
         ("array length by bytes", array(8, 10).data(64), "k: found array length 10"),
         ("array of a wrong type", array(99, 1).data(64), "k: found value type 99"),
@@ -94,10 +98,10 @@ fn hostile_files_are_refused_in_one_line() {
             "a header that takes over 50331648 bytes of memory",
         ),
         ("array in array in array", array(9, 1).u32(9).u64(1).u32(9).u64(0).data(64), "value type 9"),
-        ("alignment 0", head(0, 1).key("general.alignment", 4).u32(0), "expected a power of two"),
-        ("alignment 24", head(0, 1).key("general.alignment", 4).u32(24), "expected a power of two"),
-        ("alignment 2^31", head(0, 1).key("general.alignment", 4).u32(1 << 31), "expected a power of two"),
-        ("alignment a text", head(0, 1).key("general.alignment", 8).text("32"), "expected a power of two"),
+        ("alignment 0", header(0, 1).key("general.alignment", 4).u32(0), "expected a power of two"),
+        ("alignment 24", header(0, 1).key("general.alignment", 4).u32(24), "expected a power of two"),
+        ("alignment 2^31", header(0, 1).key("general.alignment", 4).u32(1 << 31), "expected a power of two"),
+        ("alignment a text", header(0, 1).key("general.alignment", 8).text("32"), "expected a power of two"),
         ("no dimensions", one_tensor(&[], 0), "t: found 0 dimensions"),
         ("five dimensions", one_tensor(&[1; 5], 0), "t: found 5 dimensions"),
         ("a dimension of 0", one_tensor(&[0, 4], 0), "expected whole blocks"),
@@ -108,10 +112,14 @@ fn hostile_files_are_refused_in_one_line() {
         ("cut in the tensor", one_tensor(&[1024], 0), "t: found a file of"),
         (
             "tensor twice",
-            head(2, 0).tensor("t", &[8], 0, 0).tensor("t", &[8], 0, 32).data(64),
+            header(2, 0).tensor("t", &[8], 0, 0).tensor("t", &[8], 0, 32).data(64),
             "t: found it twice",
         ),
-        ("overlap", head(2, 0).tensor("t", &[8], 0, 0).tensor("u", &[8], 0, 0).data(64), "u: found offset 0"),
+        (
+            "overlap",
+            header(2, 0).tensor("t", &[8], 0, 0).tensor("u", &[8], 0, 0).data(64),
+            "u: found offset 0",
+        ),
     ];
     for (name, bytes, expected) in cases {
         let error = match bytes.read() {
@@ -125,10 +133,10 @@ fn hostile_files_are_refused_in_one_line() {
 
 /// A file with a bit of everything.
 fn whole() -> Bytes {
-    let head = Bytes::head(2, 5).key("general.architecture", 8).text("llama").key("n", 4).u32(7);
-    let head = head.key("some-tokens", 9).u32(8).u64(2).text("a").text("b");
-    let head = head.key("pairs", 9).u32(9).u64(1).u32(4).u64(2).u32(1).u32(2).key("x", 12).u64(0);
-    head.tensor("t", &[256, 2], 12, 0).tensor("u", &[3], 0, 288).data(320)
+    let header = Bytes::header(2, 5).key("general.architecture", 8).text("llama").key("n", 4).u32(7);
+    let header = header.key("some-tokens", 9).u32(8).u64(2).text("a").text("b");
+    let header = header.key("pairs", 9).u32(9).u64(1).u32(4).u64(2).u32(1).u32(2).key("x", 12).u64(0);
+    header.tensor("t", &[256, 2], 12, 0).tensor("u", &[3], 0, 288).data(320)
 }
 
 #[test]

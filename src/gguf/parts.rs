@@ -18,7 +18,7 @@ impl GgufFile {
     /// As for [`GgufFile::open`], and when a file is missing or of another model.
     pub fn open_model(path: &Path) -> Result<GgufFile> {
         if path.is_dir() {
-            return Err(Error::mismatch(path, "", "a folder", "a GGUF file"));
+            return Err(Error::file_mismatch(path, "a folder", "a GGUF file"));
         }
         let first = GgufFile::open(path)?;
         let count = match first.unsigned("split.count") {
@@ -29,7 +29,7 @@ impl GgufFile {
             }
         };
         let number = first.unsigned("split.no").unwrap_or(0).saturating_add(1);
-        drop(first); // two heads at a time could take more memory than one may
+        drop(first); // two headers at a time could take more memory than one may
         GgufFile::open_parts(&siblings(path, number, count)?)
     }
 
@@ -41,7 +41,7 @@ impl GgufFile {
     /// Opens the files of one model, in their order: its metadata is in the first.
     ///
     /// # Errors
-    /// When one cannot be read, they do not belong together, or their heads take more memory than one file's may.
+    /// When one cannot be read, they do not belong together, or their headers take more memory than one file's may.
     pub fn open_parts(paths: &[PathBuf]) -> Result<GgufFile> {
         let [first, others @ ..] = paths else {
             return Err(Error::Usage("no GGUF file was given".to_owned()));
@@ -53,9 +53,10 @@ impl GgufFile {
             model.expect_part(0, count)?;
         }
         for (number, path) in (1..).zip(others) {
-            let mut file = GgufFile::open_within(path, &mut { memory })?;
+            // Its metadata is dropped, so only its tensors count for the next ones.
+            let mut its_memory = memory;
+            let mut file = GgufFile::open_within(path, &mut its_memory)?;
             file.expect_part(number, count)?;
-            // Its metadata is dropped, so only its tensors count.
             memory = memory.saturating_sub(file.tensors.iter().map(StoredTensor::memory).sum());
             file.tensors.iter_mut().for_each(|tensor| tensor.part = model.parts.len());
             model.tensors.append(&mut file.tensors);
@@ -117,7 +118,7 @@ fn siblings(path: &Path, number: u64, count: u64) -> Result<Vec<PathBuf>> {
     let stem = stem.and_then(|stem| stem.get(..stem.len().checked_sub(6)?)).ok_or_else(|| {
         let found = format!("part {number} of {count} under another name");
         let expected = format!("NAME-{number:05}{end}: give all parts their names back");
-        Error::mismatch(path, "", found, expected)
+        Error::file_mismatch(path, found, expected)
     })?;
     Ok((1..=count).map(|number| path.with_file_name(format!("{stem}-{number:05}{end}"))).collect())
 }

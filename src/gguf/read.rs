@@ -47,15 +47,16 @@ impl GgufFile {
     /// # Errors
     /// As for [`GgufFile::open`].
     pub fn read_from(path: &Path, reader: impl Read, total_bytes: u64) -> Result<GgufFile> {
-        let header = Header::read(reader, total_bytes, &mut { MAX_MEMORY }).in_file(path)?;
+        let mut memory = MAX_MEMORY;
+        let header = Header::read(reader, total_bytes, &mut memory).in_file(path)?;
         Ok(GgufFile::new(path, None, header, total_bytes))
     }
 
     /// A file in memory.
     #[cfg(fuzzing)]
     pub(crate) fn in_memory(path: &Path, bytes: &[u8]) -> Result<GgufFile> {
-        let total_bytes = bytes.len() as u64;
-        let header = Header::read(bytes, total_bytes, &mut { MAX_MEMORY }).in_file(path)?;
+        let (total_bytes, mut memory) = (bytes.len() as u64, MAX_MEMORY);
+        let header = Header::read(bytes, total_bytes, &mut memory).in_file(path)?;
         Ok(GgufFile::new(path, Some(Box::new(bytes.to_vec())), header, total_bytes))
     }
 
@@ -72,6 +73,11 @@ impl GgufFile {
     /// The tensor of that name.
     pub fn tensor(&self, name: &str) -> Option<&StoredTensor> {
         self.tensors.iter().find(|tensor| tensor.name == name)
+    }
+
+    /// The error on a tensor of the file that is not what it should be.
+    pub(crate) fn refused(&self, tensor: &str, problem: impl ToString) -> Error {
+        Error::input(self.path(), tensor, problem.to_string())
     }
 
     /// A text.

@@ -28,7 +28,7 @@ impl StoredTensor {
         Format::from_ggml_type(self.ggml_type)
     }
 
-    /// The memory that it counts for, of what a header may take; never more than was charged when it was read.
+    /// How much of the memory that a header may take it counts for: never more than was charged when it was read.
     pub(super) fn memory(&self) -> u64 {
         TENSOR_MEMORY + self.name.len() as u64
     }

@@ -5,7 +5,6 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustls::crypto::ring;
@@ -19,6 +18,7 @@ use super::proxies::Proxies;
 use super::redirect::{self, Site};
 use crate::error::{Error, Result};
 use crate::provenance::VERSION;
+use crate::watch::Watch;
 
 /// Redirects that are followed: a renamed repository, a region, a signed link.
 const MOST_HOPS: usize = 6;
@@ -38,8 +38,8 @@ pub struct Client {
 /// What a client has to do with whoever runs it.
 #[derive(Clone)]
 pub struct Caller {
-    /// Set when the user wants the run to stop.
-    pub stop: Arc<AtomicBool>,
+    /// Says whether the run is to stop.
+    pub watch: Arc<dyn Watch + Send + Sync>,
     /// Told why nothing comes, when a pause is long.
     pub tell: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -47,13 +47,13 @@ pub struct Caller {
 impl Default for Caller {
     /// Never stops, and tells nobody.
     fn default() -> Caller {
-        Caller { stop: Arc::default(), tell: Arc::new(|_| {}) }
+        Caller { watch: Arc::new(()), tell: Arc::new(|_| {}) }
     }
 }
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Caller").field("stop", &self.stop).finish_non_exhaustive()
+        f.debug_struct("Caller").finish_non_exhaustive()
     }
 }
 
@@ -171,7 +171,7 @@ impl Client {
 
     /// Refuses to go on when the user wants the run to stop.
     pub(super) fn go_on(&self) -> Result<()> {
-        if self.caller.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+        self.caller.watch.go_on()
     }
 
     /// One GET with its redirects. The token goes to the endpoint's own host, and never behind a redirect.
@@ -206,15 +206,18 @@ impl Client {
             let next = location.and_then(|location| redirect::follow(&url, location));
             url = next.ok_or_else(|| {
                 let expected = "an address that is as safe as the one before it";
-                Fault::Final(Error::mismatch(
+                Fault::Final(Error::file_mismatch(
                     file,
-                    "",
                     format!("a redirect by {} to nowhere", host(&url)),
                     expected,
                 ))
             })?;
         }
-        Err(Fault::Final(Error::mismatch(file, "", format!("over {MOST_HOPS} redirects"), "the file itself")))
+        Err(Fault::Final(Error::file_mismatch(
+            file,
+            format!("over {MOST_HOPS} redirects"),
+            "the file itself",
+        )))
     }
 }
 
@@ -237,7 +240,7 @@ fn roots(value: &dyn Fn(&str) -> Result<Option<String>>) -> Result<Vec<Certifica
     };
     if let (true, Some(path)) = (found.certs.is_empty(), file.or(folder)) {
         let expected = "one with certificates in PEM, by SSL_CERT_FILE or SSL_CERT_DIR";
-        return Err(Error::mismatch(Path::new(&path), "", "no certificate", expected));
+        return Err(Error::file_mismatch(Path::new(&path), "no certificate", expected));
     }
     Ok(found.certs.iter().map(|root| Certificate::from_der(root).to_owned()).collect())
 }
@@ -288,7 +291,7 @@ fn no_answer(error: &ureq::Error, url: &str, file: &Path) -> Fault {
     if let Some(problem) = bad_certificate(error) {
         let expected = "one of an authority that this system trusts (SSL_CERT_FILE names others)";
         let found = format!("a certificate of {host} that is not valid ({problem})");
-        return Fault::Final(Error::mismatch(file, "", found, expected));
+        return Fault::Final(Error::file_mismatch(file, found, expected));
     }
     let why = match error {
         ureq::Error::Timeout(_) => format!("{host} does not answer"),

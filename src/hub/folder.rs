@@ -16,14 +16,14 @@ use crate::checkpoint::{Origin, Remote};
 use crate::error::{Error, Result};
 use crate::input::{Files, Held, ReadAt};
 
-/// Small files that a model may be told by, as their names end: whoever reads them knows which, and this is no list.
+/// How the names of small files end that a model may need: whoever reads them knows which, and this is no list.
 const ENDS: [&str; 4] = [".json", ".jinja", ".model", ".py"];
 const CARD: &str = "README.md";
 /// The largest tokenizer.json has 20 MB.
 const LARGEST: u64 = 64 << 20;
-/// Of all small files together; a model has some 30 MB.
+/// The most bytes of all small files together; a model has some 30 MB.
 const LARGEST_SUM: u64 = 512 << 20;
-/// Of an adapter, which is fetched whole: one of rank 64 with a whole embedding and head has 3 GB.
+/// The largest adapter, which is fetched whole: one of rank 64 with a whole embedding and output layer has 3 GB.
 const LARGEST_ADAPTER: u64 = 16 << 30;
 /// What else is stored with a model that is kept: code and texts.
 const LARGEST_OTHER: u64 = 1 << 20;
@@ -111,7 +111,7 @@ impl ReadAt for Left {
     }
 }
 
-/// A small file that a model may be told by.
+/// Whether it is a small file that a model may need.
 fn is_needed(path: &str) -> bool {
     path == CARD || ENDS.iter().any(|end| path.ends_with(end))
 }
@@ -122,7 +122,7 @@ fn refuse_over(repository: &Repository, sum: u64, most: u64, what: &str) -> Resu
         return Ok(());
     }
     let expected = format!("at most {most}: download it, and give its folder");
-    Err(Error::mismatch(&repository.shown(), "", format!("over {most} bytes {what}"), expected))
+    Err(Error::file_mismatch(&repository.shown(), format!("over {most} bytes {what}"), expected))
 }
 
 /// From a cache where one has the right bytes, else from the hub.
@@ -163,7 +163,7 @@ pub fn adapter(repository: &Repository) -> Result<Held> {
         [first, second, ..] if !folders.contains(&"") => {
             let found = format!("{} adapters in it ({first}, {second}, ...)", folders.len());
             let expected = "one: download that which is meant, and give its folder";
-            return Err(Error::mismatch(&repository.shown(), "", found, expected));
+            return Err(Error::file_mismatch(&repository.shown(), found, expected));
         }
         _ => "", // whoever reads the config says what is missing
     };
@@ -202,7 +202,7 @@ fn on_disk(repository: &Repository, wanted: &Wanted, entry: &Entry) -> Result<Fi
 
 impl Repository {
     /// The first bytes of a file and those behind them, as far as they are read: for a header, which no hash covers.
-    pub fn head(&self, path: &str) -> Option<(impl Read + use<>, u64)> {
+    pub fn beginning(&self, path: &str) -> Option<(impl Read + use<>, u64)> {
         let (wanted, entry) = self.wanted(path)?;
         let pump = Pump::start(&self.client, &wanted, 0..entry.bytes);
         Some((Beginning { pump, block: Vec::new(), taken: 0 }, entry.bytes))

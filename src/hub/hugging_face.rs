@@ -1,16 +1,16 @@
 //! How Hugging Face and its mirrors tell what a repository holds.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use ureq::http::header;
 
 use super::address::Address;
 use super::client::{Client, host};
-use super::listing::{Entry, Files, Hash, LARGEST_LIST, Listing, escaped, is_hex};
+use super::listing::{Entry, Files, Hash, LARGEST_LIST, Listing, escaped, is_hex, missing};
 use super::redirect;
 use super::transfer::{Wanted, text};
-use crate::error::{Error, InFile, Result};
+use crate::error::{Error, InFile, Problem, Result};
 use crate::input;
 
 /// Pages of a list; one has a thousand files.
@@ -53,9 +53,8 @@ pub(super) fn list(client: &Client, address: &Address) -> Result<Listing> {
     let (body, _) = text(client, &Wanted { url, file: file.clone(), bytes: 0 }, LARGEST_LIST)?;
     let info: Info = input::json(&body, "found an answer that is not the hub's").in_file(&file)?;
     if !is_hex(&info.sha, 40) {
-        return Err(Error::mismatch(
+        return Err(Error::file_mismatch(
             &file,
-            "",
             "a commit that is none in the hub's answer",
             "40 hexadecimal digits",
         ));
@@ -71,8 +70,7 @@ pub(super) fn list(client: &Client, address: &Address) -> Result<Listing> {
         let nodes: Vec<Node> =
             input::json(&body, "found a list of files that is not the hub's").in_file(&file)?;
         for node in nodes.into_iter().filter(|node| node.kind == "file") {
-            let entry = entry(&node, &file)?;
-            files.add(&file, node.path, entry)?;
+            entry(&node).and_then(|entry| files.add(node.path, entry)).in_file(&file)?;
         }
         let next = headers.get(header::LINK).and_then(|link| next(link.to_str().ok()?));
         let Some(next) = next else {
@@ -81,16 +79,14 @@ pub(super) fn list(client: &Client, address: &Address) -> Result<Listing> {
         };
         url = redirect::follow(&url, &next).filter(|next| client.is_own(next)).ok_or_else(|| {
             let found = format!("the next page of the list at {}", host(&next));
-            Error::mismatch(&file, "", found, "one of the endpoint's own")
+            Error::file_mismatch(&file, found, "one of the endpoint's own")
         })?;
     }
-    Err(Error::mismatch(&file, "", "a list of files without an end", "the few pages of a model's"))
+    Err(Error::file_mismatch(&file, "a list of files without an end", "the few pages of a model's"))
 }
 
-fn entry(node: &Node, file: &Path) -> Result<Entry> {
-    let missing = |what: &str| {
-        Error::mismatch(file, &node.path, format!("no {what} in the hub's list"), "one of each file")
-    };
+fn entry(node: &Node) -> Result<Entry, Problem> {
+    let missing = |what: &str| missing(&node.path, what);
     let (bytes, hash) = match &node.lfs {
         Some(lfs) => (lfs.size, Hash::sha256(&lfs.oid)),
         None => (node.size.ok_or_else(|| missing("length"))?, Hash::git(&node.oid)),

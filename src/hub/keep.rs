@@ -134,7 +134,7 @@ fn open_unfinished(target: &Path) -> Result<(PathBuf, File)> {
         }
     }
     let expected = "fewer: wait until they end";
-    Err(Error::mismatch(target, "", format!("{MOST_RUNS} runs that store it"), expected))
+    Err(Error::file_mismatch(target, format!("{MOST_RUNS} runs that store it"), expected))
 }
 
 /// A file that is being stored, locked. What it has when it is dropped is there for the next run.
@@ -164,11 +164,7 @@ impl KeptFile {
             let read = (&self.file).take(left.min(BLOCK)).read_to_end(&mut block);
             let read = read.map_err(Error::io(&self.temporary, "read"))?;
             if read == 0 {
-                return Err(Error::input(
-                    &self.temporary,
-                    "",
-                    "it became shorter while it was read: run again",
-                ));
+                return Err(Error::file(&self.temporary, "it became shorter while it was read: run again"));
             }
             left -= read as u64;
             each(&block)?;

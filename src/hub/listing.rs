@@ -6,7 +6,7 @@ use std::path::Path;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Problem, Result};
 use crate::hash::hex;
 use crate::system;
 
@@ -37,7 +37,7 @@ pub(super) struct Entry {
 /// What a hub knows of a file's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Hash {
-    /// Of the bytes alone: large files, and all of ModelScope's.
+    /// SHA-256 of the bytes alone: large files, and all of ModelScope's.
     Sha256(String),
     /// Git's own, a SHA-1 of the bytes behind a header: small files on Hugging Face.
     Git(String),
@@ -105,7 +105,7 @@ impl Judge {
             return Ok(sha256);
         }
         let expected = format!("{expected} by the hub's own list: {remedy}");
-        Err(Error::mismatch(file, "", format!("bytes of {kind} {found}"), expected))
+        Err(Error::file_mismatch(file, format!("bytes of {kind} {found}"), expected))
     }
 }
 
@@ -118,8 +118,8 @@ impl Files {
     ///
     /// # Errors
     /// When there are too many, the path leads out of the repository, or has something else already.
-    pub(super) fn add(&mut self, list: &Path, path: String, entry: Entry) -> Result<()> {
-        let wrong = |found: &str, expected: &str| Err(Error::mismatch(list, &path, found, expected));
+    pub(super) fn add(&mut self, path: String, entry: Entry) -> Result<(), Problem> {
+        let wrong = |found: &str, expected: &str| Err(Problem::mismatch(&path, found, expected));
         if leads_out(&path) {
             return wrong("a path that leads out of the repository in the hub's list", "one of its files");
         }
@@ -131,7 +131,7 @@ impl Files {
         }
         if self.0.len() >= MOST_FILES {
             let found = format!("over {MOST_FILES} files");
-            return Err(Error::mismatch(list, "", found, "a model's few dozen"));
+            return Err(Problem::mismatch("", found, "a model's few dozen"));
         }
         self.0.insert(path, entry);
         Ok(())
@@ -140,6 +140,11 @@ impl Files {
     pub(super) fn done(self) -> BTreeMap<String, Entry> {
         self.0
     }
+}
+
+/// The hub's list does not say something of a file that it says of each.
+pub(super) fn missing(path: &str, what: &str) -> Problem {
+    Problem::mismatch(path, format!("no {what} in the hub's list"), "one of each file")
 }
 
 fn leads_out(path: &str) -> bool {
@@ -155,7 +160,10 @@ pub(super) fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::error::InFile;
 
     #[test]
     fn bytes_are_judged_by_either_hash() {
@@ -182,7 +190,8 @@ mod tests {
     fn paths_stay_in_their_folder_and_addresses_whole() {
         let entry = |bytes| Entry { bytes, hash: Hash::Git("0".repeat(40)) };
         let mut files = Files::default();
-        let mut add = |path: &str, bytes| files.add(Path::new("hf://a/b"), path.to_owned(), entry(bytes));
+        let mut add =
+            |path: &str, bytes| files.add(path.to_owned(), entry(bytes)).in_file(Path::new("hf://a/b"));
         for path in ["config.json", "Config.json", "a/b.gguf", "a\\b", "config.json"] {
             add(path, 1).unwrap();
         }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::address::Address;
 use super::client::Client;
-use super::listing::{Entry, Files, Hash, LARGEST_LIST, Listing, escaped};
+use super::listing::{Entry, Files, Hash, LARGEST_LIST, Listing, escaped, missing};
 use super::transfer::{Wanted, text};
 use crate::error::{Error, InFile, Result};
 use crate::input;
@@ -73,23 +73,22 @@ pub(super) fn list(client: &Client, address: &Address) -> Result<Listing> {
             let token = client.token_name();
             let expected =
                 format!("the files of a model: are name and revision right? A private one needs {token}");
-            return Err(Error::mismatch(&file, "", found, expected));
+            return Err(Error::file_mismatch(&file, found, expected));
         }
     };
     let nodes: Vec<Node> = nodes.into_iter().filter(|node| node.kind == "blob").collect();
     let last = nodes.iter().max_by_key(|node| node.committed_date).map(|node| node.revision.clone());
     let hex = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let commit = last.filter(hex).ok_or_else(|| {
-        Error::mismatch(&file, "", "no commit in the hub's list", "one of each file: is the name right?")
+        Error::file_mismatch(&file, "no commit in the hub's list", "one of each file: is the name right?")
     })?;
     let mut files = Files::default();
     for Node { path, size, sha256, .. } in nodes {
-        let missing = |what: &str| {
-            Error::mismatch(&file, &path, format!("no {what} in the hub's list"), "one of each file")
-        };
-        let hash = sha256.as_deref().and_then(Hash::sha256).ok_or_else(|| missing("SHA-256"))?;
-        let bytes = size.ok_or_else(|| missing("length"))?;
-        files.add(&file, path, Entry { bytes, hash })?;
+        let missing = |what: &str| missing(&path, what);
+        let hash =
+            sha256.as_deref().and_then(Hash::sha256).ok_or_else(|| missing("SHA-256")).in_file(&file)?;
+        let bytes = size.ok_or_else(|| missing("length")).in_file(&file)?;
+        files.add(path, Entry { bytes, hash }).in_file(&file)?;
     }
     let files = files.done();
     Ok(Listing { repository, commit, revision, files })

@@ -30,7 +30,7 @@ enum Direct {
 
 impl Proxies {
     /// # Errors
-    /// When a variable names no proxy. Its value is not told: a password may be in it.
+    /// When a variable names no proxy. Its value is not printed: a password may be in it.
     pub(super) fn of(value: &dyn Fn(&str) -> Result<Option<String>>) -> Result<Proxies> {
         let either = |name: &'static str| {
             let lower = name.to_ascii_lowercase();

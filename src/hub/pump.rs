@@ -76,7 +76,7 @@ impl Pump {
         }
         if bytes.len() as u64 != range.end - range.start {
             let found = format!("{} bytes", bytes.len());
-            return Err(Error::mismatch(&wanted.file, "", found, range.end - range.start));
+            return Err(Error::file_mismatch(&wanted.file, found, range.end - range.start));
         }
         Ok(bytes)
     }

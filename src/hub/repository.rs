@@ -37,7 +37,7 @@ impl Repository {
         })?;
         if listing.files.is_empty() {
             let file = PathBuf::from(address.to_string());
-            return Err(Error::mismatch(&file, "", "no files", "a model's: is the revision right?"));
+            return Err(Error::file_mismatch(&file, "no files", "a model's: is the revision right?"));
         }
         Ok(Repository { client, listing, address: address.clone() })
     }
@@ -79,7 +79,7 @@ impl Repository {
         let Some((wanted, entry)) = self.wanted(path) else { return Ok(None) };
         if entry.bytes > most {
             let found = format!("{} bytes", entry.bytes);
-            return Err(Error::mismatch(&wanted.file, "", found, format!("at most {most} of such a file")));
+            return Err(Error::file_mismatch(&wanted.file, found, format!("at most {most} of such a file")));
         }
         for attempt in 1.. {
             let bytes = Pump::all(&self.client, &wanted, 0..entry.bytes)?;

@@ -81,7 +81,7 @@ impl Shards {
 
     fn find(&self, name: &str) -> Result<&Arc<Shard>> {
         self.shards.get(name).ok_or_else(|| {
-            Error::mismatch(Path::new(name), "", "no such file on the hub", "every shard in its list")
+            Error::file_mismatch(Path::new(name), "no such file on the hub", "every shard in its list")
         })
     }
 
@@ -102,7 +102,7 @@ impl Remote for Shards {
         let shard = self.find(name)?;
         Ok(match self.local(shard)? {
             Some((_, file)) => Box::new(file),
-            None => Box::new(Head { client: Arc::clone(&self.client), shard: Arc::clone(shard) }),
+            None => Box::new(HeaderReader { client: Arc::clone(&self.client), shard: Arc::clone(shard) }),
         })
     }
 
@@ -143,12 +143,12 @@ impl Remote for Shards {
 
 /// A file whose header is read.
 #[derive(Debug)]
-struct Head {
+struct HeaderReader {
     client: Arc<Client>,
     shard: Arc<Shard>,
 }
 
-impl Head {
+impl HeaderReader {
     /// Fetches the blocks from `first` to `last` that are not there yet, with all between them, in one request.
     fn fetch(&self, first: u64, last: u64) -> Result<()> {
         let Shard { wanted, entry, seen, .. } = &*self.shard;
@@ -159,9 +159,8 @@ impl Head {
         let (Some(first), Some(last)) = (missing.first(), missing.last()) else { return Ok(()) };
         if lock(seen).len() + (last - first + 1) as usize > MOST_BLOCKS {
             let found = format!("a header in over {MOST_BLOCKS} places");
-            return Err(Error::mismatch(
+            return Err(Error::file_mismatch(
                 &wanted.file,
-                "",
                 found,
                 "one of a checkpoint's few hundred tensors",
             ));
@@ -174,7 +173,7 @@ impl Head {
     }
 }
 
-impl ReadAt for Head {
+impl ReadAt for HeaderReader {
     fn length(&self) -> io::Result<u64> {
         Ok(self.shard.entry.bytes)
     }
@@ -312,7 +311,7 @@ impl Stream {
                     != self.block[(from - start) as usize..(to - start) as usize]
             {
                 let found = format!("other bytes in the header, from {from} on, than at first");
-                return Err(Error::mismatch(&self.file, "", found, "the same: run again"));
+                return Err(Error::file_mismatch(&self.file, found, "the same: run again"));
             }
         }
         Ok(())
@@ -322,7 +321,7 @@ impl Stream {
         let Some(judge) = self.judge.take() else { return Ok(()) };
         if self.at != self.shard.entry.bytes {
             let expected = format!("{} by the hub's own list", self.shard.entry.bytes);
-            return Err(Error::mismatch(&self.file, "", format!("{} bytes", self.at), expected));
+            return Err(Error::file_mismatch(&self.file, format!("{} bytes", self.at), expected));
         }
         let remedy = match self.from {
             From::Cache(_) => "delete the file and run again, and it is fetched",

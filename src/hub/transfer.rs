@@ -91,7 +91,7 @@ pub(super) fn text(client: &Client, wanted: &Wanted, most: u64) -> Result<(Vec<u
         failures += 1;
         rest(client, wanted, failures, gauge.slow, wait, &why).map_err(|stopped| {
             let problem = format!("gave up after {failures} failures: {why}");
-            stopped.unwrap_or_else(|| Error::input(&wanted.file, "", problem))
+            stopped.unwrap_or_else(|| Error::file(&wanted.file, problem))
         })?;
     }
 }
@@ -112,7 +112,7 @@ fn whole_text(
     body.take(most + 1).read_to_end(&mut text).map_err(broken)?;
     if text.len() as u64 > most {
         let found = format!("an answer of over {most} bytes");
-        return Err(Fault::Final(Error::mismatch(&wanted.file, "", found, "no more of a list of files")));
+        return Err(Fault::Final(Error::file_mismatch(&wanted.file, found, "no more of a list of files")));
     }
     Ok((text, answer.headers))
 }
@@ -151,7 +151,7 @@ fn gave_up(wanted: &Wanted, at: u64, failures: u32, slow: u32, why: &str) -> Err
         several => format!("{several} failures in a row"),
     };
     let problem = format!("gave up at byte {at} of {} after {failures}: {why}", wanted.bytes);
-    Error::input(&wanted.file, "", problem)
+    Error::file(&wanted.file, problem)
 }
 
 fn broken(error: io::Error) -> Fault {
@@ -219,7 +219,7 @@ impl Transfer<'_> {
         let other_length = |found: u64| {
             let expected =
                 format!("{bytes} by the hub's own list: run again, the model may just be changing");
-            Fault::Final(Error::mismatch(file, "", format!("a file of {found} bytes"), expected))
+            Fault::Final(Error::file_mismatch(file, format!("a file of {found} bytes"), expected))
         };
         let again = |why: String| Fault::Again { why, wait: None };
         if let Some(value) = answer.headers.get(header::CONTENT_RANGE) {
@@ -248,7 +248,7 @@ impl Transfer<'_> {
         if at > MOST_DROPPED && at == self.range.start {
             let found = "a server that sends whole files only";
             let expected = format!("bytes from {at} on: download the model first, and give its folder");
-            return Err(Fault::Final(Error::mismatch(file, "", found, expected)));
+            return Err(Fault::Final(Error::file_mismatch(file, found, expected)));
         }
         Ok(0..*bytes)
     }
@@ -292,7 +292,8 @@ fn refuse_packed(answer: &Answer) -> Result<(), Fault> {
 fn refuse(client: &Client, answer: &Answer, wanted: &Wanted) -> Result<(), Fault> {
     let status = answer.status;
     let file = &wanted.file;
-    let refused = |found: &str, expected: &str| Err(Fault::Final(Error::mismatch(file, "", found, expected)));
+    let refused =
+        |found: &str, expected: &str| Err(Fault::Final(Error::file_mismatch(file, found, expected)));
     let wait = wait(&answer.headers, SystemTime::now());
     let again = |why: &str| Err(Fault::Again { why: format!("{why} ({status})"), wait });
     match status {

@@ -24,7 +24,7 @@ pub(super) fn matrix(file: &GgufFile) -> Result<ImportanceMatrix> {
         values += sums.weights().min(MAX_VALUES);
         if values > MAX_VALUES {
             let found = format!("over {MAX_VALUES} values");
-            return Err(Error::mismatch(path, "", found, "an importance matrix of a ChatGLM model"));
+            return Err(Error::file_mismatch(path, found, "an importance matrix of a ChatGLM model"));
         }
         let counts = format!("{name}.counts");
         let counts = by_name
@@ -45,9 +45,9 @@ pub(super) fn matrix(file: &GgufFile) -> Result<ImportanceMatrix> {
     }
     if entries.is_empty() {
         if file.metadata.contains_key("general.architecture") {
-            return Err(Error::mismatch(path, "", "a model", "the file that llama-imatrix writes"));
+            return Err(Error::file_mismatch(path, "a model", "the file that llama-imatrix writes"));
         }
-        return Err(Error::mismatch(path, "", "no .in_sum2 tensors", "an importance matrix"));
+        return Err(Error::file_mismatch(path, "no .in_sum2 tensors", "an importance matrix"));
     }
     let dataset = file.texts("imatrix.datasets").and_then(|names| names.first().cloned());
     let chunks = match file.metadata.get("imatrix.chunk_count") {

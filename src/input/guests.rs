@@ -8,7 +8,7 @@ use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::held::{self, Place};
+use super::held::{self, HeldPath};
 use crate::error::{Error, Result};
 use crate::hash::sha256;
 use crate::system::{self, identity};
@@ -33,7 +33,7 @@ impl State {
     pub(super) fn now(path: &Path) -> Option<State> {
         match held::find(path) {
             None => path.metadata().ok().map(|metadata| State::of(&metadata)),
-            Some(Place::File(file)) => {
+            Some(HeldPath::File(file)) => {
                 Some(State { length: file.length().unwrap_or_default(), changed: None, number: 0 })
             }
             Some(_) => None,
@@ -122,7 +122,7 @@ impl GuestBook {
             return Ok(());
         }
         let expected = "another name: --force does not replace it";
-        Err(Error::mismatch(target, "", "a file that this run reads", expected))
+        Err(Error::file_mismatch(target, "a file that this run reads", expected))
     }
 
     /// A file's length and SHA-256: of what passed where all of it did, or else of what is read now.
@@ -140,7 +140,7 @@ impl GuestBook {
             None => Ok(()),
             Some(Guest { path, .. }) => {
                 let expected = "the file as it was at the start: run again";
-                Err(Error::mismatch(path, "", "it was changed while it was read", expected))
+                Err(Error::file_mismatch(path, "it was changed while it was read", expected))
             }
         }
     }
@@ -149,32 +149,32 @@ impl GuestBook {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::{is_there, open, read_capped, read_head};
+    use crate::input::{is_there, open, read_beginning, read_capped};
 
     #[test]
     fn what_passes_is_noted_once_with_its_hash() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        for name in ["whole", "head", "idle", "opened", "unseen"] {
+        for name in ["whole", "beginning", "asked", "opened", "unseen"] {
             std::fs::write(path(name), name).unwrap();
         }
         let ((), book) = noted(|| {
-            assert!(is_there(&path("idle")) && !is_there(&path("absent")));
+            assert!(is_there(&path("asked")) && !is_there(&path("absent")));
             for _ in 0..2 {
                 assert_eq!(read_capped(&path("whole"), 100).unwrap().unwrap(), b"whole");
             }
-            assert_eq!(read_head(&path("head"), 2).unwrap().unwrap(), b"he");
+            assert_eq!(read_beginning(&path("beginning"), 2).unwrap().unwrap(), b"be");
             open(&path("opened")).unwrap();
         });
         read_capped(&path("unseen"), 100).unwrap();
-        let names = ["idle", "absent", "whole", "head", "opened"].map(path);
+        let names = ["asked", "absent", "whole", "beginning", "opened"].map(path);
         assert!(book.asked().eq(&names), "{book:?}");
         assert!(book.opened().eq(&names[2..]), "{book:?}");
         book.refuse_changed().unwrap();
         // What passed counts, not what is there now.
         std::fs::write(path("whole"), "other").unwrap();
         assert_eq!(book.hash(&path("whole")).unwrap(), (5, sha256(b"whole")));
-        assert_eq!(book.hash(&path("head")).unwrap(), (4, sha256(b"head")));
+        assert_eq!(book.hash(&path("beginning")).unwrap(), (9, sha256(b"beginning")));
         assert!(book.refuse_changed().unwrap_err().to_string().contains("whole: found it was changed"));
     }
 

@@ -46,7 +46,7 @@ impl Drop for Held {
 }
 
 /// What a path in a held folder leads to.
-pub(super) enum Place {
+pub(super) enum HeldPath {
     File(Arc<dyn ReadAt>),
     /// The folder itself, with the names of its files.
     Folder(Vec<String>),
@@ -54,15 +54,15 @@ pub(super) enum Place {
 }
 
 /// None when the path is the disk's matter.
-pub(super) fn find(path: &Path) -> Option<Place> {
+pub(super) fn find(path: &Path) -> Option<HeldPath> {
     let folders = FOLDERS.read().unwrap_or_else(PoisonError::into_inner);
     let (folder, files) = path.ancestors().find_map(|folder| Some((folder, folders.get(folder)?)))?;
     let rest = path.strip_prefix(folder).ok()?;
     if rest.as_os_str().is_empty() {
-        return Some(Place::Folder(files.keys().cloned().collect()));
+        return Some(HeldPath::Folder(files.keys().cloned().collect()));
     }
     let file = rest.to_str().and_then(|name| files.get(name));
-    Some(file.map_or(Place::Nothing, |file| Place::File(Arc::clone(file))))
+    Some(file.map_or(HeldPath::Nothing, |file| HeldPath::File(Arc::clone(file))))
 }
 
 #[cfg(test)]
@@ -99,7 +99,7 @@ mod tests {
         let whole = sha256("\u{feff}{}".as_bytes());
         assert_eq!(book.hash(&path("config.json")).unwrap(), (5, whole.clone()));
         assert_eq!(input::sha256_of(&path("config.json")).unwrap(), (5, whole));
-        assert_eq!(input::read_head(&path("config.json"), 4).unwrap().unwrap(), "\u{feff}{".as_bytes());
+        assert_eq!(input::read_beginning(&path("config.json"), 4).unwrap().unwrap(), "\u{feff}{".as_bytes());
         assert_eq!(input::read_capped(&path("empty"), 5).unwrap().unwrap(), b"");
         assert_eq!(input::read_capped(&path("absent"), 5).unwrap(), None);
         let error = |outcome: Result<_, Error>| outcome.map(|_: input::Source| ()).unwrap_err().to_string();

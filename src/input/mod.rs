@@ -17,7 +17,7 @@ use crate::hash::hex;
 use crate::system;
 pub(crate) use guests::State;
 pub use guests::{GuestBook, noted};
-use held::Place;
+use held::HeldPath;
 pub use held::{Files, Held};
 pub use source::{ReadAt, Source};
 
@@ -28,7 +28,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// # Errors
 /// When it cannot be opened, or is a folder, a pipe or a device.
 pub fn open(path: &Path) -> Result<Source> {
-    open_if_there(path)?.ok_or_else(|| Error::input(path, "", "no such file"))
+    open_if_there(path)?.ok_or_else(|| Error::file(path, "no such file"))
 }
 
 /// Reads a whole small file; `None` when there is none. A byte order mark is left out.
@@ -37,7 +37,7 @@ pub fn open(path: &Path) -> Result<Source> {
 /// When it is over `max` bytes or a Git LFS pointer, and as for [`open`].
 pub fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
     let Some(file) = open_if_there(path)? else { return Ok(None) };
-    let over = || Err(Error::mismatch(path, "", format!("over {max} bytes"), "no more of such a file"));
+    let over = || Err(Error::file_mismatch(path, format!("over {max} bytes"), "no more of such a file"));
     if file.length().map_err(Error::io(path, "read"))? > max {
         return over();
     }
@@ -59,7 +59,7 @@ pub fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
 /// # Errors
 /// When there is none, and as for [`read_capped`].
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
-    read_capped(path, max)?.ok_or_else(|| Error::input(path, "", "no such file"))
+    read_capped(path, max)?.ok_or_else(|| Error::file(path, "no such file"))
 }
 
 /// The text of such a file.
@@ -67,14 +67,14 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
 /// # Errors
 /// When it is no UTF-8, and as for [`read`].
 pub fn text(path: &Path, max: u64) -> Result<String> {
-    String::from_utf8(read(path, max)?).map_err(|_| Error::input(path, "", "is not UTF-8 text"))
+    String::from_utf8(read(path, max)?).map_err(|_| Error::file(path, "is not UTF-8 text"))
 }
 
 /// Reads a file's first `max` bytes, or all of it when it is smaller; `None` when there is none.
 ///
 /// # Errors
 /// As for [`open`].
-pub(crate) fn read_head(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read_beginning(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
     open_if_there(path)?.map(|file| read_first(path, file, max)).transpose()
 }
 
@@ -99,24 +99,24 @@ pub(crate) fn exists(path: &Path) -> bool {
     held::find(path).map_or_else(|| !matches!(path.try_exists(), Ok(false)), is_something)
 }
 
-fn is_something(place: Place) -> bool {
-    !matches!(place, Place::Nothing)
+fn is_something(place: HeldPath) -> bool {
+    !matches!(place, HeldPath::Nothing)
 }
 
 /// Whether it is a regular file.
 pub(crate) fn is_file(path: &Path) -> bool {
-    held::find(path).map_or_else(|| path.is_file(), |place| matches!(place, Place::File(_)))
+    held::find(path).map_or_else(|| path.is_file(), |place| matches!(place, HeldPath::File(_)))
 }
 
 /// Whether it is a folder.
 pub(crate) fn is_folder(path: &Path) -> bool {
-    held::find(path).map_or_else(|| path.is_dir(), |place| matches!(place, Place::Folder(_)))
+    held::find(path).map_or_else(|| path.is_dir(), |place| matches!(place, HeldPath::Folder(_)))
 }
 
 /// The names in a folder, sorted; none when it cannot be read.
 pub(crate) fn names_in(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = match held::find(folder) {
-        Some(Place::Folder(names)) => names,
+        Some(HeldPath::Folder(names)) => names,
         Some(_) => Vec::new(),
         None => {
             let entries = folder.read_dir().into_iter().flatten().flatten();
@@ -181,19 +181,19 @@ pub(crate) fn lfs_pointer() -> Problem {
 pub(crate) fn dangling(path: &Path) -> Option<Error> {
     let target = path.read_link().ok().filter(|_| matches!(path.try_exists(), Ok(false)))?;
     let found = format!("found a link to {}, which is not there: download it again", target.display());
-    Some(Error::input(path, "", found))
+    Some(Error::file(path, found))
 }
 
 fn open_if_there(path: &Path) -> Result<Option<Source>> {
-    let folder = || Error::mismatch(path, "", "a folder", "a file");
+    let folder = || Error::file_mismatch(path, "a folder", "a file");
     match held::find(path) {
         None => {}
-        Some(Place::File(file)) => {
+        Some(HeldPath::File(file)) => {
             guests::note(path, State::now(path), true);
             return Ok(Some(Source::Held(file, 0)));
         }
-        Some(Place::Folder(_)) => return Err(folder()),
-        Some(Place::Nothing) => {
+        Some(HeldPath::Folder(_)) => return Err(folder()),
+        Some(HeldPath::Nothing) => {
             guests::note(path, None, false);
             return Ok(None);
         }
@@ -211,7 +211,7 @@ fn open_if_there(path: &Path) -> Result<Option<Source>> {
         return Err(folder());
     }
     if !metadata.is_file() {
-        return Err(Error::mismatch(path, "", "no regular file", "one"));
+        return Err(Error::file_mismatch(path, "no regular file", "one"));
     }
     guests::note(path, Some(State::of(&metadata)), true);
     Ok(Some(Source::Disk(file)))

@@ -1,5 +1,6 @@
 //! Chat templates, rendered as runtimes render them, but within bounds: a template may come from a stranger.
 
+mod bounded;
 mod tags;
 
 use std::borrow::Cow;
@@ -12,8 +13,8 @@ use minijinja::{Environment, Error, ErrorKind, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use regex::Regex;
 
+use bounded::unbounded;
 pub use tags::{Words, words};
-use tags::{tags, without_strings};
 
 /// Real templates have a few kB; parsed, one takes up to 100 times its bytes.
 const LARGEST: usize = 64 << 10;
@@ -77,12 +78,10 @@ pub fn variables(template: &str) -> Option<HashSet<String>> {
 /// `{% generation %}` and its end say which part a trainer learns, and nothing of the text. What they do to the
 /// white space around them a comment does too.
 fn without_training_marks(template: &str) -> Cow<'_, str> {
-    static MARKS: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"\{%([-+]?)\s*(?:end)?generation\s*([-+]?)%\}").ok());
-    match MARKS.as_ref() {
-        Some(marks) => marks.replace_all(template, "{#$1 $2#}"),
-        None => Cow::Borrowed(template),
-    }
+    static MARKS: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"\{%([-+]?)\s*(?:end)?generation\s*([-+]?)%\}").expect("a valid expression")
+    });
+    MARKS.replace_all(template, "{#$1 $2#}")
 }
 
 /// Python's `json.dumps` without its escapes for other letters, as transformers has the filter.
@@ -128,38 +127,6 @@ impl serde_json::ser::Formatter for Spaced {
     fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
         writer.write_all(b": ")
     }
-}
-
-/// The first tag of the template that could bind a list made of others, so that forty of them make 2^40 entries: any but
-/// conditions, loops over what is there, and values that are no new lists.
-fn unbounded(template: &str) -> Option<&str> {
-    static KNOWN: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        const PATH: &str = r#"[\w.]+(\[[\w:'"-]*\])*"#;
-        const TEXT: &str = r#"('[^']*'|"[^"]*"|[be]os_token)"#;
-        // A value as it is, trimmed, or a part of it; and texts put together, of which one of the first two is
-        // known to be a text, so that no list can be added to a list.
-        let bare = format!(r#"({TEXT}|{PATH}(\({TEXT}?\)(\[-?\d+\])?)?(\s*\|\s*trim)?)"#);
-        let value = format!(r"({bare}|\(\s*{bare}\s*\))");
-        let texts = format!(r#"({TEXT}\s*[+~]\s*{value}|{value}\s*[+~]\s*{TEXT})(\s*[+~]\s*{value})*"#);
-        Regex::new(&format!(
-            r#"(?s)^(if\s.*|elif\s.*|else|endif|endfor|generation|endgeneration|for\s+[\w, ]+\s+in\s+{PATH}(\s*\|\s*items)?|set\s+[\w.]+\s*=\s*({PATH}(\s*[+-]\s*\d+)?|{value}|{texts}|namespace\([\w\s=,'"-]*\)))$"#
-        ))
-        .ok()
-    });
-    let known = KNOWN.as_ref();
-    let Some(tags) = tags(template) else { return Some("a tag without an end") };
-    let unknown = tags.iter().find(|tag| {
-        if without_strings(tag.text).contains('*') {
-            return true;
-        }
-        // That `bos_token` is a text holds as long as no tag gives the name to something else.
-        let target =
-            tag.text.split(" in ").next().and_then(|text| text.split('=').next()).unwrap_or_default();
-        let binds = tag.text.starts_with("set") || tag.text.starts_with("for");
-        let rebinds = binds && (target.contains("bos_token") || target.contains("eos_token"));
-        tag.is_block && (rebinds || !known.is_some_and(|known| known.is_match(tag.text)))
-    });
-    unknown.map(|tag| tag.text.get(..40).unwrap_or(tag.text))
 }
 
 #[cfg(test)]

@@ -49,9 +49,9 @@ fn end_outside_strings(text: &str, end: &str) -> Option<usize> {
 
 /// The tag's text with nothing left in its strings.
 pub(super) fn without_strings(tag: &str) -> String {
-    static STRINGS: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r#"(?s)'(\\.|[^'\\])*'|"(\\.|[^"\\])*""#).ok());
-    STRINGS.as_ref().map_or_else(|| tag.to_owned(), |strings| strings.replace_all(tag, "''").into_owned())
+    static STRINGS: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r#"(?s)'(\\.|[^'\\])*'|"(\\.|[^"\\])*""#).expect("a valid expression"));
+    STRINGS.replace_all(tag, "''").into_owned()
 }
 
 /// The words by which a template may tell one conversation from another.
@@ -65,25 +65,26 @@ pub struct Words {
 
 /// The words of a template; nothing when it cannot be read.
 pub fn words(template: &str) -> Option<Words> {
-    static KEY: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r#"(?s)\.\s*([A-Za-z_]\w*)|\[\s*'([^']*)'\s*\]|\[\s*"([^"]*)"\s*\]"#).ok()
+    static KEY: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"(?s)\.\s*([A-Za-z_]\w*)|\[\s*'([^']*)'\s*\]|\[\s*"([^"]*)"\s*\]"#)
+            .expect("a valid expression")
     });
-    static CONSTANT: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r#"(?s)'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)"|\b(\d+)\b"#).ok());
-    let (key, constant) = (KEY.as_ref()?, CONSTANT.as_ref()?);
+    static CONSTANT: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"(?s)'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)"|\b(\d+)\b"#).expect("a valid expression")
+    });
     let group = |found: &regex::Captures| {
         found.iter().skip(1).flatten().next().map(|group| group.as_str().to_owned()).unwrap_or_default()
     };
     let mut words = Words::default();
     for tag in tags(template)? {
         let outside = without_strings(tag.text);
-        let dotted = key.captures_iter(&outside).filter(|found| found.get(1).is_some());
+        let dotted = KEY.captures_iter(&outside).filter(|found| found.get(1).is_some());
         words.keys.extend(dotted.map(|found| group(&found)));
-        let in_brackets = key.captures_iter(tag.text).filter(|found| found.get(1).is_none());
+        let in_brackets = KEY.captures_iter(tag.text).filter(|found| found.get(1).is_none());
         words.keys.extend(in_brackets.map(|found| group(&found)));
         // A condition may stand in an expression too: `a if b else c`.
         if tag.text.starts_with("if") || tag.text.starts_with("elif") || outside.contains(" if ") {
-            words.constants.extend(constant.captures_iter(tag.text).map(|found| group(&found)));
+            words.constants.extend(CONSTANT.captures_iter(tag.text).map(|found| group(&found)));
         }
         // `messages[9]`, `messages[1:]`
         words.constants.extend(outside.split('[').skip(1).filter_map(|rest| {

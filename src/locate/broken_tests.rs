@@ -177,7 +177,7 @@ fn an_unfinished_download_is_told_once() {
         error.contains("model.safetensors.aria2 beside it") && !error.contains("is unfinished"),
         "{error}"
     );
-    let other = crate::error::Error::input(&folder.join(beside), "", "no such file");
+    let other = crate::error::Error::file(&folder.join(beside), "no such file");
     assert!(found.explain(other).to_string().contains("no such file; the download is unfinished"));
 }
 

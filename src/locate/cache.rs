@@ -65,7 +65,7 @@ impl Caches {
 
     /// The folder of a model by its name; its publisher's other names come after all caches had the one given.
     ///
-    /// A copy that is broken or not whole stands in the way of none that is: it is told of, and is the error, or what
+    /// A copy that is broken or not whole stands in the way of none that is: a note names it, and it is the error, or what
     /// is taken, only when there is no other.
     pub(super) fn find(&self, name: &Name) -> Result<Option<Located>> {
         let (mut first_error, mut other_revision, mut unfinished) = (None, None, None);
@@ -162,7 +162,7 @@ impl Caches {
             };
         }
         // ModelScope's older folders hold one revision, which a small file names.
-        let stored = match input::read_head(&repository.join(".mv"), LONGEST_REF) {
+        let stored = match input::read_beginning(&repository.join(".mv"), LONGEST_REF) {
             Ok(Some(text)) => String::from_utf8_lossy(&text).into_owned(),
             _ => String::new(),
         };
@@ -315,7 +315,7 @@ fn snapshot(repository: &Path, revision: Option<&str>) -> Result<Option<(PathBuf
         }
         let found = format!("refs/{reference}, which names snapshots/{commit}, and no such folder");
         let expected = format!("it: {}{}", unfinished::again(repository), others(&there));
-        return Err(Error::mismatch(repository, "", found, expected));
+        return Err(Error::file_mismatch(repository, found, expected));
     }
     let named = match revision {
         None => there.iter().filter(|name| there.len() == 1 || *name == "master").collect::<Vec<_>>(),
@@ -342,7 +342,7 @@ fn snapshot(repository: &Path, revision: Option<&str>) -> Result<Option<(PathBuf
             };
             let listed = if revision.is_some() { several.iter().copied().cloned().collect() } else { there };
             let expected = format!("one of them: give its folder{}", others(&listed));
-            Err(Error::mismatch(repository, "", found + &which, expected))
+            Err(Error::file_mismatch(repository, found + &which, expected))
         }
     }
 }
@@ -353,11 +353,11 @@ fn read_reference(repository: &Path, reference: &str) -> Result<Option<String>> 
     if file.is_dir() {
         return Ok(None); // refs/pr has refs/pr/1
     }
-    let Some(text) = input::read_head(&file, LONGEST_REF)? else { return Ok(None) };
+    let Some(text) = input::read_beginning(&file, LONGEST_REF)? else { return Ok(None) };
     let commit = String::from_utf8_lossy(&text).trim().to_owned();
     let plain = !commit.is_empty() && commit.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     if !plain || commit.starts_with('.') {
-        return Err(Error::mismatch(&file, "", "no name of a commit", "one: download it again"));
+        return Err(Error::file_mismatch(&file, "no name of a commit", "one: download it again"));
     }
     Ok(Some(commit))
 }
@@ -373,5 +373,5 @@ fn no_revision(repository: &Path, name: &Name) -> Error {
     let revision = name.revision.clone().unwrap_or_default();
     let there = folder::names(&repository.join("snapshots"));
     let expected = format!("it: fetch it with {}{}", name.commands(), others(&there));
-    Error::mismatch(repository, "", format!("no revision {revision}"), expected)
+    Error::file_mismatch(repository, format!("no revision {revision}"), expected)
 }

@@ -42,15 +42,15 @@ pub(super) fn check(folder: &Path) -> Result<()> {
         ([], [_, ..]) => {
             let found = format!("a folder of {} adapters", adapters.len());
             let expected = format!("a model: give its base, and one of them by --lora: {}", list(&adapters));
-            Err(Error::mismatch(folder, "", found, expected))
+            Err(Error::file_mismatch(folder, found, expected))
         }
         ([one], _) => {
             let expected = format!("that folder itself: {}", one.display());
-            Err(Error::mismatch(folder, "", "a folder with a model's folder in it", expected))
+            Err(Error::file_mismatch(folder, "a folder with a model's folder in it", expected))
         }
         ([_, ..], _) => {
             let found = format!("a folder of {} models", models.len());
-            Err(Error::mismatch(folder, "", found, format!("one of them: {}", list(&models))))
+            Err(Error::file_mismatch(folder, found, format!("one of them: {}", list(&models))))
         }
         ([], []) => {
             if let Some(gguf) = gguf {
@@ -61,7 +61,7 @@ pub(super) fn check(folder: &Path) -> Result<()> {
             }
             // A folder that may not be read has no names either; reading its config says why.
             match folder.read_dir().is_ok_and(|mut entries| entries.next().is_none()) {
-                true => Err(Error::mismatch(folder, "", "an empty folder", "one with a ChatGLM checkpoint")),
+                true => Err(Error::file_mismatch(folder, "an empty folder", "one with a ChatGLM checkpoint")),
                 false => Ok(()), // config.json is missed where it is read
             }
         }
@@ -79,7 +79,7 @@ fn adapter(given: &Path, adapter: &Path) -> Error {
         ),
         Err(error) => format!("a model, and this cannot be merged into one: {error}"),
     };
-    Error::mismatch(given, "", format!("an adapter{place}"), expected)
+    Error::file_mismatch(given, format!("an adapter{place}"), expected)
 }
 
 /// Folders for an error.
@@ -94,9 +94,9 @@ fn list(folders: &[PathBuf]) -> String {
 /// # Errors
 /// When it cannot be read.
 pub(super) fn of_file(file: &Path) -> Result<Error> {
-    let head = input::read_head(file, 512)?.unwrap_or_default();
+    let beginning = input::read_beginning(file, 512)?.unwrap_or_default();
     let name = file.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    if head.starts_with(b"GGUF") || name.ends_with(".gguf") {
+    if beginning.starts_with(b"GGUF") || name.ends_with(".gguf") {
         return Ok(gguf_found(file, "a GGUF file", file));
     }
     let own = [".json", ".model", ".py", ".jinja"].iter().any(|end| name.ends_with(end));
@@ -104,11 +104,11 @@ pub(super) fn of_file(file: &Path) -> Result<Error> {
         let found = if own { "a file of a model" } else { "a file of weights" };
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let expected = format!("the folder that it is in: {}", folder.display());
-        return Ok(Error::mismatch(file, "", found, expected));
+        return Ok(Error::file_mismatch(file, found, expected));
     }
-    Ok(match archive(&name, &head) {
+    Ok(match archive(&name, &beginning) {
         Some(kind) => archived(file, kind),
-        None => Error::mismatch(file, "", "a file", "the folder of a ChatGLM checkpoint"),
+        None => Error::file_mismatch(file, "a file", "the folder of a ChatGLM checkpoint"),
     })
 }
 
@@ -130,16 +130,16 @@ fn gguf_found(at: &Path, found: &str, gguf: &Path) -> Error {
         "the folder of the original checkpoint: glm2llama inspect {} shows what it holds",
         gguf.display()
     );
-    Error::mismatch(at, "", found, expected)
+    Error::file_mismatch(at, found, expected)
 }
 
 fn archived(file: &Path, (kind, command): (&str, &str)) -> Error {
     let expected = format!("a folder: unpack it with `{command} {}` and give the folder", file.display());
-    Error::mismatch(file, "", kind, expected)
+    Error::file_mismatch(file, kind, expected)
 }
 
 /// What kind of archive it is by its first bytes, or by its name, and what unpacks it.
-fn archive(name: &str, head: &[u8]) -> Option<(&'static str, &'static str)> {
+fn archive(name: &str, beginning: &[u8]) -> Option<(&'static str, &'static str)> {
     const KINDS: [(&[u8], &[&str], &str, &str); 8] = [
         (b"PK\x03\x04", &[".zip"], "a zip archive", "unzip"),
         (b"7z\xbc\xaf\x27\x1c", &[".7z"], "a 7z archive", "7z x"),
@@ -150,9 +150,9 @@ fn archive(name: &str, head: &[u8]) -> Option<(&'static str, &'static str)> {
         (b"BZh", &[".tar.bz2"], "a tar archive", "tar -xf"),
         (b"", &[".tar"], "a tar archive", "tar -xf"),
     ];
-    let tar = head.get(257..262) == Some(b"ustar");
+    let tar = beginning.get(257..262) == Some(b"ustar");
     let fits = |(magic, ends, ..): &&(&[u8], &[&str], &str, &str)| {
-        (!magic.is_empty() && head.starts_with(magic))
+        (!magic.is_empty() && beginning.starts_with(magic))
             || ends.iter().any(|end| name.to_ascii_lowercase().ends_with(end))
             || (magic.is_empty() && tar)
     };

@@ -129,7 +129,7 @@ fn missing(path: &Path, caches: &Caches) -> Error {
     } else {
         problem += ", or the name of a downloaded model, ORG/NAME or ORG/NAME@REVISION";
     }
-    Error::input(path, "", problem)
+    Error::file(path, problem)
 }
 
 /// A name that no cache has.
@@ -141,7 +141,7 @@ fn not_downloaded(model: &Path, name: &Name, caches: &Caches) -> Error {
             name.path()
         );
         let variable = if text.starts_with("ms://") { "MODELSCOPE_CACHE" } else { "HF_HUB_CACHE" };
-        return Error::input(model, "", format!("{problem} with {variable}=DIR{}", caches.searched()));
+        return Error::file(model, format!("{problem} with {variable}=DIR{}", caches.searched()));
     }
     let mut problem = "no such folder, and no such download: ".to_owned();
     // The beginning of a path that is there may be meant as one.
@@ -152,7 +152,7 @@ fn not_downloaded(model: &Path, name: &Name, caches: &Caches) -> Error {
     if let Some(there) = caches.similar(&name.org, &name.name) {
         problem += &format!(", or did you mean {there}, which is there?");
     }
-    Error::input(model, "", problem + &caches.searched())
+    Error::file(model, problem + &caches.searched())
 }
 
 #[cfg(test)]

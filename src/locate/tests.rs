@@ -340,10 +340,10 @@ fn an_error_on_a_file_of_an_unfinished_download_says_so() {
     home.snapshot(ENTRY, COMMIT);
     fs::write(home.path(ENTRY).join("blobs/385a.incomplete"), "").unwrap();
     let found = home.find(NAME).unwrap();
-    let error = found.explain(crate::error::Error::input(&found.folder.join("a"), "", "no such file"));
+    let error = found.explain(crate::error::Error::file(&found.folder.join("a"), "no such file"));
     let error = slashes(&error.to_string());
     assert!(error.contains("a: no such file; the download is unfinished (blobs/385a.incomplete)"), "{error}");
-    let other = found.explain(crate::error::Error::input(Path::new("out"), "", "exists"));
+    let other = found.explain(crate::error::Error::file(Path::new("out"), "exists"));
     assert_eq!(other.to_string(), "out: exists");
 }
 

@@ -8,7 +8,7 @@ use super::name::Name;
 use crate::checkpoint::is_weights;
 use crate::error::Error;
 
-/// Of a snapshot in an entry of a cache.
+/// Why a snapshot in an entry of a cache is not whole.
 pub(super) fn in_cache(repository: &Path, snapshot: &Path) -> Option<String> {
     let why = lost(snapshot)
         .or_else(|| parts(&repository.join("blobs")))
@@ -31,7 +31,7 @@ fn lost(folder: &Path) -> Option<String> {
     Some(format!("{lost} is a link to nothing"))
 }
 
-/// Of a folder that files were downloaded into, or of a snapshot.
+/// Why a folder that files were downloaded into, or a snapshot, is not whole.
 pub(super) fn of_folder(folder: &Path) -> Option<String> {
     let whole = folder.canonicalize().ok()?;
     if whole.parent().and_then(Path::file_name).is_some_and(|name| name == "snapshots") {
@@ -47,13 +47,13 @@ pub(super) fn nothing(repository: &Path) -> Error {
         Some(parts) => format!("an unfinished download ({parts})"),
         None => "a download cache without a snapshot".to_owned(),
     };
-    Error::mismatch(repository, "", found, format!("a whole one: {}", again(repository)))
+    Error::file_mismatch(repository, found, format!("a whole one: {}", again(repository)))
 }
 
 /// What ModelScope's program has not moved into its place yet.
 pub(super) fn temporary(folder: &Path, name: &Name) -> Error {
     let expected = format!("a whole one: `modelscope download --model {}` resumes it", name.path());
-    Error::mismatch(folder, "", "an unfinished download", expected)
+    Error::file_mismatch(folder, "an unfinished download", expected)
 }
 
 /// What goes on with a download, as far as the entry's name tells its command.

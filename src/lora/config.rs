@@ -50,9 +50,9 @@ impl AdapterConfig {
             if let Some(parent) = folder.parent().filter(|_| folder.is_file()) {
                 let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
                 let expected = format!("the adapter's folder, {}", parent.display());
-                return Err(Error::mismatch(folder, "", "a file", expected));
+                return Err(Error::file_mismatch(folder, "a file", expected));
             }
-            return Err(Error::input(&file, "", "not found, expected the folder of a PEFT adapter"));
+            return Err(Error::file(&file, "not found, expected the folder of a PEFT adapter"));
         };
         input::object(&text).and_then(|map| parse(&Fields { map: &map })).in_file(&file)
     }

@@ -27,7 +27,7 @@ pub(super) fn of(given: &Path) -> Result<PathBuf> {
             let names: Vec<String> = several.iter().take(NAMED).map(name).collect();
             let more = if several.len() > NAMED { ", ..." } else { "" };
             let found = format!("{} adapters in it ({}{more})", several.len(), names.join(", "));
-            Err(Error::mismatch(given, "", found, "the folder of one"))
+            Err(Error::file_mismatch(given, found, "the folder of one"))
         }
     }
 }

@@ -72,7 +72,7 @@ pub struct Lora {
     adapters: Vec<Adapter>,
     /// Checkpoint tensor -> what is added to it, in order.
     terms: BTreeMap<String, Vec<Term>>,
-    recent: Mutex<VecDeque<(Place, Arc<Factors>)>>,
+    recent: Mutex<VecDeque<(TermId, Arc<Factors>)>>,
 }
 
 #[derive(Debug)]
@@ -88,7 +88,7 @@ struct Term {
 }
 
 /// A term's own number: its tensor's place among all, and its own among the tensor's.
-type Place = (String, usize);
+type TermId = (String, usize);
 
 /// Pairs of factors kept for each adapter: workers are at most at a few matrices at the same time.
 const RECENT: usize = 4;
@@ -115,7 +115,7 @@ impl Lora {
     }
 
     /// Something is added to this tensor of the checkpoint.
-    pub fn touches(&self, tensor: &str) -> bool {
+    pub fn changes(&self, tensor: &str) -> bool {
         self.terms.contains_key(tensor)
     }
 
@@ -142,7 +142,7 @@ impl Lora {
 
     /// The factors of a term: whoever asks first reads them. A panic cannot leave them half changed, so a poisoned lock is
     /// taken as it is.
-    fn factors(&self, place: Place, term: &Term) -> Result<Arc<Factors>> {
+    fn factors(&self, place: TermId, term: &Term) -> Result<Arc<Factors>> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let known = recent.iter().position(|(known, _)| *known == place);
         let factors = match known.and_then(|at| recent.remove(at)) {
@@ -264,7 +264,7 @@ impl Adapter {
             }
         }
         if pairs.is_empty() {
-            return Err(Error::mismatch(&self.folder, "", "no factors", "an adapter with some"));
+            return Err(Error::file_mismatch(&self.folder, "no factors", "an adapter with some"));
         }
         Ok(pairs)
     }
@@ -278,9 +278,8 @@ impl Adapter {
             None => Ok(Some(first)),
             Some((other, tensor)) => {
                 let found = format!("two adapters, {first} and {other}");
-                Err(Error::mismatch(
+                Err(Error::file_mismatch(
                     self.weights.path(tensor),
-                    "",
                     found,
                     "one in each folder: save them apart",
                 ))

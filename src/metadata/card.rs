@@ -1,6 +1,6 @@
 //! The model card, `README.md`: what it says of licence, origin and language, under the keys of llama.cpp's converter.
 //!
-//! What the model is called and how large it is stays with [`crate::naming`].
+//! What the model is called and how large it is stays with [`crate::model_name`].
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use super::front_matter::{self, Field};
 use super::model_id::ModelId;
 use crate::gguf::{Metadata, Value};
-use crate::input::read_head;
+use crate::input::read_beginning;
 
 /// A card with pictures in it may be large; its head is not, and no more is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -56,7 +56,7 @@ impl Card {
             warning: Some(format!("{}: is not used: {problem}", file.display())),
             ..Card::default()
         };
-        let bytes = match read_head(&file, MAX_BYTES) {
+        let bytes = match read_beginning(&file, MAX_BYTES) {
             Ok(None) => return Card::default(),
             Ok(Some(bytes)) => bytes,
             Err(error) => {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::gguf::{ALIGNMENT, Metadata, Value};
 use crate::imatrix::ImportanceMatrix;
 use crate::model::Model;
-use crate::naming::Name;
+use crate::model_name::ModelName;
 use crate::recipe::Recipe;
 use crate::remap::Rope;
 use crate::tokenizer::{Vocabulary, VocabularyKind};
@@ -119,7 +119,7 @@ struct Keys<'a> {
 }
 
 impl Keys<'_> {
-    fn general(&mut self, name: &Name, recipe: &Recipe) {
+    fn general(&mut self, name: &ModelName, recipe: &Recipe) {
         self.text("general.architecture", "llama");
         self.text("general.type", "model");
         self.text("general.name", &name.full());

@@ -4,9 +4,6 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Compiled once: a card may name many models.
-type Pattern = LazyLock<Option<Regex>>;
-
 /// The parts of a model's or data set's id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ModelId {
@@ -55,7 +52,7 @@ fn title(text: &str) -> String {
     let spaced = text.trim().replace('-', " ");
     let words = spaced.split_whitespace().map(|word| {
         let small = word.chars().any(char::is_lowercase) && !word.chars().any(char::is_uppercase);
-        if small && !matches(&NUMBER, word) { capitals(word) } else { word.to_owned() }
+        if small && !NUMBER.is_match(word) { capitals(word) } else { word.to_owned() }
     });
     words.collect::<Vec<_>>().join(" ")
 }
@@ -74,8 +71,8 @@ fn capitals(word: &str) -> String {
 /// The parts of the name that are versions, but not those within its base name: `glm-4-9b` has none.
 fn version(model: &str) -> Option<String> {
     let parts: Vec<&str> = model.split('-').filter(|part| !part.is_empty()).collect();
-    let is_version = |part: &str| matches(&VERSION, part);
-    let is_known = |i: usize, part: &str| matches(&FORMAT, part) || (i > 0 && matches(&SIZE, part));
+    let is_version = |part: &str| VERSION.is_match(part);
+    let is_known = |i: usize, part: &str| FORMAT.is_match(part) || (i > 0 && SIZE.is_match(part));
     let in_base_name = |(i, part): (usize, &&str)| {
         is_version(part) || (!is_known(i, part) && part.starts_with(char::is_alphabetic))
     };
@@ -88,17 +85,17 @@ fn version(model: &str) -> Option<String> {
     (!versions.is_empty()).then(|| versions.join("-"))
 }
 
-/// Each is for a whole word.
-static NUMBER: Pattern = LazyLock::new(|| Regex::new(r"^(?:v\d+(\.\d+)*|\d.*)$").ok());
-static VERSION: Pattern = LazyLock::new(|| Regex::new(r"^(?i)(v|iter)?\d+([.]\d+)*$").ok());
-static FORMAT: Pattern = LazyLock::new(|| Regex::new(r"^(?i)(?:i?q\d(_\w)*|b?fp?(16|32))$").ok());
-static SIZE: Pattern = LazyLock::new(|| {
+// Each is for a whole word, and compiled once: a card may name many models.
+static NUMBER: LazyLock<Regex> = LazyLock::new(|| regex(r"^(?:v\d+(\.\d+)*|\d.*)$"));
+static VERSION: LazyLock<Regex> = LazyLock::new(|| regex(r"^(?i)(v|iter)?\d+([.]\d+)*$"));
+static FORMAT: LazyLock<Regex> = LazyLock::new(|| regex(r"^(?i)(?:i?q\d(_\w)*|b?fp?(16|32))$"));
+static SIZE: LazyLock<Regex> = LazyLock::new(|| {
     let size = "([a]|\\d+x)?\\d+([._]\\d+)?[kmbt]\\d?";
-    Regex::new(&format!("^(?i)(?:{size}|small|mini|medium|large|x?xl|chat|instruct|vision|lora)$")).ok()
+    regex(&format!("^(?i)(?:{size}|small|mini|medium|large|x?xl|chat|instruct|vision|lora)$"))
 });
 
-fn matches(pattern: &Pattern, text: &str) -> bool {
-    pattern.as_ref().is_some_and(|regex| regex.is_match(text))
+fn regex(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("a valid expression")
 }
 
 #[cfg(test)]

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use crate::checkpoint::Published;
 use crate::error::Result;
-use crate::input::read_head;
+use crate::input::read_beginning;
 
 /// Names of files that hold a licence.
 const FILES: [&str; 6] =
     ["LICENSE", "LICENSE.txt", "LICENSE.md", "MODEL_LICENSE", "MODEL_LICENSE.txt", "LICENCE"];
 /// Enough for its title.
-const HEAD: u64 = 1024;
+const BEGINNING: u64 = 1024;
 /// Licences whose text begins with a title that nobody else uses, and their names on the hubs.
 const KNOWN: [(&str, &str); 2] = [("apache license", "apache-2.0"), ("mit license", "mit")];
 
@@ -36,9 +36,9 @@ impl Licence {
         let [id, name, link] = ["general.license", "general.license.name", "general.license.link"].map(key);
         let mut file = None;
         for name in FILES {
-            let Some(head) = read_head(&folder.join(name), HEAD)? else { continue };
-            let head = String::from_utf8_lossy(&head);
-            let title = head.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+            let Some(beginning) = read_beginning(&folder.join(name), BEGINNING)? else { continue };
+            let beginning = String::from_utf8_lossy(&beginning);
+            let title = beginning.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
             file = Some((name.to_owned(), title.to_owned()));
             break;
         }

@@ -83,7 +83,7 @@ struct Basis<'a> {
 
 /// What a model keeps of a conversation.
 struct Kept {
-    /// Of keys and values for each token.
+    /// Bytes of keys and values for each token.
     bytes: usize,
     /// The most tokens that it reads.
     tokens: usize,
@@ -128,7 +128,7 @@ impl Basis<'_> {
 }
 
 impl Kept {
-    /// Of a model with so many layers, heads in each of them, and values in each head.
+    /// Counts for a model with so many layers, heads in each of them, and values in each head.
     fn new(sizes: [usize; 3], tokens: usize) -> Kept {
         // A key and a value, in half precision.
         let bytes = sizes.iter().fold(2 * 2_usize, |product, size| product.saturating_mul(*size));

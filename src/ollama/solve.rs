@@ -15,7 +15,7 @@ pub(super) enum Next {
 /// A text between two contents, as it was found.
 #[derive(Clone, Debug)]
 pub(super) struct Edge {
-    /// None at the beginning.
+    /// `None` at the beginning.
     pub previous: Option<Kind>,
     pub next: Next,
     /// The number of the user's message, if that is what comes next.

@@ -45,7 +45,7 @@ pub fn of_gguf(file: &GgufFile) -> Result<Modelfile> {
         kept: Kept::new(sizes, size("context_length")?),
     };
     let name = file.path().file_name().and_then(|name| name.to_str());
-    basis.modelfile(name.ok_or_else(|| Error::input(file.path(), "", "has a name that fits no Modelfile"))?)
+    basis.modelfile(name.ok_or_else(|| Error::file(file.path(), "has a name that fits no Modelfile"))?)
 }
 
 /// What a template and its stops are worked out with.

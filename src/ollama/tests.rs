@@ -20,7 +20,7 @@ fn tokenizer(control: &[&str]) -> Tokenizer {
         vocabulary,
         chat: ChatFormat::Own,
         sampling: Sampling { temperature: 0.8, top_p: 1.0 },
-        evidence: Vec::new(),
+        decisions: Vec::new(),
         lost_ends: None,
         other_template: false,
     }
@@ -92,7 +92,7 @@ fn a_base_model_continues_the_prompt() {
     assert_eq!(begins(&TOKENS), "TEMPLATE \"\"\"[gMASK]<sop>{{ .Prompt }}\"\"\"");
     assert_eq!(begins(&["<|user|>"]), "TEMPLATE \"\"\"{{ .Prompt }}\"\"\"");
     // GLM-Edge has the tokens, and begins no text with them.
-    let edge = GlmConfig { layout: TensorNaming::Glm, hidden_size: 3072, ..config() };
+    let edge = GlmConfig { naming: TensorNaming::Glm, hidden_size: 3072, ..config() };
     let text = modelfile("m.gguf", None, &tokenizer(&TOKENS), &edge).unwrap().text;
     assert_eq!(text.lines().nth(1), Some("TEMPLATE \"\"\"{{ .Prompt }}\"\"\""));
 }

@@ -143,16 +143,15 @@ impl Pending {
             io::ErrorKind::QuotaExceeded => ("a disk quota that is used up", ""),
             _ => return Error::io(&self.target, "write")(error),
         };
-        Error::mismatch(&self.target, "", found, format!("room for {room}{remedy}"))
+        Error::file_mismatch(&self.target, found, format!("room for {room}{remedy}"))
     }
 }
 
 /// The disk has less room than a file takes.
 pub fn no_space(target: &Path, bytes: u64, free: u64) -> Error {
     let (needed, free) = (gigabytes(bytes), gigabytes(free));
-    Error::input(
+    Error::file(
         target,
-        "",
         format!("needs {needed} of disk, {free} are free there: free some, or write elsewhere"),
     )
 }

@@ -13,18 +13,18 @@ use crate::system;
 /// When it is a folder's or too long, its folder is not there, or something has it already.
 pub fn check(target: &Path, replace: bool) -> Result<()> {
     if target.is_dir() {
-        return Err(Error::mismatch(target, "", "a folder", "the name of the file to write"));
+        return Err(Error::file_mismatch(target, "a folder", "the name of the file to write"));
     }
     let bytes = target.as_os_str().as_encoded_bytes();
     let bytes = bytes.strip_suffix(b".").unwrap_or(bytes);
     let folder = bytes.last().is_some_and(|&byte| is_separator(byte.into()));
     let Some(name) = target.file_name().filter(|_| !folder) else {
-        return Err(Error::mismatch(target, "", "the name of a folder", "that of a file"));
+        return Err(Error::file_mismatch(target, "the name of a folder", "that of a file"));
     };
     let length = system::name_length(name);
     if length > system::LONGEST_NAME {
         let found = format!("a name of {length} bytes");
-        return Err(Error::mismatch(target, "", found, format!("at most {}", system::LONGEST_NAME)));
+        return Err(Error::file_mismatch(target, found, format!("at most {}", system::LONGEST_NAME)));
     }
     check_name(target)?;
     check_kind(target)?;
@@ -61,15 +61,14 @@ pub(super) fn check_kind(target: &Path) -> Result<()> {
     if found.is_file() || (found.is_symlink() && to_file() && !target.starts_with("/dev")) {
         return Ok(());
     }
-    Err(Error::mismatch(target, "", "no regular file", "a file or nothing there"))
+    Err(Error::file_mismatch(target, "no regular file", "a file or nothing there"))
 }
 
 /// What is mounted under a name keeps it: no rename can take it away.
 pub(crate) fn check_mount(target: &Path) -> Result<()> {
     if system::is_mount_point(target) {
-        return Err(Error::mismatch(
+        return Err(Error::file_mismatch(
             target,
-            "",
             "a mount point",
             "a name that can be replaced: choose one in it",
         ));
@@ -80,25 +79,25 @@ pub(crate) fn check_mount(target: &Path) -> Result<()> {
 /// Refuses a name that the system has for something else.
 pub(crate) fn check_name(target: &Path) -> Result<()> {
     match target.file_name().and_then(system::check_name) {
-        Some(problem) => Err(Error::mismatch(target, "", problem, "another")),
+        Some(problem) => Err(Error::file_mismatch(target, problem, "another")),
         None => Ok(()),
     }
 }
 
 pub(super) fn in_use_elsewhere(target: &Path) -> Error {
     let expected = "one that can be replaced: close it there, or choose another name";
-    Error::mismatch(target, "", "a file that another program has open", expected)
+    Error::file_mismatch(target, "a file that another program has open", expected)
 }
 
 pub(crate) fn exists(target: &Path) -> Error {
-    Error::input(target, "", "exists already: choose another name, or give --force to replace it")
+    Error::file(target, "exists already: choose another name, or give --force to replace it")
 }
 
 pub(super) fn no_folder(target: &Path) -> Error {
     let folder = folder_of(target);
     match folder.is_dir() {
-        true => Error::input(target, "", "cannot be made: its folder takes no new files"), // /proc is one
-        false => Error::input(folder, "", "does not exist: make this folder, or write elsewhere"),
+        true => Error::file(target, "cannot be made: its folder takes no new files"), // /proc is one
+        false => Error::file(folder, "does not exist: make this folder, or write elsewhere"),
     }
 }
 

@@ -150,7 +150,7 @@ fn remove_dead(path: &Path, target: &Path) -> Result<()> {
     let kind = match path.symlink_metadata() {
         Ok(found) if found.is_file() => Kind::File,
         Ok(found) if found.is_dir() => Kind::Folder,
-        Ok(_) => return Err(Error::mismatch(path, "", "neither file nor folder", "nothing: remove it")),
+        Ok(_) => return Err(Error::file_mismatch(path, "neither file nor folder", "nothing: remove it")),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Error::io(path, "read")(e)),
     };
@@ -168,7 +168,7 @@ fn remove_dead(path: &Path, target: &Path) -> Result<()> {
         Ok(false) => Err(in_use(target, path)),
         Err(_) => {
             let expected = "none: remove it if no run is writing it";
-            Err(Error::mismatch(path, "", "a temporary that this file system cannot lock", expected))
+            Err(Error::file_mismatch(path, "a temporary that this file system cannot lock", expected))
         }
     }
 }
@@ -183,7 +183,7 @@ fn in_use(target: &Path, path: &Path) -> Error {
         "another run is writing it: wait for that, or choose another name (its temporary is {})",
         path.display()
     );
-    Error::input(target, "", problem)
+    Error::file(target, problem)
 }
 
 /// A temporary's name may be no longer than 255 bytes either: long ones are cut, and what tells two of them apart

@@ -17,7 +17,7 @@ pub(super) fn refuse_mixed(work: &Work, outputs: &[Vec<Shape>]) -> Result<()> {
     if !checkpoint.files().eq(&plan.files) {
         let file = first_file(checkpoint);
         let of = plan.files.first().map_or("no file".to_owned(), |file| file.display().to_string());
-        return Err(Error::mismatch(file, "", "a checkpoint", format!("that of the plan, {of}")));
+        return Err(Error::file_mismatch(file, "a checkpoint", format!("that of the plan, {of}")));
     }
     plan.tensors.iter().try_for_each(|target| check_target(target, checkpoint, lora))?;
     let spans = || plan.tensors.iter().flat_map(|target| target.parts(0..target.rows));
@@ -32,15 +32,17 @@ pub(super) fn refuse_mixed(work: &Work, outputs: &[Vec<Shape>]) -> Result<()> {
         ));
     }
     let count = plan.tensors.len();
-    require("importance weights", importance.len(), count, importance.len() == count)?;
+    if let Some(importance) = importance {
+        require("importance weights", importance.len(), count, importance.len() == count)?;
+    }
     for shapes in outputs {
         require("an output's tensors", shapes.len(), count, shapes.len() == count)?;
-        for ((target, shape), importance) in plan.tensors.iter().zip(shapes).zip(importance) {
+        for (number, (target, shape)) in plan.tensors.iter().zip(shapes).enumerate() {
             let Target { name, rows, columns, .. } = target;
             require(name, shape.rows, format!("{rows} rows in the output"), shape.rows >= *rows)?;
             let expected = format!("{columns} columns in the output");
             require(name, shape.columns, expected, shape.columns >= *columns)?;
-            let weights = importance.as_ref().map_or(shape.columns, Vec::len);
+            let weights = work.importance_of(number).map_or(shape.columns, <[f32]>::len);
             require(name, weights, "importance weights for each column", weights >= shape.columns)?;
         }
     }
@@ -139,9 +141,7 @@ mod tests {
 
     /// Runs the model's plan with a checkpoint, its own or another.
     fn run_with(model: &Model, checkpoint: &Checkpoint, output: Kept) -> Result<Vec<Kept>> {
-        let importance = vec![None; model.plan.tensors.len()];
-        let (importance, lora) = (&importance, &model.lora);
-        let work = Work { plan: &model.plan, checkpoint, importance, lora, ready: None };
+        let work = Work { plan: &model.plan, checkpoint, importance: None, lora: &model.lora, ready: None };
         run(&work, vec![output], Options::default(), &()).map(|(outputs, _)| outputs)
     }
 

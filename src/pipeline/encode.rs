@@ -38,8 +38,8 @@ impl<'a> Encoder<'a> {
         2 * self.outputs.len() // F16 in, F32 out
     }
 
-    /// The output holds the tensor's rows just as the checkpoint does: they need not be encoded.
-    pub(super) fn passes(&self, tensor: usize, output: usize) -> bool {
+    /// The output holds the tensor's rows just as the checkpoint does: they are copied, not encoded.
+    pub(super) fn copies(&self, tensor: usize, output: usize) -> bool {
         let target = &self.work.plan.tensors[tensor];
         let shape = self.outputs[output][tensor];
         !self.merges(target) && shape.columns == target.columns && shape.format == target.dtype().format()
@@ -48,7 +48,7 @@ impl<'a> Encoder<'a> {
     /// An adapter changes the tensor's weights.
     fn merges(&self, target: &Target) -> bool {
         match &target.source {
-            Source::Rows(spans) => spans.iter().any(|span| self.work.lora.touches(&span.tensor)),
+            Source::Rows(spans) => spans.iter().any(|span| self.work.lora.changes(&span.tensor)),
             Source::Values(_) => false,
         }
     }
@@ -73,7 +73,7 @@ impl<'a> Encoder<'a> {
         outputs.iter_mut().for_each(Vec::clear);
         let mut encoded = Vec::new();
         for (i, out) in outputs.iter_mut().enumerate() {
-            if !self.ready(chunk, i, out)? && !self.passes(chunk.tensor, i) {
+            if !self.ready(chunk, i, out)? && !self.copies(chunk.tensor, i) {
                 encoded.push(i);
             }
         }
@@ -139,7 +139,7 @@ impl<'a> Encoder<'a> {
         let row_bytes =
             shape.format.row_bytes(shape.columns).ok_or_else(|| fault("rows of part blocks".to_owned()))?;
         let mut blocks = vec![0; rows.len() / shape.columns * row_bytes];
-        let importance = self.work.importance[tensor].as_ref().map(|weights| &weights[..shape.columns]);
+        let importance = self.work.importance_of(tensor).map(|weights| &weights[..shape.columns]);
         quant::quantize(self.backend, shape.format, shape.columns, rows, importance, &mut blocks)
             .map_err(|e| fault(e.to_string()))?;
         out.extend_from_slice(&blocks);

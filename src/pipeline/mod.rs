@@ -66,8 +66,8 @@ pub struct Work<'a> {
     pub plan: &'a Plan,
     /// The weights.
     pub checkpoint: &'a Checkpoint,
-    /// Importance weights of each of the plan's tensors, as wide as its rows in any output.
-    pub importance: &'a [Option<Vec<f32>>],
+    /// Importance weights of each of the plan's tensors, as wide as its rows in any output; none without a matrix.
+    pub importance: Option<&'a [Option<Vec<f32>>]>,
     /// What is added to the weights.
     pub lora: &'a Lora,
     /// Blocks that are there already.
@@ -84,6 +84,11 @@ pub trait Ready: Debug + Sync {
 }
 
 impl Work<'_> {
+    /// The importance weights of the plan's tensor with this number.
+    fn importance_of(&self, tensor: usize) -> Option<&[f32]> {
+        self.importance?.get(tensor)?.as_deref()
+    }
+
     /// Bytes of the checkpoint that a run reads: the measure of its progress.
     pub fn source_bytes(&self) -> u64 {
         Chunks::new(self, 1).total_bytes()
@@ -185,7 +190,7 @@ fn write_in_order(
             zero_rows.add(chunk.tensor, outcome?);
             watch.go_on()?;
             for (i, output) in outputs.iter_mut().enumerate() {
-                if encoder.passes(chunk.tensor, i) {
+                if encoder.copies(chunk.tensor, i) {
                     output.write(chunk.tensor, &buffer.input)?;
                 }
                 if !buffer.outputs[i].is_empty() {

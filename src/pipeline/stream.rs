@@ -218,7 +218,7 @@ fn write_to_places(
         };
         zero_rows.add(chunk.tensor, zero);
         for (i, output) in outputs.iter_mut().enumerate() {
-            let passed: &[u8] = if feed.encoder.passes(chunk.tensor, i) { &buffer.input } else { &[] };
+            let passed: &[u8] = if feed.encoder.copies(chunk.tensor, i) { &buffer.input } else { &[] };
             let mut at = chunk.rows.start as u64 * row_bytes(shapes[i][chunk.tensor])?;
             for bytes in [passed, &buffer.outputs[i]] {
                 output.write_at(chunk.tensor, at, bytes)?;

@@ -16,10 +16,11 @@ pub(super) fn error<T>(
     name: &str,
     shape: &[usize],
 ) -> Error {
-    // The rope's frequencies are idle in every checkpoint.
-    let is_idle = |name: &&str| !used.contains_key(*name) && !name.ends_with("inv_freq");
-    let idle = || checkpoint.tensors().keys().map(String::as_str).filter(is_idle);
-    let wrapped = idle().find(|other| other.strip_suffix(name).is_some_and(|wrapper| wrapper.ends_with('.')));
+    // The rope's frequencies are unused in every checkpoint.
+    let is_unused = |name: &&str| !used.contains_key(*name) && !name.ends_with("inv_freq");
+    let unused = || checkpoint.tensors().keys().map(String::as_str).filter(is_unused);
+    let wrapped =
+        unused().find(|other| other.strip_suffix(name).is_some_and(|wrapper| wrapper.ends_with('.')));
     let expected = format!("it with shape {shape:?}");
     let file = checkpoint.main_file();
     if let Some(wrapper) = wrapped.and_then(|other| other.strip_suffix(name)) {
@@ -29,7 +30,7 @@ pub(super) fn error<T>(
         let remedy = format!("{count} of {all} names begin with {wrapper}, remove it");
         return Error::mismatch(file, name, found, format!("{expected}: {remedy}"));
     }
-    if let Some(head) = idle()
+    if let Some(head) = unused()
         .find(|other| is_head(other))
         .filter(|_| name.contains("output_layer") || name == "lm_head.weight")
     {
@@ -38,7 +39,7 @@ pub(super) fn error<T>(
         return Error::mismatch(file, name, found, format!("{expected}: {reason}"));
     }
     let alike = |other: &str| strsim::normalized_levenshtein(name, other);
-    let closest = idle().max_by(|a, b| alike(a).total_cmp(&alike(b)));
+    let closest = unused().max_by(|a, b| alike(a).total_cmp(&alike(b)));
     let found = match closest {
         Some(other) if alike(other) >= ALIKE => format!("no such tensor, the closest is {other}"),
         Some(other) => format!("no such tensor, but {other} for instance"),

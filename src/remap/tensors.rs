@@ -69,7 +69,7 @@ pub(super) enum Names<'a> {
 
 impl<'a> Names<'a> {
     pub(super) fn new(config: &'a GlmConfig, checkpoint: &Checkpoint) -> Names<'a> {
-        match config.layout {
+        match config.naming {
             TensorNaming::ChatGlm => Names::ChatGlm(chatglm::Names::new(config, checkpoint)),
             TensorNaming::Glm => Names::Glm(glm::Names::new(config)),
         }

@@ -20,15 +20,15 @@ pub(super) struct Rotation {
     pub(super) odd: Vec<String>,
 }
 
-type Pattern = LazyLock<Option<Regex>>;
+type Pattern = LazyLock<Regex>;
 
 /// A pattern; BASE in it stands for the names of the base, NUMBER for a literal, NAME for a dotted name.
-fn regex(pattern: &str) -> Option<Regex> {
+fn regex(pattern: &str) -> Regex {
     let pattern = pattern
         .replace("BASE", r"(?:(?:self|config)\.)*(?:rope_theta|(?:rope_|rotary_)?base)")
         .replace("NUMBER", r"\d[\d_]*(?:\.\d*)?(?:[eE]\+?\d+)?")
         .replace("NAME", r"[A-Za-z_][\w.]*");
-    Regex::new(&pattern).ok()
+    Regex::new(&pattern).expect("a valid expression")
 }
 
 // Texts in quotes hide comments' signs, and comments hide quotes: whichever begins first counts.
@@ -55,8 +55,7 @@ static SCALED: Pattern = LazyLock::new(|| {
 
 /// Statements without comments and the texts of strings, one a line, without space that separates no words.
 pub(super) fn of(source: &str) -> String {
-    let Some(quoted) = QUOTED.as_ref() else { return String::new() };
-    let bare = quoted.replace_all(source, |text: &Captures| match text[0].starts_with('#') {
+    let bare = QUOTED.replace_all(source, |text: &Captures| match text[0].starts_with('#') {
         true => "",
         false => "\"\"",
     });
@@ -91,13 +90,13 @@ impl Rotation {
     /// Searches code as [`of`] leaves it.
     pub(super) fn of(code: &str) -> Rotation {
         let mut found = Rotation::default();
-        for times in all(&TIMES, code) {
+        for times in TIMES.captures_iter(code) {
             found.take(code, &times, &times[1], "(", &times[2]);
         }
-        for times in all(&TIMES_BASE, code) {
+        for times in TIMES_BASE.captures_iter(code) {
             found.take(code, &times, &times[2], &times[1], &times[3]);
         }
-        for scaled in all(&SCALED, code) {
+        for scaled in SCALED.captures_iter(code) {
             let (divided, by) = (scaled[1].contains('/'), &scaled[2]);
             match scaling(by) {
                 Some(by) if divided && ends(&scaled[3]) => push(&mut found.positions, by),
@@ -105,7 +104,7 @@ impl Rotation {
                 _ => push(&mut found.odd, line(code, &scaled)),
             }
         }
-        for assigned in all(&ASSIGNED, code) {
+        for assigned in ASSIGNED.captures_iter(code) {
             let value = &assigned[2];
             let value = value.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap_or(value);
             let known = match &assigned[1] {
@@ -117,7 +116,7 @@ impl Rotation {
                 push(&mut found.odd, assigned[0].to_owned());
             }
         }
-        for literal in all(&LITERAL, code).chain(all(&POWER, code)) {
+        for literal in LITERAL.captures_iter(code).chain(POWER.captures_iter(code)) {
             let number = literal[1].replace('_', "").parse().ok();
             // A base of another kind, as that of a number's digits, is small.
             if let Some(number) = number.filter(|&number: &f64| number >= 1000.0 && number != 10_000.0)
@@ -167,12 +166,7 @@ fn ends(after: &str) -> bool {
 }
 
 fn is_all(pattern: &Pattern, text: &str) -> bool {
-    let found = pattern.as_ref().and_then(|regex| regex.find(text));
-    found.is_some_and(|found| found.range() == (0..text.len()))
-}
-
-fn all<'c>(pattern: &'static Pattern, code: &'c str) -> impl Iterator<Item = Captures<'c>> {
-    pattern.as_ref().into_iter().flat_map(move |regex| regex.captures_iter(code))
+    pattern.find(text).is_some_and(|found| found.range() == (0..text.len()))
 }
 
 fn push(list: &mut Vec<String>, text: String) {

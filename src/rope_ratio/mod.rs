@@ -1,4 +1,4 @@
-//! What the checkpoint's own modelling file tells where `config.json` is silent.
+//! What `rope_ratio` multiplies: the checkpoint's own modelling file tells where `config.json` is silent.
 //!
 //! The file is only searched for a few expressions; nothing of it is run.
 
@@ -17,7 +17,7 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// What was found out, with the reason for it in words.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Modelling {
+pub struct RopeReading {
     /// What `rope_ratio` multiplies.
     pub rope_ratio: RopeRatio,
     /// Why that was taken.
@@ -28,7 +28,7 @@ pub struct Modelling {
     pub log_scaled_from: Option<usize>,
 }
 
-impl Modelling {
+impl RopeReading {
     /// Searches the folder's modelling file; without one the model's tokenizer and published name decide. What
     /// the user says goes before all of them.
     ///
@@ -39,18 +39,18 @@ impl Modelling {
         config: &GlmConfig,
         chat: ChatFormat,
         said: Option<RopeRatio>,
-    ) -> Result<Modelling> {
+    ) -> Result<RopeReading> {
         let bytes = read_capped(&folder.join(FILE), MAX_BYTES)?.unwrap_or_default();
         Ok(judge(&String::from_utf8_lossy(&bytes), config, chat, said))
     }
 }
 
-fn judge(source: &str, config: &GlmConfig, chat: ChatFormat, said: Option<RopeRatio>) -> Modelling {
+fn judge(source: &str, config: &GlmConfig, chat: ChatFormat, said: Option<RopeRatio>) -> RopeReading {
     let code = code::of(source);
     // max(1, ln(64 + p + 1) / ln(2048)) exceeds 1 from p = 1984 on.
     let log_scaled_from = (code.contains("math.log(2048)") || code.contains("np.log(2048)")).then_some(1984);
     // The library's own class has its base in the config, and no such file.
-    let rotation = match config.layout {
+    let rotation = match config.naming {
         TensorNaming::ChatGlm => Rotation::of(&code),
         TensorNaming::Glm => Rotation::default(),
     };
@@ -111,7 +111,7 @@ fn judge(source: &str, config: &GlmConfig, chat: ChatFormat, said: Option<RopeRa
             base / config.rope_base
         ));
     }
-    Modelling { rope_ratio, reason, doubts, log_scaled_from }
+    RopeReading { rope_ratio, reason, doubts, log_scaled_from }
 }
 
 /// Without a word of the code: of the published models only ChatGLM2-6B-32k divides positions.
@@ -160,7 +160,7 @@ mod tests {
         name: &str,
         (seq_length, rope_ratio): (usize, f64),
         chat: ChatFormat,
-    ) -> Modelling {
+    ) -> RopeReading {
         let config = GlmConfig {
             name_or_path: name.to_owned(),
             seq_length,
@@ -240,7 +240,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(FILE), "base = base * self.rope_ratio").unwrap();
         let config = GlmConfig { rope_ratio: 50.0, ..crate::config::tests::chatglm3_config() };
-        let load = |said| Modelling::load(folder.path(), &config, ChatFormat::Roles, said).unwrap();
+        let load = |said| RopeReading::load(folder.path(), &config, ChatFormat::Roles, said).unwrap();
         assert_eq!(load(None).rope_ratio, RopeRatio::Base);
         let said = load(Some(RopeRatio::Positions));
         let reason = "--rope-ratio-applies-to says so".to_owned();

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::value::RawValue;
 
-use super::{Evidence, TokenType};
+use super::{Decision, Subject, TokenType};
 use crate::bounded::{List, Map};
 use crate::error::{Error, Problem, Result, shortened};
 use crate::input;
@@ -32,7 +32,7 @@ pub(super) struct AddedToken {
 }
 
 impl AddedToken {
-    /// As what it goes into the GGUF.
+    /// The type of token that it has in the GGUF.
     pub fn kind(&self) -> TokenType {
         if self.special { TokenType::Control } else { TokenType::UserDefined }
     }
@@ -51,6 +51,17 @@ pub(super) enum Source {
     Authors,
 }
 
+impl Source {
+    /// The file to change when such a token is wrong.
+    fn file(self) -> &'static str {
+        match self {
+            Source::File => "added_tokens.json",
+            Source::Document => "tokenizer.json",
+            Source::Decoder | Source::Authors => "tokenizer_config.json",
+        }
+    }
+}
+
 /// All of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AddedTokens {
@@ -59,7 +70,7 @@ pub(super) struct AddedTokens {
     /// Texts that some file names as special, whether it gives their ids or not.
     pub named: BTreeSet<String>,
     /// What the files contradict each other in.
-    pub notes: Vec<Evidence>,
+    pub notes: Vec<Decision>,
 }
 
 impl AddedTokens {
@@ -88,7 +99,7 @@ impl AddedTokens {
                         format!("an id of its own: {} has it too: remove one", shown(&token.content));
                     let found = format!("id {id}");
                     let problem = Problem::mismatch(shown(&content), found, expected);
-                    return Err(Wrong { source: Some(Source::File), problem });
+                    return Err(Wrong::of(Source::File.file(), problem));
                 }
                 (None, Some(own)) => Some(format!("{content:?} as token {own}")),
                 (None, None) => None,
@@ -108,17 +119,17 @@ impl AddedTokens {
 
     fn note(&mut self, choice: String) {
         let source = "added_tokens_decoder in tokenizer_config.json".to_owned();
-        self.notes.push(Evidence { subject: "added tokens", choice, source });
+        self.notes.push(Decision { subject: Subject::AddedTokens, choice, source });
     }
 
     /// How many tokens are from the older of the files, where there are any that the model's own files (`known`) do
     /// not have.
-    pub fn older(&self, known: impl Fn(u32, &str) -> bool) -> Option<Evidence> {
+    pub fn older(&self, known: impl Fn(u32, &str) -> bool) -> Option<Decision> {
         let new =
             |(id, token): &(&u32, &AddedToken)| token.source == Source::File && !known(**id, &token.content);
         let count = self.by_id.iter().filter(new).count();
         let source = "added_tokens.json".to_owned();
-        (count > 0).then(|| Evidence { subject: "added tokens", choice: count.to_string(), source })
+        (count > 0).then(|| Decision { subject: Subject::AddedTokens, choice: count.to_string(), source })
     }
 
     /// The first id whose token has this text.
@@ -145,33 +156,33 @@ impl AddedTokens {
             Source::Document => ("added_tokens".to_owned(), format!("{} as token {id}", shown(content))),
             Source::Decoder | Source::Authors => (format!("added_tokens_decoder.{id}"), shown(content)),
         };
-        Wrong { source: Some(source), problem: Problem::mismatch(item, found, expected) }
+        Wrong::of(source.file(), Problem::mismatch(item, found, expected))
     }
 }
 
 /// A problem of one of the files that a vocabulary is put together from.
 #[derive(Clone, Debug)]
 pub(super) struct Wrong {
-    /// Where the token at fault is from; none when it is the vocabulary's own file.
-    source: Option<Source>,
+    /// The file beside the vocabulary's own; none when it is that one.
+    file: Option<&'static str>,
     problem: Problem,
 }
 
 impl From<Problem> for Wrong {
     fn from(problem: Problem) -> Wrong {
-        Wrong { source: None, problem }
+        Wrong { file: None, problem }
     }
 }
 
 impl Wrong {
+    /// A problem of another file than the vocabulary's own.
+    pub fn of(file: &'static str, problem: Problem) -> Wrong {
+        Wrong { file: Some(file), problem }
+    }
+
     /// The error, of the vocabulary's file or of one beside it.
     pub fn beside(self, model_file: &Path) -> Error {
-        let file = match self.source {
-            None => model_file.to_owned(),
-            Some(Source::File) => model_file.with_file_name("added_tokens.json"),
-            Some(Source::Document) => model_file.with_file_name("tokenizer.json"),
-            Some(Source::Decoder | Source::Authors) => model_file.with_file_name("tokenizer_config.json"),
-        };
+        let file = self.file.map_or_else(|| model_file.to_owned(), |name| model_file.with_file_name(name));
         Error::input(&file, self.problem.item, self.problem.problem)
     }
 }

@@ -1,12 +1,10 @@
 //! Which tokens end a text. The model's files list them, and the list is the truth: what fine-tuning ends its
 //! answers with is in it, and in no name.
 
-use std::path::Path;
-
-use super::added::shown;
+use super::added::{Wrong, shown};
 use super::files::Files;
-use super::{Evidence, TokenType, Vocabulary};
-use crate::error::{Error, Result};
+use super::{Decision, Subject, TokenType, Vocabulary};
+use crate::error::Problem;
 
 /// llama.cpp ends a text at a token of this name, whatever place it has (since 2024; newer ones know more).
 const KNOWN_BY_NAME: [&str; 6] =
@@ -16,7 +14,7 @@ const KNOWN_BY_NAME: [&str; 6] =
 #[derive(Debug, Default)]
 pub(super) struct Settled {
     /// What is out of the ordinary.
-    pub evidence: Vec<Evidence>,
+    pub decisions: Vec<Decision>,
     /// A warning of ids that no token has, and no row of the output.
     pub lost: Option<String>,
 }
@@ -26,7 +24,7 @@ pub(super) struct Settled {
 ///
 /// # Errors
 /// When no token has a listed id that the model can give out.
-pub(super) fn settle(vocabulary: &mut Vocabulary, files: &Files, roles: bool) -> Result<Settled> {
+pub(super) fn settle(vocabulary: &mut Vocabulary, files: &Files, roles: bool) -> Result<Settled, Wrong> {
     let mut usual = Vec::new();
     extend(&mut usual, [vocabulary.eos, vocabulary.eot, vocabulary.eom].into_iter().flatten());
     let (file, list) = match files.generation.eos.as_slice() {
@@ -35,8 +33,8 @@ pub(super) fn settle(vocabulary: &mut Vocabulary, files: &Files, roles: bool) ->
     };
     let mut ends = Vec::new();
     extend(&mut ends, list.iter().copied());
-    let evidence =
-        |choice| Evidence { subject: "end of text", choice, source: format!("eos_token_id in {file}") };
+    let decision =
+        |choice| Decision { subject: Subject::EndOfText, choice, source: format!("eos_token_id in {file}") };
     let ordinary = |&id: &u32| {
         let kind = usize::try_from(id).ok().and_then(|place| vocabulary.types.get(place));
         kind.is_none_or(|&kind| kind == TokenType::Normal)
@@ -52,19 +50,14 @@ pub(super) fn settle(vocabulary: &mut Vocabulary, files: &Files, roles: bool) ->
                 vocabulary.ends
             )
         });
-        return Ok(Settled { evidence: vec![evidence(choice)], lost });
+        return Ok(Settled { decisions: vec![decision(choice)], lost });
     }
     for &id in &ends {
         if text(vocabulary, id).is_none() {
             let expected = "a token's id: name the token in added_tokens_decoder of tokenizer_config.json, or \
                             take the id from the list";
             let found = format!("{id}, which no token has");
-            return Err(Error::mismatch(
-                &files.folder().join(Path::new(file)),
-                "eos_token_id",
-                found,
-                expected,
-            ));
+            return Err(Wrong::of(file, Problem::mismatch("eos_token_id", found, expected)));
         }
     }
     // The published ChatGLM list </s> only; their chats end at the roles nevertheless.
@@ -77,7 +70,7 @@ pub(super) fn settle(vocabulary: &mut Vocabulary, files: &Files, roles: bool) ->
     let moved = held.into_iter().flatten().any(|id| !usual.contains(&id));
     if moved {
         let names: Vec<String> = ends.iter().map(|&id| named(vocabulary, id)).collect();
-        lines.push(evidence(names.join(", ")));
+        lines.push(decision(names.join(", ")));
     }
     for &id in ends.iter().filter(|&&id| !held.contains(&Some(id))) {
         let name = text(vocabulary, id).unwrap_or_default();
@@ -90,10 +83,10 @@ pub(super) fn settle(vocabulary: &mut Vocabulary, files: &Files, roles: bool) ->
             "it ends no text, since answers have such white space within, too"
         };
         let name = named(vocabulary, id);
-        lines.push(evidence(format!("{name} does not fit into the three places of a GGUF: {without}")));
+        lines.push(decision(format!("{name} does not fit into the three places of a GGUF: {without}")));
     }
     vocabulary.ends = ends;
-    Ok(Settled { evidence: lines, lost: None })
+    Ok(Settled { decisions: lines, lost: None })
 }
 
 /// Each listed end gets a place: its own, an empty one, or that of an end that is not in the list.
@@ -150,6 +143,8 @@ fn named(vocabulary: &Vocabulary, id: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     /// Ends at 2, 8 and 10, two tokens of fine-tuning at 11 and 12, padding at 13.
@@ -169,7 +164,7 @@ mod tests {
         let mut files = Files::default();
         files.generation.eos = list.to_vec();
         let mut vocabulary = chat();
-        let lines = settle(&mut vocabulary, &files, roles).unwrap().evidence;
+        let lines = settle(&mut vocabulary, &files, roles).unwrap().decisions;
         ([vocabulary.eos, vocabulary.eot, vocabulary.eom], vocabulary.ends, lines.len())
     }
 
@@ -197,7 +192,7 @@ mod tests {
     fn empty_places_are_taken_first() {
         let mut rounds = Vocabulary { eot: None, eom: None, ..chat() };
         let mut files = Files { config_eos: vec![2, 11, 12, 3], ..Files::default() };
-        let lines = settle(&mut rounds, &files, false).unwrap().evidence;
+        let lines = settle(&mut rounds, &files, false).unwrap().decisions;
         assert_eq!([rounds.eos, rounds.eot, rounds.eom], [2, 11, 12].map(Some));
         assert_eq!(
             lines[1].to_string(),
@@ -208,7 +203,7 @@ mod tests {
         files.config_eos = vec![98, 99];
         let mut vocabulary = chat();
         let found = settle(&mut vocabulary, &files, false).unwrap();
-        assert_eq!((vocabulary.ends, found.evidence.len()), (vec![2, 8, 10], 1));
+        assert_eq!((vocabulary.ends, found.decisions.len()), (vec![2, 8, 10], 1));
         assert_eq!(
             found.lost.unwrap(),
             "config.json: eos_token_id: 98 is no token of this vocabulary, and the list is left out: texts end at \
@@ -217,7 +212,8 @@ mod tests {
         // The model can give padding out: then the text would go on.
         for list in [vec![13], vec![13, 99]] {
             files.config_eos = list;
-            let error = settle(&mut chat(), &files, false).unwrap_err().to_string();
+            let wrong = settle(&mut chat(), &files, false).unwrap_err();
+            let error = wrong.beside(Path::new("tokenizer.model")).to_string();
             assert!(
                 error.starts_with("config.json: eos_token_id: found 13, which no token has, "),
                 "{error}"
@@ -236,7 +232,7 @@ mod tests {
         let mut files = Files::default();
         files.generation.eos = vec![2, 8, 10, 3, 4];
         let lines = settle(&mut vocabulary, &files, false).unwrap();
-        let lines: Vec<&str> = lines.evidence.iter().map(|line| line.choice.as_str()).collect();
+        let lines: Vec<&str> = lines.decisions.iter().map(|line| line.choice.as_str()).collect();
         assert_eq!(
             lines,
             [
@@ -252,12 +248,14 @@ mod tests {
     fn an_end_without_a_token_is_refused() {
         for id in [13, 14] {
             let mut files = Files { config_eos: vec![2, id], ..Files::default() };
-            let error = settle(&mut chat(), &files, true).unwrap_err().to_string();
+            let wrong = settle(&mut chat(), &files, true).unwrap_err();
+            let error = wrong.beside(Path::new("tokenizer.model")).to_string();
             assert!(
                 error.starts_with(&format!("config.json: eos_token_id: found {id}, which no token has, "))
             );
             files.generation.eos = vec![id];
-            let error = settle(&mut chat(), &files, true).unwrap_err().to_string();
+            let wrong = settle(&mut chat(), &files, true).unwrap_err();
+            let error = wrong.beside(Path::new("tokenizer.model")).to_string();
             assert!(error.starts_with("generation_config.json: eos_token_id: found "), "{error}");
         }
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::added::{self, AddedToken, AddedTokens};
+use super::tiktoken;
 use crate::bounded::{List, Map};
 use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
@@ -27,22 +28,41 @@ const MOST_TEMPLATES: usize = 64;
 pub(super) struct Files {
     /// `tokenizer.model` or `tokenizer.json`, where the vocabulary is.
     pub model_file: PathBuf,
-    /// It is `tokenizer.json`.
-    pub is_json: bool,
     /// Its bytes.
     pub model: Vec<u8>,
+    /// What they are.
+    pub kind: ModelFile,
     /// `tokenizer_config.json`, empty when absent.
     pub config: TokenizerConfig,
     /// Tokens that are not in the vocabulary file.
     pub added: AddedTokens,
     /// The text that ends a text, as each file names it that does.
-    pub end_names: Vec<(PathBuf, String)>,
+    pub end_names: Vec<(&'static str, String)>,
     /// `generation_config.json`, empty when absent.
     pub generation: GenerationConfig,
     /// `eos_token_id` in `config.json`, for want of one in `generation_config.json`.
     pub config_eos: Vec<u32>,
     /// The authors' tokenizer in Python, which is only looked at as text.
     pub code: Option<String>,
+}
+
+/// What the file with the vocabulary is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ModelFile {
+    /// A SentencePiece model in protobuf: ChatGLM2 and 3.
+    #[default]
+    SentencePiece,
+    /// tiktoken's lines: GLM-4.
+    Tiktoken,
+    /// `tokenizer.json` of the transformers format: GLM-4 converted for it, GLM-Edge.
+    Json,
+}
+
+impl ModelFile {
+    /// Both kinds of `tokenizer.model` have that name.
+    pub fn of_model(bytes: &[u8]) -> ModelFile {
+        if tiktoken::recognise(bytes) { ModelFile::Tiktoken } else { ModelFile::SentencePiece }
+    }
 }
 
 /// The used parts of `tokenizer_config.json`.
@@ -90,8 +110,9 @@ impl Files {
         let (model_file, largest) = if is_json { (json, LARGEST_JSON) } else { (model, LARGEST_MODEL) };
         let model = read_capped(&model_file, largest)?.ok_or_else(|| {
             let expected = "tokenizer.model or tokenizer.json: download it too";
-            Error::mismatch(dir, "", "no tokenizer", expected)
+            Error::file_mismatch(dir, "no tokenizer", expected)
         })?;
+        let kind = if is_json { ModelFile::Json } else { ModelFile::of_model(&model) };
         let mut config = parsed(dir, "tokenizer_config.json", LARGEST_TOKENS, TokenizerConfig::parse)?;
         if let Some(own) = parsed(dir, "chat_template.jinja", LARGEST_TEXT, jinja_file)? {
             config.chat_template = Some(own);
@@ -105,12 +126,7 @@ impl Files {
         let code = code.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let config_eos = parsed(dir, "config.json", LARGEST_TEXT, config_ends)?;
         let (added, end_names) = added_tokens(&model_file, &mut config)?;
-        Ok(Files { model_file, is_json, model, config, added, end_names, generation, config_eos, code })
-    }
-
-    /// The model's folder.
-    pub fn folder(&self) -> &Path {
-        self.model_file.parent().unwrap_or(Path::new(""))
+        Ok(Files { model_file, model, kind, config, added, end_names, generation, config_eos, code })
     }
 }
 
@@ -137,16 +153,16 @@ impl TokenizerConfig {
 fn added_tokens(
     model_file: &Path,
     config: &mut TokenizerConfig,
-) -> Result<(AddedTokens, Vec<(PathBuf, String)>)> {
+) -> Result<(AddedTokens, Vec<(&'static str, String)>)> {
+    const MAP: &str = "special_tokens_map.json";
     let dir = model_file.parent().unwrap_or(Path::new(""));
     let mut named = std::mem::take(&mut config.named);
-    let mut ends: Vec<_> =
-        config.end.take().map(|end| (dir.join("tokenizer_config.json"), end)).into_iter().collect();
-    let file = dir.join("special_tokens_map.json");
+    let mut ends: Vec<_> = config.end.take().map(|end| ("tokenizer_config.json", end)).into_iter().collect();
+    let file = dir.join(MAP);
     if let Some(bytes) = read_capped(&file, LARGEST_TOKENS)? {
         let json = added::object(&bytes).in_file(&file)?;
         named.extend(added::named(&json));
-        ends.extend(added::end(&json).map(|end| (file.clone(), end)));
+        ends.extend(added::end(&json).map(|end| (MAP, end)));
     }
     let texts = parsed(dir, "added_tokens.json", LARGEST_TOKENS, added::texts)?;
     let added = AddedTokens::new(std::mem::take(&mut config.added_tokens), texts, named);

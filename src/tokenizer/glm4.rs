@@ -2,7 +2,7 @@
 //! all of them, some, or none.
 
 use super::added::{AddedToken, AddedTokens, Source, Wrong, shown};
-use super::{Evidence, TokenType, Vocabulary, special};
+use super::{Decision, Subject, TokenType, Vocabulary, special};
 use crate::error::Result;
 
 /// In the order in which the authors' tokenization_chatglm.py adds them.
@@ -35,7 +35,7 @@ pub(super) fn special_tokens(
     vocabulary: &mut Vocabulary,
     given: &AddedTokens,
     padded_vocab_size: usize,
-) -> Result<(AddedTokens, Vec<Evidence>), Wrong> {
+) -> Result<(AddedTokens, Vec<Decision>), Wrong> {
     let first = vocabulary.tokens.len();
     special::own_text(vocabulary, given)?;
     let ranks = u32::try_from(first).unwrap_or(u32::MAX);
@@ -72,8 +72,8 @@ pub(super) fn special_tokens(
                     );
                     return Err(all.refused(id, expected));
                 }
-                Some(token) => lines.push(Evidence {
-                    subject: "special tokens",
+                Some(token) => lines.push(Decision {
+                    subject: Subject::SpecialTokens,
                     choice: format!("{} as token {id}, not {name}", shown(&token.content)),
                     source: given.sources().to_owned(),
                 }),
@@ -89,7 +89,7 @@ pub(super) fn special_tokens(
         }
     }
     let choice = format!("{} special tokens after {first} ranks (GLM-4)", all.by_id.len());
-    lines.insert(0, Evidence { subject: "roles", choice, source });
+    lines.insert(0, Decision { subject: Subject::Roles, choice, source });
     Ok((all, lines))
 }
 

@@ -16,9 +16,10 @@ use std::fmt;
 use std::path::Path;
 
 use crate::config::GlmConfig;
-use crate::error::{InFile, Problem, Result};
+use crate::error::{Problem, Result};
+use added::Wrong;
 pub use ends::can_stop;
-use files::{Files, OwnTemplate};
+use files::{Files, ModelFile, OwnTemplate};
 pub use template::ChatFormat;
 pub(crate) use tokenizer_json::WORDS;
 
@@ -32,7 +33,7 @@ pub struct Tokenizer {
     /// How the authors sample.
     pub sampling: Sampling,
     /// What was decided, and by what, for the report.
-    pub evidence: Vec<Evidence>,
+    pub decisions: Vec<Decision>,
     /// Ends of text in the files that no token is, in words.
     pub lost_ends: Option<String>,
     /// A ChatGLM2 or 3 whose folder has a chat template of its own: not the authors' format, which `chat` says.
@@ -50,16 +51,43 @@ pub struct Sampling {
 
 /// A choice that no single field makes, and its reason. Prints as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Evidence {
-    /// What was to be decided, `roles` for instance.
-    pub subject: &'static str,
+pub struct Decision {
+    /// What was to be decided.
+    pub subject: Subject,
     /// What was decided.
     pub choice: String,
     /// What it rests on.
     pub source: String,
 }
 
-impl fmt::Display for Evidence {
+/// What of a tokenizer is to be decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The tokens of the roles.
+    Roles,
+    /// Tokens that the user's files add.
+    AddedTokens,
+    /// Other special tokens.
+    SpecialTokens,
+    /// The tokens that end a text.
+    EndOfText,
+    /// The chat template.
+    ChatTemplate,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Subject::Roles => "roles",
+            Subject::AddedTokens => "added tokens",
+            Subject::SpecialTokens => "special tokens",
+            Subject::EndOfText => "end of text",
+            Subject::ChatTemplate => "chat template",
+        })
+    }
+}
+
+impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}, from {}", self.subject, self.choice, self.source)
     }
@@ -68,9 +96,8 @@ impl fmt::Display for Evidence {
 impl Tokenizer {
     /// Takes a chat template that the user gives, as `source` says.
     pub fn take_template(&mut self, chat: ChatFormat, text: String, source: &str) {
-        let given = template_evidence("the given one", source);
-        self.evidence.retain(|evidence| evidence.subject != given.subject);
-        self.evidence.push(given);
+        self.decisions.retain(|decision| decision.subject != Subject::ChatTemplate);
+        self.decisions.push(template_decision("the given one", source));
         self.vocabulary.chat_template = Some(text);
         (self.chat, self.other_template) = (chat, false);
     }
@@ -78,37 +105,42 @@ impl Tokenizer {
 
 /// Reads the tokenizer in `dir`. A SentencePiece model and tiktoken's lines are told apart by their content.
 pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
-    of_files(&Files::read(dir)?, config)
+    let files = Files::read(dir)?;
+    of_files(&files, config).map_err(|wrong| wrong.beside(&files.model_file))
 }
 
 /// Reads `tokenizer.model` alone, from memory.
 #[cfg(fuzzing)]
 pub(crate) fn of_bytes(bytes: &[u8], config: &GlmConfig) -> Result<Tokenizer> {
-    let files = Files { model_file: "tokenizer.model".into(), model: bytes.to_vec(), ..Files::default() };
-    of_files(&files, config)
+    let (model, kind) = (bytes.to_vec(), ModelFile::of_model(bytes));
+    of_files(&Files { model, kind, ..Files::default() }, config)
+        .map_err(|wrong| wrong.beside(Path::new("tokenizer.model")))
 }
 
-fn of_files(files: &Files, config: &GlmConfig) -> Result<Tokenizer> {
+fn of_files(files: &Files, config: &GlmConfig) -> Result<Tokenizer, Wrong> {
     let sampling = Sampling {
         // What the authors' own chat functions use.
         temperature: files.generation.temperature.unwrap_or(0.8),
         top_p: files.generation.top_p.unwrap_or(0.8),
     };
-    let (mut vocabulary, chat, mut evidence) = if files.is_json || tiktoken::recognise(&files.model) {
-        tiktoken_vocabulary(files, config)?
-    } else {
-        sentencepiece_vocabulary(files, config)?
+    let (mut vocabulary, chat, mut decisions) = match files.kind {
+        ModelFile::SentencePiece => sentencepiece_vocabulary(files, config)?,
+        ModelFile::Tiktoken => with_template(files, config, tiktoken::vocabulary(files, config)?),
+        ModelFile::Json => {
+            let (vocabulary, roles) = tokenizer_json::vocabulary(files, config)?;
+            with_template(files, config, (vocabulary, vec![roles]))
+        }
     };
     special::refuse_lost_end(&vocabulary, files)?;
-    evidence.extend(files.added.older(special::own(&vocabulary)));
-    evidence.extend(files.added.notes.iter().cloned());
-    evidence.extend(special::without_ids(&vocabulary, &files.added));
+    decisions.extend(files.added.older(special::own(&vocabulary)));
+    decisions.extend(files.added.notes.iter().cloned());
+    decisions.extend(special::without_ids(&vocabulary, &files.added));
     // The authors' chat function of ChatGLM3 ends at its roles, whatever the lists say.
     let settled = ends::settle(&mut vocabulary, files, chat == ChatFormat::Roles)?;
-    evidence.extend(settled.evidence);
+    decisions.extend(settled.decisions);
     let other_template = matches!(chat, ChatFormat::Roles | ChatFormat::Rounds)
         && vocabulary.chat_template.as_deref() != chat.template();
-    Ok(Tokenizer { vocabulary, chat, sampling, evidence, lost_ends: settled.lost, other_template })
+    Ok(Tokenizer { vocabulary, chat, sampling, decisions, lost_ends: settled.lost, other_template })
 }
 
 /// Refuses more tokens than the embedding has rows.
@@ -122,43 +154,41 @@ fn check_size(found: usize, padded_vocab_size: usize) -> Result<(), Problem> {
 }
 
 /// A vocabulary with its template, how it takes conversations, and why.
-type Found = (Vocabulary, ChatFormat, Vec<Evidence>);
+type WithTemplate = (Vocabulary, ChatFormat, Vec<Decision>);
 
 /// ChatGLM2 and 3: the published templates, where there are any, give other ids than the authors' code, by white
 /// space alone. One that does something else was written for the model, and stays.
-fn sentencepiece_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
-    let model = sentencepiece::parse(&files.model, config.padded_vocab_size).in_file(&files.model_file)?;
+fn sentencepiece_vocabulary(files: &Files, config: &GlmConfig) -> Result<WithTemplate, Wrong> {
+    let model = sentencepiece::parse(&files.model, config.padded_vocab_size)?;
     let (specials, roles) = special::choose(files, config, model.pieces.len());
-    let mut vocabulary = special::complete(model, specials, &files.added, config)
-        .map_err(|wrong| wrong.beside(&files.model_file))?;
+    let mut vocabulary = special::complete(model, specials, &files.added, config)?;
     let (chat, choice) = match specials {
         special::Specials::ChatGlm2 => (ChatFormat::Rounds, "numbered rounds"),
         special::Specials::ChatGlm3 => (ChatFormat::Roles, "role tokens"),
     };
     let own = files.config.chat_template.as_ref();
-    let (text, evidence) = match own.filter(|own| !template::is_but_spaced(&own.text, chat)) {
-        Some(own) => (Some(own.text.as_str()), template_evidence(UNKNOWN, &own.source)),
-        None => (chat.template(), template_evidence(choice, "the authors' chat functions")),
+    let (text, template) = match own.filter(|own| !template::is_but_spaced(&own.text, chat)) {
+        Some(own) => (Some(own.text.as_str()), template_decision(UNKNOWN, &own.source)),
+        None => (chat.template(), template_decision(choice, "the authors' chat functions")),
     };
     vocabulary.chat_template = text.map(str::to_owned);
-    Ok((vocabulary, chat, vec![roles, evidence]))
+    Ok((vocabulary, chat, vec![roles, template]))
 }
 
 /// GLM-4 and its kin: a template that is not known goes through as it is.
-fn tiktoken_vocabulary(files: &Files, config: &GlmConfig) -> Result<Found> {
-    let (mut vocabulary, mut evidence) = if files.is_json {
-        tokenizer_json::vocabulary(files, config).map(|(vocabulary, roles)| (vocabulary, vec![roles]))?
-    } else {
-        tiktoken::vocabulary(files, config)?
-    };
+fn with_template(
+    files: &Files,
+    config: &GlmConfig,
+    (mut vocabulary, mut decisions): (Vocabulary, Vec<Decision>),
+) -> WithTemplate {
     let own = files.config.chat_template.as_ref();
     let (chat, template) = match own {
         Some(own) => of_own_template(own),
         None => without_template(files, config),
     };
     vocabulary.chat_template = chat.template().or(own.map(|own| own.text.as_str())).map(str::to_owned);
-    evidence.push(template);
-    Ok((vocabulary, chat, evidence))
+    decisions.push(template);
+    (vocabulary, chat, decisions)
 }
 
 const TEMPLATE_FILES: &str = "tokenizer_config.json, chat_template.jinja or chat_template.json";
@@ -167,7 +197,7 @@ const TEMPLATE_FILES: &str = "tokenizer_config.json, chat_template.jinja or chat
 const UNKNOWN: &str =
     "the model's own, kept: none of the published ones; answers may begin with a blank line";
 
-fn of_own_template(own: &OwnTemplate) -> (ChatFormat, Evidence) {
+fn of_own_template(own: &OwnTemplate) -> (ChatFormat, Decision) {
     let (format, choice) = match template::recognise(&own.text) {
         Some(ChatFormat::Glm4) => {
             (ChatFormat::Glm4, "GLM-4's: the text of the model's own, and tools where runtimes pass them")
@@ -175,12 +205,12 @@ fn of_own_template(own: &OwnTemplate) -> (ChatFormat, Evidence) {
         Some(format) => (format, "the family's: the text of the model's own"),
         None => (ChatFormat::Own, UNKNOWN),
     };
-    (format, template_evidence(choice, &own.source))
+    (format, template_decision(choice, &own.source))
 }
 
 /// The base models come without a template, and so does CodeGeeX4, whose authors format chats in their tokenizer's
 /// code. Of the published models, those that chat have the longer context.
-fn without_template(files: &Files, config: &GlmConfig) -> (ChatFormat, Evidence) {
+fn without_template(files: &Files, config: &GlmConfig) -> (ChatFormat, Decision) {
     let (format, name, option) = match config.is_edge() {
         true => (ChatFormat::Edge, "GLM-Edge's", "glm-edge"),
         false => (ChatFormat::Glm4, "GLM-4's", "glm4"),
@@ -197,14 +227,14 @@ fn without_template(files: &Files, config: &GlmConfig) -> (ChatFormat, Evidence)
                 "none: a base model, which continues text; if yours was trained to chat, give --chat-template \
                  {option} or a file"
             );
-            return (ChatFormat::Completion, template_evidence(&choice, TEMPLATE_FILES));
+            return (ChatFormat::Completion, template_decision(&choice, TEMPLATE_FILES));
         }
     };
-    (format, template_evidence(name, &source))
+    (format, template_decision(name, &source))
 }
 
-fn template_evidence(choice: &str, source: &str) -> Evidence {
-    Evidence { subject: "chat template", choice: choice.to_owned(), source: source.to_owned() }
+fn template_decision(choice: &str, source: &str) -> Decision {
+    Decision { subject: Subject::ChatTemplate, choice: choice.to_owned(), source: source.to_owned() }
 }
 
 /// A token's kind, with the numbers that GGUF (and llama.cpp) give them.
@@ -321,12 +351,12 @@ mod tests {
 
     #[test]
     fn a_model_without_a_template_is_told_its_own_format() {
-        let edge = GlmConfig { layout: crate::config::TensorNaming::Glm, hidden_size: 2048, ..config() };
+        let edge = GlmConfig { naming: crate::config::TensorNaming::Glm, hidden_size: 2048, ..config() };
         let nine = GlmConfig { hidden_size: 4096, seq_length: 131_072, ..config() };
         let found = |name: &str, config: &GlmConfig| {
             let config = GlmConfig { name_or_path: name.to_owned(), ..config.clone() };
-            let (format, evidence) = without_template(&Files::default(), &config);
-            (format, evidence.choice)
+            let (format, decision) = without_template(&Files::default(), &config);
+            (format, decision.choice)
         };
         let (format, advice) = found("", &edge);
         assert!(format == ChatFormat::Completion && advice.contains("--chat-template glm-edge"), "{advice}");

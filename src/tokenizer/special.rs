@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::added::{AddedTokens, Wrong, shown};
 use super::files::Files;
 use super::sentencepiece::{Model, SCORE};
-use super::{Evidence, TokenType, Vocabulary, VocabularyKind, glm4, letters};
+use super::{Decision, Subject, TokenType, Vocabulary, VocabularyKind, glm4, letters};
 use crate::config::GlmConfig;
-use crate::error::{Error, Problem, Result};
+use crate::error::Problem;
 
 /// Which special tokens a model of the family has, in the order of their ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +46,13 @@ impl Specials {
 
 /// Five or nine? No field says so. The authors' own files decide, then a file that was saved with the model, then
 /// what fine-tuning seldom changes; the folder's name says nothing.
-pub(super) fn choose(files: &Files, config: &GlmConfig, pieces: usize) -> (Specials, Evidence) {
+pub(super) fn choose(files: &Files, config: &GlmConfig, pieces: usize) -> (Specials, Decision) {
     let (specials, source) = evidence(files, config, pieces);
     let choice = match specials {
         Specials::ChatGlm2 => "five special tokens, no roles (ChatGLM2)",
         Specials::ChatGlm3 => "nine special tokens (ChatGLM3)",
     };
-    (specials, Evidence { subject: "roles", choice: choice.to_owned(), source })
+    (specials, Decision { subject: Subject::Roles, choice: choice.to_owned(), source })
 }
 
 fn evidence(files: &Files, config: &GlmConfig, pieces: usize) -> (Specials, String) {
@@ -228,24 +228,25 @@ pub(super) fn pad(
 
 /// Special tokens that a file names, and none gives an id: transformers would number them when it loads them, and what
 /// was trained nobody knows.
-pub(super) fn without_ids(vocabulary: &Vocabulary, added: &AddedTokens) -> Option<Evidence> {
+pub(super) fn without_ids(vocabulary: &Vocabulary, added: &AddedTokens) -> Option<Decision> {
     let without = added.named.iter().filter(|name| !has(vocabulary, added, name));
     let names: Vec<String> = without.take(8).map(|name| shown(name)).collect();
-    (!names.is_empty()).then(|| Evidence {
-        subject: "special tokens",
+    (!names.is_empty()).then(|| Decision {
+        subject: Subject::SpecialTokens,
         choice: format!("{} without an id, read as letters", names.join(" ")),
         source: "tokenizer_config.json or special_tokens_map.json".to_owned(),
     })
 }
 
 /// Refuses an end of texts that no token is: replies would never end there.
-pub(super) fn refuse_lost_end(vocabulary: &Vocabulary, files: &Files) -> Result<()> {
+pub(super) fn refuse_lost_end(vocabulary: &Vocabulary, files: &Files) -> Result<(), Wrong> {
     match files.end_names.iter().find(|(_, name)| !has(vocabulary, &files.added, name)) {
         None => Ok(()),
         Some((file, name)) => {
             let expected = "a token's text: give it its id in added_tokens_decoder of tokenizer_config.json, or name \
                             the token that the model was trained to end with";
-            Err(Error::mismatch(file, "eos_token", format!("{}, which no token has", shown(name)), expected))
+            let found = format!("{}, which no token has", shown(name));
+            Err(Wrong::of(file, Problem::mismatch("eos_token", found, expected)))
         }
     }
 }

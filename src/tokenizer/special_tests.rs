@@ -3,10 +3,9 @@ use crate::tokenizer::added::{AddedToken, Source};
 use crate::tokenizer::files::OwnTemplate;
 use crate::tokenizer::sentencepiece::Piece;
 use crate::tokenizer::tests::config;
-use std::path::PathBuf;
 
 fn files() -> Files {
-    Files { model_file: PathBuf::from("tokenizer.model"), ..Default::default() }
+    Files { model_file: "tokenizer.model".into(), ..Files::default() }
 }
 
 fn added(files: &mut Files, id: u32, content: &str, special: bool) {
@@ -103,12 +102,12 @@ fn the_strongest_evidence_decides() {
     for (change, expected, source) in cases {
         let (mut files, mut config) = (files(), config());
         change(&mut files, &mut config);
-        let (found, evidence) = choose(&files, &config, 64789);
-        assert_eq!((found, evidence.source.as_str()), (expected, source));
+        let (found, decision) = choose(&files, &config, 64789);
+        assert_eq!((found, decision.source.as_str()), (expected, source));
     }
-    let (_, evidence) = choose(&files(), &config(), 64789);
+    let (_, decision) = choose(&files(), &config(), 64789);
     let line = "roles: nine special tokens (ChatGLM3), from no file that says otherwise";
-    assert_eq!(evidence.to_string(), line);
+    assert_eq!(decision.to_string(), line);
 }
 
 #[test]
@@ -185,7 +184,7 @@ fn what_the_vocabulary_has_may_be_added_again_as_it_is() {
 }
 
 /// The error on ends named so, if any.
-fn lost_end(names: &[(&str, &str)]) -> Option<String> {
+fn lost_end(names: &[(&'static str, &str)]) -> Option<String> {
     let vocabulary = Vocabulary {
         tokens: ["</s>", "[gMASK", "]eop", "<|user|>"].map(str::to_owned).to_vec(),
         types: vec![TokenType::Control; 4],
@@ -193,8 +192,9 @@ fn lost_end(names: &[(&str, &str)]) -> Option<String> {
     };
     let mut files = files();
     added(&mut files, 9, "<|end|>", true);
-    files.end_names = names.iter().map(|(file, name)| (PathBuf::from(file), (*name).to_owned())).collect();
-    refuse_lost_end(&vocabulary, &files).err().map(|error| error.to_string())
+    files.end_names = names.iter().map(|(file, name)| (*file, (*name).to_owned())).collect();
+    let refused = refuse_lost_end(&vocabulary, &files).err();
+    refused.map(|wrong| wrong.beside(&files.model_file).to_string())
 }
 
 #[test]

@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 
+use super::added::Wrong;
 use super::files::Files;
 use super::letters::spell;
-use super::{Evidence, TokenType, Vocabulary, VocabularyKind, glm4, special};
+use super::{Decision, TokenType, Vocabulary, VocabularyKind, glm4, special};
 use crate::config::GlmConfig;
-use crate::error::{Error, InFile, Problem, Result, shortened};
+use crate::error::{Problem, shortened};
 
 /// The longest real token has 512 bytes.
 const LONGEST_TOKEN: usize = 512;
@@ -26,32 +27,23 @@ pub(super) fn recognise(bytes: &[u8]) -> bool {
 }
 
 /// The vocabulary of GLM-4's kind, with the special tokens after the ranks.
-pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabulary, Vec<Evidence>)> {
-    let file = &files.model_file;
-    let tokens = parse(&files.model, config.padded_vocab_size).in_file(file)?;
+pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabulary, Vec<Decision>), Wrong> {
+    let tokens = parse(&files.model, config.padded_vocab_size)?;
     let mut vocabulary = Vocabulary {
         // 893 tokens (a space and a common Chinese word) are reached in no other way.
         kind: VocabularyKind::Bpe { whole_words: true },
         tokens: tokens.iter().map(|token| spell(token)).collect(),
         types: vec![TokenType::Normal; tokens.len()],
-        merges: merges(&tokens)
-            .in_file(file)?
-            .into_iter()
-            .map(|(a, b)| format!("{} {}", spell(a), spell(b)))
-            .collect(),
+        merges: merges(&tokens)?.into_iter().map(|(a, b)| format!("{} {}", spell(a), spell(b))).collect(),
         ..Vocabulary::default()
     };
 
     let rows = config.padded_vocab_size;
-    let completed =
-        glm4::special_tokens(&mut vocabulary, &files.added, rows).and_then(|(added, evidence)| {
-            special::pad(&mut vocabulary, &added, rows)?;
-            Ok(evidence)
-        });
-    let evidence = completed.map_err(|wrong| wrong.beside(file))?;
+    let (added, decisions) = glm4::special_tokens(&mut vocabulary, &files.added, rows)?;
+    special::pad(&mut vocabulary, &added, rows)?;
     glm4::name_ends(&mut vocabulary)
-        .ok_or_else(|| Error::mismatch(file, "", "no <|endoftext|> behind its tokens", "one"))?;
-    Ok((vocabulary, evidence))
+        .ok_or_else(|| Problem::mismatch("", "no <|endoftext|> behind its tokens", "one"))?;
+    Ok((vocabulary, decisions))
 }
 
 /// The tokens' bytes, by rank.
@@ -133,10 +125,10 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Two tokens that are joined to a third.
-type Pair<'a> = (&'a [u8], &'a [u8]);
+type Merge<'a> = (&'a [u8], &'a [u8]);
 
 /// The merges, best first, each of two tokens.
-fn merges(tokens: &[Vec<u8>]) -> Result<Vec<Pair<'_>>, Problem> {
+fn merges(tokens: &[Vec<u8>]) -> Result<Vec<Merge<'_>>, Problem> {
     let work: usize = tokens.iter().map(|token| token.len().pow(2)).sum(); // each at most LONGEST_TOKEN
     if work > MOST_WORK {
         let found = format!("too many long tokens: the squares of their lengths make {work}");
@@ -189,8 +181,10 @@ fn last_split(token: &[u8], rank: usize, ranks: &HashMap<&[u8], usize>) -> Optio
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use std::path::{Path, PathBuf};
+    use crate::error::{InFile, Result};
 
     /// All bytes, then `more`, in base64.
     fn lines(more: &[&str]) -> String {
@@ -270,19 +264,15 @@ mod tests {
 
     #[test]
     fn special_tokens_follow_the_ranks() {
-        let files = Files {
-            model_file: PathBuf::from("tokenizer.model"),
-            model: lines(&["IGE="]).into_bytes(),
-            ..Default::default()
-        };
+        let files = Files { model: lines(&["IGE="]).into_bytes(), ..Files::default() };
         let config = GlmConfig { padded_vocab_size: 272, ..crate::tokenizer::tests::config() };
-        let (found, evidence) = vocabulary(&files, &config).unwrap();
+        let (found, decisions) = vocabulary(&files, &config).unwrap();
         assert_eq!(found.tokens[256..259], ["\u{120}a", "<|endoftext|>", "[MASK]"]);
         assert_eq!(found.tokens[270..], ["<|end_of_video|>", "[PAD271]"]);
         assert_eq!(found.merges, ["\u{120} a"]);
         assert_eq!([found.eos, found.pad, found.eot, found.eom], [257, 257, 264, 266].map(Some));
         assert_eq!(
-            evidence[0].to_string(),
+            decisions[0].to_string(),
             "roles: 14 special tokens after 257 ranks (GLM-4), from the authors' order"
         );
     }

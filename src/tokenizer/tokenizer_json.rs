@@ -5,12 +5,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::added::{self, AddedToken, AddedTokens, Source, shown};
+use super::added::{self, AddedToken, AddedTokens, Source, Wrong, shown};
 use super::files::Files;
-use super::{Evidence, TokenType, Vocabulary, VocabularyKind, glm4, special};
+use super::{Decision, Subject, TokenType, Vocabulary, VocabularyKind, glm4, special};
 use crate::bounded::{List, Map};
 use crate::config::GlmConfig;
-use crate::error::{Error, InFile, Result};
+use crate::error::Problem;
 use crate::input;
 
 /// How GLM-4's tokenizer cuts texts into words (tiktoken's `cl100k_base`). llama.cpp knows patterns by name only.
@@ -53,34 +53,35 @@ enum Merge {
     Pair([String; 2]),
 }
 
-pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabulary, Evidence)> {
-    let file = &files.model_file;
-    let wrong = |item: &str, found: String, expected: &str| Error::mismatch(file, item, found, expected);
+pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabulary, Decision), Wrong> {
+    let wrong = |item: &str, found: String, expected: &str| Problem::mismatch(item, found, expected);
     let of_glm4 = |expected: &str| format!("{expected}: the tokenizer is of another model");
-    let document: Document = input::json(&files.model, "is no tokenizer.json of a BPE").in_file(file)?;
+    let document: Document = input::json(&files.model, "is no tokenizer.json of a BPE")?;
     let Document { added_tokens: List(added_tokens), normalizer, pre_tokenizer, model } = document;
     let (normalizer, pre_tokenizer) = (small(normalizer), small(pre_tokenizer));
     if model.r#type != "BPE" || model.byte_fallback {
         let found =
             format!("{}{}", model.r#type, if model.byte_fallback { " with byte fallback" } else { "" });
-        return Err(wrong("model", found, &of_glm4("the byte-level BPE of a GLM-4")));
+        return Err(wrong("model", found, &of_glm4("the byte-level BPE of a GLM-4")).into());
     }
     if !normalizer.is_null() {
-        return Err(wrong("normalizer", short(&normalizer), &of_glm4("none, as GLM-4 has")));
+        return Err(wrong("normalizer", short(&normalizer), &of_glm4("none, as GLM-4 has")).into());
     }
     if !cuts_as_glm4(&pre_tokenizer) {
         let expected = of_glm4("GLM-4's, which llama.cpp knows by name");
-        return Err(wrong("pre_tokenizer", short(&pre_tokenizer), &expected));
+        return Err(wrong("pre_tokenizer", short(&pre_tokenizer), &expected).into());
     }
     let (Map(vocab), List(merges)) = (model.vocab, model.merges);
-    super::check_size(vocab.len(), config.padded_vocab_size).in_file(file)?;
+    super::check_size(vocab.len(), config.padded_vocab_size)?;
 
     let mut tokens = vec![None; vocab.len()];
     for (token, id) in vocab {
         match usize::try_from(id).ok().and_then(|id| tokens.get_mut(id)) {
             Some(place @ None) => *place = Some(token),
-            Some(Some(_)) => return Err(wrong("model.vocab", format!("id {id} again"), "each id once")),
-            None => return Err(wrong("model.vocab", format!("id {id}"), "ids without a gap")),
+            Some(Some(_)) => {
+                return Err(wrong("model.vocab", format!("id {id} again"), "each id once").into());
+            }
+            None => return Err(wrong("model.vocab", format!("id {id}"), "ids without a gap").into()),
         }
     }
     let tokens: Vec<String> = tokens.into_iter().flatten().collect(); // as many places as tokens: all are filled
@@ -92,7 +93,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
         if let Some(other) = added.by_id.insert(id, token).filter(|other| Some(other) != added.by_id.get(&id))
         {
             let expected = format!("one text for it: {} has it too", shown(&other.content));
-            return Err(added.refused(id, expected).beside(file));
+            return Err(added.refused(id, expected));
         }
     }
     // What was added later stands in the other files only.
@@ -102,7 +103,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
             Some(own) => {
                 let expected =
                     format!("{}, as tokenizer.json has it: remove one of the two", shown(&own.content));
-                return Err(files.added.refused(id, expected).beside(file));
+                return Err(files.added.refused(id, expected));
             }
             None => drop(added.by_id.insert(id, token.clone())),
         }
@@ -117,7 +118,7 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
             _ => Err(wrong("model.merges", shown(&text), "two tokens with a space between them")),
         }
     };
-    let merges = merges.into_iter().map(merge).collect::<Result<Vec<String>, _>>()?;
+    let merges = merges.into_iter().map(merge).collect::<Result<Vec<String>, Problem>>()?;
     let mut vocabulary = Vocabulary {
         kind: VocabularyKind::Bpe { whole_words: model.ignore_merges },
         tokens,
@@ -125,16 +126,15 @@ pub(super) fn vocabulary(files: &Files, config: &GlmConfig) -> Result<(Vocabular
         merges,
         ..Vocabulary::default()
     };
-    special::own_text(&mut vocabulary, &added)
-        .and_then(|()| special::pad(&mut vocabulary, &added, config.padded_vocab_size))
-        .map_err(|wrong| wrong.beside(file))?;
+    special::own_text(&mut vocabulary, &added)?;
+    special::pad(&mut vocabulary, &added, config.padded_vocab_size)?;
     glm4::name_ends(&mut vocabulary).ok_or_else(|| {
         wrong("added_tokens", "no <|endoftext|>".to_owned(), "the special tokens of a GLM-4")
     })?;
     let choice = format!("{count} special tokens (GLM-4)");
     Ok((
         vocabulary,
-        Evidence { subject: "roles", choice, source: "added_tokens in tokenizer.json".to_owned() },
+        Decision { subject: Subject::Roles, choice, source: "added_tokens in tokenizer.json".to_owned() },
     ))
 }
 
@@ -166,11 +166,12 @@ fn short(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::Path;
 
     use serde_json::json;
 
     use super::*;
+    use crate::error::Result;
 
     fn good() -> Value {
         json!({
@@ -189,9 +190,10 @@ mod tests {
 
     fn read(json: &Value) -> Result<Vocabulary> {
         let model = json.to_string().into_bytes();
-        let files = Files { model_file: PathBuf::from("tokenizer.json"), model, ..Files::default() };
+        let files = Files { model, ..Files::default() };
         let config = GlmConfig { padded_vocab_size: 8, ..crate::tokenizer::tests::config() };
-        vocabulary(&files, &config).map(|(vocabulary, _)| vocabulary)
+        let made = vocabulary(&files, &config).map_err(|wrong| wrong.beside(Path::new("tokenizer.json")));
+        made.map(|(vocabulary, _)| vocabulary)
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) ->
     let file = folder.join(name);
     let Some(bytes) = read_capped(&file, MAX_JSON_BYTES)? else { return Ok(None) };
     let parsed = serde_json::from_slice(&bytes);
-    parsed.map(Some).map_err(|e| Error::input(&file, "", format!("is not what it should be: {e}")))
+    parsed.map(Some).map_err(|e| Error::file(&file, format!("is not what it should be: {e}")))
 }
 
 /// Checks the three ends of a text: each is the usual one of its place, or listed; and no unlisted one keeps a listed

@@ -148,7 +148,7 @@ impl<'a> Chunk<'a> {
     /// The file's part.
     pub(super) fn stored(&self, pair: &Pair) -> Result<StoredRows> {
         let stored = &pair.file.tensors[self.target];
-        let at_fault = |e: quant::Error| Error::input(pair.file.path(), &stored.name, e.to_string());
+        let at_fault = |e: quant::Error| pair.file.refused(&stored.name, e);
         let format = stored
             .format()
             .ok_or_else(|| Error::input(pair.file.path(), &stored.name, "is of no known format"))?;

@@ -6,7 +6,7 @@ use super::bounds::{Levels, Tolerance};
 
 /// What the comparison of many weights comes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Tally {
+pub(super) struct Counts {
     /// Weights compared.
     pub weights: u64,
     /// Of these, how many are outside what the format allows.
@@ -30,8 +30,8 @@ pub(super) struct Tally {
 /// Not only NaN times zero is NaN: with weights over F16's largest, activations could overflow.
 pub(super) const LARGEST_F16: f32 = 65504.0;
 
-impl Tally {
-    pub(super) fn add(&mut self, other: &Tally) {
+impl Counts {
+    pub(super) fn add(&mut self, other: &Counts) {
         self.weights += other.weights;
         self.outside += other.outside;
         self.largest = self.largest.max(other.largest);
@@ -87,7 +87,7 @@ impl Comparer {
         row: usize,
         bytes: &[u8],
         source: &[f32],
-        tally: &mut Tally,
+        counts: &mut Counts,
     ) -> Result<(), quant::Error> {
         if source.len() > self.stored.len() {
             let expected = self.stored.len();
@@ -95,23 +95,23 @@ impl Comparer {
         }
         quant::dequantize(self.format, bytes, &mut self.stored)?;
         match self.tolerance {
-            Tolerance::Exact => self.each(row, source, tally, |_| 0.0),
+            Tolerance::Exact => self.each(row, source, counts, |_| 0.0),
             Tolerance::Rounding { relative, absolute } => {
-                self.each(row, source, tally, |x| x.abs() * relative + absolute);
+                self.each(row, source, counts, |x| x.abs() * relative + absolute);
             }
             Tolerance::Levels(levels) => {
                 self.find_ends(levels, bytes)?;
-                self.levels(row, levels, source, tally);
+                self.levels(row, levels, source, counts);
             }
         }
-        tally.add_padding(self.stored.get(source.len()..).unwrap_or_default());
+        counts.add_padding(self.stored.get(source.len()..).unwrap_or_default());
         Ok(())
     }
 
-    fn each(&self, row: usize, source: &[f32], tally: &mut Tally, allowed: impl Fn(f32) -> f32) {
+    fn each(&self, row: usize, source: &[f32], counts: &mut Counts, allowed: impl Fn(f32) -> f32) {
         for (column, (&x, &stored)) in source.iter().zip(&self.stored).enumerate() {
             let error = (stored - x).abs();
-            tally.count(row, column, x, error, part(error, allowed(x)));
+            counts.count(row, column, x, error, part(error, allowed(x)));
         }
     }
 
@@ -129,7 +129,7 @@ impl Comparer {
         Ok(())
     }
 
-    fn levels(&self, row: usize, levels: Levels, source: &[f32], tally: &mut Tally) {
+    fn levels(&self, row: usize, levels: Levels, source: &[f32], counts: &mut Counts) {
         let len = self.format.block_len();
         for (block, source) in source.chunks(len).enumerate() {
             let start = block * len;
@@ -149,13 +149,13 @@ impl Comparer {
                 let error = (stored - x).abs();
                 let used = part(error, far).max(part((stored - nearest_end).abs(), near));
                 let used = if lost { used.max(2.0) } else { used };
-                tally.count(row, column, x, error, used);
+                counts.count(row, column, x, error, used);
             }
         }
     }
 }
 
-impl Tally {
+impl Counts {
     fn count(&mut self, row: usize, column: usize, x: f32, error: f32, used: f32) {
         self.weights += 1;
         self.outside += u64::from(used > 1.0);

@@ -49,10 +49,10 @@ fn quantized(format: Format, row: &[f32], importance: Option<&[f32]>) -> Vec<u8>
     bytes
 }
 
-fn compare(format: Format, importance: bool, bytes: &[u8], row: &[f32]) -> Tally {
-    let mut tally = Tally::default();
-    Comparer::new(format, importance, row.len()).add(0, bytes, row, &mut tally).expect("it fits");
-    tally
+fn compare(format: Format, importance: bool, bytes: &[u8], row: &[f32]) -> Counts {
+    let mut counts = Counts::default();
+    Comparer::new(format, importance, row.len()).add(0, bytes, row, &mut counts).expect("it fits");
+    counts
 }
 
 #[test]
@@ -63,10 +63,10 @@ fn every_format_keeps_its_own_bounds() {
     let mut outside = Vec::new();
     for format in Format::ALL {
         for importance in [None, Some(weights.as_slice())] {
-            let mut worst = Tally::default();
+            let mut worst = Counts::default();
             for (number, row) in rows.iter().enumerate() {
-                let tally = compare(format, importance.is_some(), &quantized(format, row, importance), row);
-                worst.add(&Tally { worst: (number, tally.worst.1), ..tally });
+                let counts = compare(format, importance.is_some(), &quantized(format, row, importance), row);
+                worst.add(&Counts { worst: (number, counts.worst.1), ..counts });
             }
             eprintln!("{format} {}: {} at {:?}", importance.is_some(), worst.largest_use, worst.worst);
             if worst.outside > 0 {

@@ -65,7 +65,7 @@ impl Softmax {
 }
 
 impl Divergence {
-    /// Of tokens that are a text of their own every `window`: nothing follows the last of one.
+    /// Begins the divergence over tokens of which every `window` are a text of their own: nothing follows the last of one.
     pub(super) fn new(tokens: &[u32], window: usize) -> Divergence {
         let empty = Sums {
             source: Softmax::EMPTY,

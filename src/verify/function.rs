@@ -8,7 +8,7 @@ use super::glm::Glm;
 use super::llama::{self, Stock};
 use super::{Answer, OutputError, Pair};
 use crate::error::Result;
-use crate::forward::{Activations, Decoder, HEAD_ROWS, Llama};
+use crate::forward::{Activations, Decoder, Llama, OUTPUT_ROWS};
 use crate::watch::Watch;
 
 /// What running both models came to.
@@ -77,8 +77,8 @@ pub(super) fn run(
             Ok(())
         });
     }
-    for start in (0..vocabulary).step_by(HEAD_ROWS) {
-        let rows = start..vocabulary.min(start + HEAD_ROWS);
+    for start in (0..vocabulary).step_by(OUTPUT_ROWS) {
+        let rows = start..vocabulary.min(start + OUTPUT_ROWS);
         let logits = source.logits(rows.clone(), &a)?;
         for run in &mut runs {
             advance(run, |run| {
@@ -154,8 +154,8 @@ fn all_logits(decoder: &dyn Decoder, tokens: &[u32], watch: &dyn Watch) -> Resul
     let x = decoder.last_norm(&x)?;
     let vocabulary = decoder.vocabulary();
     let mut all = vec![0.0; tokens.len() * vocabulary];
-    for start in (0..vocabulary).step_by(HEAD_ROWS) {
-        let block = decoder.logits(start..vocabulary.min(start + HEAD_ROWS), &x)?;
+    for start in (0..vocabulary).step_by(OUTPUT_ROWS) {
+        let block = decoder.logits(start..vocabulary.min(start + OUTPUT_ROWS), &x)?;
         for ((row, token), logit) in block.indexed_iter() {
             all[token * vocabulary + start + row] = *logit;
         }

@@ -41,7 +41,7 @@ impl<'a> Glm<'a> {
 
     /// The checkpoint's name of a tensor, by the authors' one.
     fn name(&self, authors: &str) -> String {
-        match (self.config.layout, authors) {
+        match (self.config.naming, authors) {
             (TensorNaming::ChatGlm, _) => format!("{}{authors}", self.prefix),
             (TensorNaming::Glm, "embedding.word_embeddings.weight") => "model.embed_tokens.weight".to_owned(),
             (TensorNaming::Glm, "encoder.final_layernorm.weight") => "model.norm.weight".to_owned(),
@@ -103,7 +103,7 @@ impl<'a> Glm<'a> {
             }
             Ok::<Activations, Error>(projected)
         };
-        let (mut q, mut k, v) = match c.layout {
+        let (mut q, mut k, v) = match c.naming {
             TensorNaming::ChatGlm => self.take_apart(&projected("query_key_value", (n + 2 * g) * d)?),
             TensorNaming::Glm => {
                 (projected("q_proj", n * d)?, projected("k_proj", g * d)?, projected("v_proj", g * d)?)

@@ -65,7 +65,7 @@ pub(super) fn open(file: &GgufFile) -> Result<Llama<Stock<'_>>> {
 impl<'a> Stock<'a> {
     /// A matrix that must be there, with so many columns; a vector has one.
     fn stored(&self, name: &str, columns: usize) -> Result<Stored<'a>> {
-        let at_fault = |problem: String| Error::input(self.file.path(), name, problem);
+        let at_fault = |problem: String| self.file.refused(name, problem);
         let tensor = self.by_name.get(name).ok_or_else(|| at_fault("is missing from the file".to_owned()))?;
         let format = tensor
             .format()
@@ -174,7 +174,7 @@ impl Matrix for Stored<'_> {
     }
 
     fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
-        let at_fault = |e: quant::Error| Error::input(self.file.path(), &self.tensor.name, e.to_string());
+        let at_fault = |e: quant::Error| self.file.refused(&self.tensor.name, e);
         // Counted in weights, for a vector's blocks lie across its rows of one.
         let bytes_of = |weights: usize| {
             let misfit = quant::Error::Columns { format: self.format, columns: weights };

@@ -45,7 +45,7 @@ pub(super) fn place(config: &GlmConfig, name: &str, rows: usize) -> PlacedIn {
     if is_value_head(name) {
         return PlacedIn::Nowhere;
     }
-    match config.layout {
+    match config.naming {
         TensorNaming::ChatGlm => authors_place(config, name, rows),
         TensorNaming::Glm => transformers_place(config, name, rows),
     }

@@ -93,12 +93,12 @@ pub struct Pair {
     /// The file to judge.
     pub file: GgufFile,
     evidence: Evidence,
-    vocabulary: Vocabulary,
+    vocabulary: SourceVocabulary,
 }
 
 /// The checkpoint's vocabulary.
 #[derive(Debug)]
-enum Vocabulary {
+enum SourceVocabulary {
     /// ChatGLM2 and 3.
     Pieces(Pieces),
     /// GLM-4.
@@ -125,12 +125,12 @@ impl Pair {
         let checkpoint = Checkpoint::open(folder)?;
         let most = config.padded_vocab_size;
         let vocabulary = match Pieces::read(folder, most)? {
-            Some(pieces) => Vocabulary::Pieces(pieces),
-            None => Ranks::read(folder, most)?.map_or(Vocabulary::None, Vocabulary::Ranks),
+            Some(pieces) => SourceVocabulary::Pieces(pieces),
+            None => Ranks::read(folder, most)?.map_or(SourceVocabulary::None, SourceVocabulary::Ranks),
         };
         let pieces = match &vocabulary {
-            Vocabulary::Pieces(pieces) => Some(pieces),
-            Vocabulary::Ranks(_) | Vocabulary::None => None,
+            SourceVocabulary::Pieces(pieces) => Some(pieces),
+            SourceVocabulary::Ranks(_) | SourceVocabulary::None => None,
         };
         let evidence = Evidence::read(folder, &config, pieces, scale)?;
         let key = "general.architecture";
@@ -168,16 +168,16 @@ impl Pair {
         let mut facts = Facts::default();
         facts.checked = facts::check(self, &self.evidence, &mut facts.findings)?;
         match &self.vocabulary {
-            Vocabulary::Pieces(pieces) => {
+            SourceVocabulary::Pieces(pieces) => {
                 let roles =
                     vocabulary::check(self, &self.folder, pieces, &self.evidence, &mut facts.findings)?;
                 let own = vocabulary::template_of(&self.folder)?;
                 template::check(self, roles, own.as_deref(), &mut facts.findings);
             }
-            Vocabulary::Ranks(ranks) => {
+            SourceVocabulary::Ranks(ranks) => {
                 rank_vocabulary::check(self, &self.folder, ranks, &mut facts.findings)?
             }
-            Vocabulary::None => return Ok(facts),
+            SourceVocabulary::None => return Ok(facts),
         }
         facts.tokens = Some(self.config.padded_vocab_size);
         Ok(facts)
@@ -254,9 +254,9 @@ impl Pair {
         let source = self.source();
         let total = (2 * questions.len() * most) as u64;
         let mut done = 0;
-        let mut say = |model: &dyn Decoder, prompt: &[u32]| {
+        let mut say = |of: &Path, model: &dyn Decoder, prompt: &[u32]| {
             let mut tokens = Vec::new();
-            speech::speak(model, prompt, &spelling.ends, most, watch, &mut |token| {
+            speech::speak(of, model, prompt, &spelling.ends, most, watch, &mut |token| {
                 tokens.push(token);
                 watch.step("", done + tokens.len() as u64, total)
             })?;
@@ -267,7 +267,8 @@ impl Pair {
             .iter()
             .map(|&question| {
                 let prompt = speech::prompt(&self.file, &spelling, question)?;
-                let (source, file) = (say(&source, &prompt)?, say(&file, &prompt)?);
+                let source = say(self.checkpoint.main_file(), &source, &prompt)?;
+                let file = say(self.file.path(), &file, &prompt)?;
                 Ok(Answer { question: question.to_owned(), source, file })
             })
             .collect()
@@ -277,8 +278,8 @@ impl Pair {
     fn encode(&self, text: &str, most: usize) -> Result<(Vec<u32>, usize)> {
         let vocabulary = self.config.padded_vocab_size;
         let (tokens, prefix) = match &self.vocabulary {
-            Vocabulary::Pieces(pieces) => (encode::encode(pieces, text, most), encode::PREFIX_LEN),
-            Vocabulary::Ranks(ranks) => {
+            SourceVocabulary::Pieces(pieces) => (encode::encode(pieces, text, most), encode::PREFIX_LEN),
+            SourceVocabulary::Ranks(ranks) => {
                 let specials = rank_vocabulary::specials(&self.folder, ranks)?;
                 let named = |name: &str| specials.iter().find(|(_, token)| token.text == name);
                 let prefix =
@@ -289,15 +290,14 @@ impl Pair {
                 tokens.truncate(most);
                 (tokens, prefix)
             }
-            Vocabulary::None => match Spelling::of(&self.file) {
+            SourceVocabulary::None => match Spelling::of(&self.file) {
                 Ok(spelling) => spelling.sample(text, most),
                 Err(_) => (scattered_tokens(vocabulary, most), 0),
             },
         };
         match tokens.iter().find(|&&token| token as usize >= vocabulary) {
-            Some(token) => Err(Error::mismatch(
+            Some(token) => Err(Error::file_mismatch(
                 &self.folder.join("tokenizer.model"),
-                "",
                 format!("token {token}"),
                 format!("fewer than {vocabulary}"),
             )),

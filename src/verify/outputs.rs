@@ -79,7 +79,7 @@ impl<'a> Outputs<'a> {
     fn off(&self, chunk: &Chunk, x: &Activations) -> Result<Vec<Off>> {
         let file = &self.pair.file;
         let stored = &file.tensors[chunk.target];
-        let at_fault = |e: quant::Error| Error::input(file.path(), &stored.name, e.to_string());
+        let at_fault = |e: quant::Error| file.refused(&stored.name, e);
         let StoredRows { format, columns, bytes, .. } = chunk.stored(self.pair)?;
         let source = chunk.weights_as_wide(self.pair, columns)?;
         let mut rounded = vec![0; bytes.len()];

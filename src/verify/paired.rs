@@ -2,7 +2,7 @@
 //! the ratio of two is.
 
 use super::function;
-use super::{Finding, Function, Pair, Position, Spelling, Vocabulary, weights};
+use super::{Finding, Function, Pair, Position, SourceVocabulary, Spelling, weights};
 use crate::error::{Error, Result};
 use crate::hash::below;
 use crate::watch::{Step, Watch};
@@ -36,7 +36,7 @@ pub struct Paired {
 /// A ratio of two means, and the interval that holds it with 95 %.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ratio {
-    /// Of all windows.
+    /// The ratio over all windows.
     pub value: f64,
     /// 25 of 1,000 draws of as many windows are below.
     pub low: f64,
@@ -64,7 +64,7 @@ impl Pair {
     pub fn paired(&self, others: &[&Pair], text: &str, most: usize, watch: &dyn Watch) -> Result<Paired> {
         let pairs = [&[self], others].concat();
         pairs.iter().try_for_each(|pair| pair.refuse_another_model())?;
-        if matches!(self.vocabulary, Vocabulary::None) {
+        if matches!(self.vocabulary, SourceVocabulary::None) {
             Spelling::of(&self.file)?; // without one the tokens would be of no text
         }
         let (tokens, prefix) = self.encode(text, most.saturating_add(2))?;
@@ -132,7 +132,7 @@ impl Pair {
         let Some(at) = positions.iter().find(|at| at.kl.is_nan()) else { return Ok(()) };
         let source = at.source_surprise.is_some_and(f64::is_nan);
         let file = if source { self.checkpoint.main_file() } else { self.file.path() };
-        Err(Error::input(file, "", "has predictions that are no numbers: it is damaged"))
+        Err(Error::file(file, "has predictions that are no numbers: it is damaged"))
     }
 }
 
@@ -155,7 +155,7 @@ impl Watch for Part<'_> {
 }
 
 impl Ratio {
-    /// Of the sums of pairs, with the interval of a bootstrap over the pairs: the same for the same pairs.
+    /// The ratio of the sums of pairs, with the interval of a bootstrap over the pairs: the same for the same pairs.
     fn of(pairs: &[[f64; 2]]) -> Ratio {
         let draw = |number: usize| {
             let first = number * pairs.len();

@@ -57,7 +57,7 @@ fn count(mut bytes: &[u8]) -> Result<usize, prost::DecodeError> {
 
 pub(super) fn too_many(file: &Path, found: usize, most: usize) -> Error {
     let expected = format!("at most {most}, the rows of the embedding");
-    Error::mismatch(file, "", format!("{found} tokens"), expected)
+    Error::file_mismatch(file, format!("{found} tokens"), expected)
 }
 
 impl Pieces {
@@ -70,7 +70,7 @@ impl Pieces {
         if bytes.first() != Some(&0x0a) {
             return Ok(None);
         }
-        let at_fault = |e| Error::input(&file, "", format!("is not a SentencePiece model: {e}"));
+        let at_fault = |e| Error::file(&file, format!("is not a SentencePiece model: {e}"));
         // An empty piece has two bytes in the file, and 40 in memory.
         let count = count(&bytes).map_err(at_fault)?;
         if count > most {

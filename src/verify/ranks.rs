@@ -21,7 +21,7 @@ impl Ranks {
     pub(super) fn read(folder: &Path, most: usize) -> Result<Option<Ranks>> {
         let file = folder.join("tokenizer.model");
         let Some(bytes) = read_capped(&file, MAX_BYTES)? else { return Ok(None) };
-        let text = std::str::from_utf8(&bytes).map_err(|_| Error::input(&file, "", "is not text"))?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| Error::file(&file, "is not text"))?;
         let lines = || text.lines().filter(|line| !line.is_empty());
         let count = lines().count();
         if count > most {
@@ -34,13 +34,13 @@ impl Ranks {
                 .split_once(' ')
                 .and_then(|(token, rank)| Some((base64(token)?, rank.trim().parse::<usize>().ok()?)));
             let (token, rank) = entry.ok_or_else(|| {
-                Error::mismatch(&file, "", format!("{:?}", shown()), "a token in base64 and its rank")
+                Error::file_mismatch(&file, format!("{:?}", shown()), "a token in base64 and its rank")
             })?;
             match tokens.get_mut(rank) {
                 Some(place @ None) => *place = Some(token),
                 _ => {
                     let expected = format!("each rank below {count} once");
-                    return Err(Error::mismatch(&file, "", format!("{:?}", shown()), expected));
+                    return Err(Error::file_mismatch(&file, format!("{:?}", shown()), expected));
                 }
             }
         }

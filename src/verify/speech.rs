@@ -1,6 +1,7 @@
 //! Models that answer: greedily, by the file's own chat template and ends of text.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use minijinja::context;
@@ -9,7 +10,7 @@ use ndarray::{Axis, Slice};
 use super::spelling::{Spelling, Utf8};
 use super::{llama, template};
 use crate::error::{Error, Result};
-use crate::forward::{Decoder, HEAD_ROWS, Past};
+use crate::forward::{Decoder, OUTPUT_ROWS, Past};
 use crate::gguf::{GgufFile, Value};
 use crate::jinja;
 use crate::watch::Watch;
@@ -54,7 +55,7 @@ pub fn ask(
     let spelling = Spelling::of(file)?;
     let prompt = prompt(file, &spelling, question)?;
     let mut text = Utf8::default();
-    speak(&llama::open(file)?, &prompt, &spelling.ends, most, watch, &mut |token| {
+    speak(file.path(), &llama::open(file)?, &prompt, &spelling.ends, most, watch, &mut |token| {
         hear(&text.push(&spelling.bytes(token)))
     })
 }
@@ -90,8 +91,12 @@ pub(super) fn prompt(file: &GgufFile, spelling: &Spelling, question: &str) -> Re
     Ok(ids)
 }
 
-/// Runs a model from one likeliest token to the next.
+/// Runs a model from one likeliest token to the next. `of`: the file that it is in.
+///
+/// # Errors
+/// When no prediction is a number, or it cannot be read; and those of `hear`.
 pub(super) fn speak(
+    of: &Path,
     model: &dyn Decoder,
     prompt: &[u32],
     ends: &BTreeSet<u32>,
@@ -109,7 +114,8 @@ pub(super) fn speak(
     };
     let (mut past, mut next) = (Past::default(), prompt.to_vec());
     while said.tokens < most && !next.is_empty() {
-        let token = likeliest_after(model, &next, &mut past, watch)?;
+        let token = likeliest_after(model, &next, &mut past, watch)?
+            .ok_or_else(|| Error::file(of, "is damaged: no prediction of its model is a number"))?;
         if said.prompt_took.is_zero() {
             said.prompt_took = started.elapsed();
         }
@@ -125,8 +131,13 @@ pub(super) fn speak(
     Ok(said)
 }
 
-/// The likeliest token after these, which follow those of `past`.
-fn likeliest_after(model: &dyn Decoder, tokens: &[u32], past: &mut Past, watch: &dyn Watch) -> Result<u32> {
+/// The likeliest token after these, which follow those of `past`; none when no logit is a number.
+fn likeliest_after(
+    model: &dyn Decoder,
+    tokens: &[u32],
+    past: &mut Past,
+    watch: &dyn Watch,
+) -> Result<Option<u32>> {
     let mut x = model.embed(tokens)?;
     for layer in 0..model.layers() {
         watch.go_on()?;
@@ -135,19 +146,14 @@ fn likeliest_after(model: &dyn Decoder, tokens: &[u32], past: &mut Past, watch: 
     let last = x.ncols().saturating_sub(1);
     let x = model.last_norm(&x.slice_axis(Axis(1), Slice::from(last..)).to_owned())?;
     let vocabulary = model.vocabulary();
-    let mut best = (f32::NEG_INFINITY, 0);
-    for start in (0..vocabulary).step_by(HEAD_ROWS) {
-        let logits = model.logits(start..vocabulary.min(start + HEAD_ROWS), &x)?;
+    let mut best = (f32::NEG_INFINITY, None);
+    for start in (0..vocabulary).step_by(OUTPUT_ROWS) {
+        let logits = model.logits(start..vocabulary.min(start + OUTPUT_ROWS), &x)?;
         for (id, &logit) in (start..).zip(&logits) {
             if logit > best.0 {
-                best = (logit, id);
+                best = (logit, u32::try_from(id).ok());
             }
         }
     }
-    if best.0 == f32::NEG_INFINITY {
-        return Err(Error::Usage(
-            "no prediction is a number: the file or the checkpoint is damaged".to_owned(),
-        ));
-    }
-    u32::try_from(best.1).map_err(|_| Error::Usage("a vocabulary of more than 2^32 tokens".to_owned()))
+    Ok(best.1)
 }

@@ -212,9 +212,8 @@ fn json(value: &serde_json::Value) -> String {
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-    // Into memory, of what serde_json made itself: it cannot fail, and an empty text would be told apart.
-    let _ = serde::Serialize::serialize(value, &mut serializer);
-    String::from_utf8(bytes).unwrap_or_default()
+    serde::Serialize::serialize(value, &mut serializer).expect("a JSON value can be written to memory");
+    String::from_utf8(bytes).expect("JSON is UTF-8")
 }
 
 /// ChatGLM3's tools stand in a system message; a call is the tool's name as metadata, then Python.

@@ -7,11 +7,11 @@ use quant::Format;
 use rayon::prelude::*;
 
 use super::chunk::{Chunk, StoredRows, chunks, chunks_of, file_columns, usable};
-use super::compare::{Comparer, LARGEST_F16, Tally};
+use super::compare::{Comparer, Counts, LARGEST_F16};
 use super::mapping;
 use super::zeros::{Zeros, zero_rows};
 use super::{Finding, Pair};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gguf::StoredTensor;
 use crate::units::grouped;
 use crate::watch::Watch;
@@ -60,7 +60,7 @@ pub struct Weights {
 
 /// What one piece of work comes to.
 struct Compared {
-    tally: Tally,
+    counts: Counts,
     /// Rows of the source, and whether they are zero.
     zeros: Vec<(usize, bool)>,
 }
@@ -94,19 +94,20 @@ pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
         })
         .collect::<Result<Vec<Compared>>>()?;
 
-    let mut by_tensor = vec![Tally::default(); pair.file.tensors.len()];
+    let mut by_tensor = vec![Counts::default(); pair.file.tensors.len()];
     let mut zeros = Zeros::default();
-    for (chunk, Compared { tally, zeros: rows }) in chunks.iter().zip(&compared) {
-        by_tensor[chunk.target].add(tally);
+    for (chunk, Compared { counts, zeros: rows }) in chunks.iter().zip(&compared) {
+        by_tensor[chunk.target].add(counts);
         if let Some((name, tensor, _)) = chunk.source {
             zeros.add(name, tensor, &pair.file.tensors[chunk.target].name, rows);
         }
     }
     weights.zeros = zeros.warning();
     weights.by_outputs = pair.file.tensors.iter().any(|tensor| pair.chosen_by_outputs(tensor));
-    for (tensor, tally) in pair.file.tensors.iter().zip(&by_tensor).filter(|(_, tally)| tally.weights > 0) {
-        weights.compared += tally.weights;
-        let error = TensorError::new(tensor, tally);
+    for (tensor, counts) in pair.file.tensors.iter().zip(&by_tensor).filter(|(_, counts)| counts.weights > 0)
+    {
+        weights.compared += counts.weights;
+        let error = TensorError::new(tensor, counts);
         weights.findings.extend(error.finding());
         weights.tensors.push(error);
     }
@@ -116,12 +117,13 @@ pub(super) fn check(pair: &Pair, watch: &dyn Watch) -> Result<Weights> {
 
 /// A norm or a bias that is not the checkpoint's: such vectors are in no blocks, so that they are exact in every file.
 pub(super) fn other_vector(pair: &Pair) -> Result<Option<Finding>> {
-    let mut tallies: BTreeMap<usize, Tally> = BTreeMap::new();
+    let mut by_tensor: BTreeMap<usize, Counts> = BTreeMap::new();
     for chunk in chunks_of(pair, 1) {
-        tallies.entry(chunk.target).or_default().add(&compare(&chunk, pair)?.tally);
+        by_tensor.entry(chunk.target).or_default().add(&compare(&chunk, pair)?.counts);
     }
-    let mut tallies = tallies.into_iter();
-    Ok(tallies.find_map(|(i, tally)| TensorError::new(&pair.file.tensors[i], &tally).finding()))
+    Ok(by_tensor
+        .into_iter()
+        .find_map(|(i, counts)| TensorError::new(&pair.file.tensors[i], &counts).finding()))
 }
 
 /// The file has exactly the tensors that this model has, each with its shape.
@@ -147,16 +149,16 @@ fn check_tensors(pair: &Pair, shapes: &BTreeMap<String, Vec<u64>>, findings: &mu
 
 fn compare(chunk: &Chunk, pair: &Pair) -> Result<Compared> {
     let stored = &pair.file.tensors[chunk.target];
-    let at_fault = |e: quant::Error| Error::input(pair.file.path(), &stored.name, e.to_string());
+    let at_fault = |e: quant::Error| pair.file.refused(&stored.name, e);
     let StoredRows { format, columns, row_bytes, bytes } = chunk.stored(pair)?;
-    let mut tally = Tally::default();
+    let mut counts = Counts::default();
     let Some((tensor, raw)) = chunk.raw(pair)? else {
         let mut weights = vec![0.0; columns];
         for bytes in bytes.chunks_exact(row_bytes) {
             quant::dequantize(format, bytes, &mut weights).map_err(at_fault)?;
-            tally.add_padding(&weights);
+            counts.add_padding(&weights);
         }
-        return Ok(Compared { tally, zeros: Vec::new() });
+        return Ok(Compared { counts, zeros: Vec::new() });
     };
     let vector = file_columns(stored) == 1;
     let (first, source_columns) =
@@ -169,28 +171,28 @@ fn compare(chunk: &Chunk, pair: &Pair) -> Result<Compared> {
     let source_rows = raw.chunks_exact(source_columns * tensor.dtype.bytes());
     for (row, (raw, bytes)) in (first..).zip(source_rows.zip(bytes.chunks_exact(row_bytes))) {
         tensor.dtype.decode(raw, &mut source);
-        comparer.add(row, bytes, &source, &mut tally).map_err(at_fault)?;
+        comparer.add(row, bytes, &source, &mut counts).map_err(at_fault)?;
     }
     let start = chunk.source.as_ref().map_or(0, |(_, _, rows)| rows.start);
-    Ok(Compared { tally, zeros: zero_rows(start, &raw, tensor.row_bytes()) })
+    Ok(Compared { counts, zeros: zero_rows(start, &raw, tensor.row_bytes()) })
 }
 
 /// Padding does nothing when, in each layer, what multiplies it is zero on one side, and the others are such that
 /// zero times them is zero.
-fn padding_with_effect(pair: &Pair, tallies: &[Tally]) -> Vec<Finding> {
+fn padding_with_effect(pair: &Pair, by_tensor: &[Counts]) -> Vec<Finding> {
     let padding = |layer: usize, part: &str| {
         let name = format!("blk.{layer}.{part}.weight");
         let index = pair.file.tensors.iter().position(|tensor| tensor.name == name)?;
-        let tally = tallies.get(index)?;
-        (tally.padding > 0).then_some((name, tally))
+        let counts = by_tensor.get(index)?;
+        (counts.padding > 0).then_some((name, counts))
     };
     let mut findings = Vec::new();
     for layer in 0..pair.config.num_layers {
         let parts: Vec<_> =
             ["ffn_gate", "ffn_up", "ffn_down"].iter().filter_map(|p| padding(layer, p)).collect();
-        let acts = !parts.is_empty() && parts.iter().all(|(_, tally)| tally.padding_nonzero > 0);
-        for (name, tally) in parts {
-            let too_large = tally.padding_too_large;
+        let acts = !parts.is_empty() && parts.iter().all(|(_, counts)| counts.padding_nonzero > 0);
+        for (name, counts) in parts {
+            let too_large = counts.padding_too_large;
             if too_large > 0 {
                 let problem = format!(
                     "has {} weights of padding that are no numbers or over {LARGEST_F16}",
@@ -198,7 +200,7 @@ fn padding_with_effect(pair: &Pair, tallies: &[Tally]) -> Vec<Finding> {
                 );
                 findings.push(Finding::new(name, problem));
             } else if acts {
-                let nonzero = tally.padding_nonzero;
+                let nonzero = counts.padding_nonzero;
                 findings.push(Finding::new(
                     name,
                     format!("has {} weights of padding that are not zero", grouped(nonzero)),
@@ -210,20 +212,20 @@ fn padding_with_effect(pair: &Pair, tallies: &[Tally]) -> Vec<Finding> {
 }
 
 impl TensorError {
-    fn new(tensor: &StoredTensor, tally: &Tally) -> TensorError {
-        let relative = tally.error_squares / tally.source_squares;
+    fn new(tensor: &StoredTensor, counts: &Counts) -> TensorError {
+        let relative = counts.error_squares / counts.source_squares;
         TensorError {
             name: tensor.name.clone(),
             layer: layer_of(&tensor.name),
             format: tensor.format().unwrap_or(Format::F32), // only tensors of known formats are compared
             bytes: tensor.bytes,
-            weights: tally.weights,
-            outside: tally.outside,
-            largest: tally.largest,
-            largest_use: tally.largest_use,
-            worst: tally.worst,
-            relative_rmse: if tally.error_squares == 0.0 { 0.0 } else { relative.sqrt() },
-            snr_db: (tally.error_squares != 0.0).then(|| -10.0 * relative.log10()), // no number: an error too
+            weights: counts.weights,
+            outside: counts.outside,
+            largest: counts.largest,
+            largest_use: counts.largest_use,
+            worst: counts.worst,
+            relative_rmse: if counts.error_squares == 0.0 { 0.0 } else { relative.sqrt() },
+            snr_db: (counts.error_squares != 0.0).then(|| -10.0 * relative.log10()), // no number: an error too
         }
     }
 

@@ -43,7 +43,7 @@ fn start(model: &Path, out: &Path, more: &[&str]) -> Run {
 }
 
 impl Run {
-    /// Its file holds more than the head, which has 60 kB.
+    /// Its file holds more than the header, which has 60 kB.
     fn is_writing(&mut self, out: &Path) -> bool {
         assert!(self.0.try_wait().expect("a state").is_none(), "it ended early");
         let fd = format!("/proc/{}/fdinfo", self.0.id());

@@ -145,7 +145,7 @@ fn plan_reads_headers_only_and_names_the_hubs_files() {
 }
 
 #[test]
-fn inspect_fetches_the_head_of_a_gguf() {
+fn inspect_fetches_the_header_of_a_gguf() {
     let hub = Hub::new();
     convert(&hub.model(), "F32", &hub.dir.join("m.gguf"), &[]);
     let bytes = std::fs::read(hub.dir.join("m.gguf")).unwrap();
@@ -156,7 +156,7 @@ fn inspect_fetches_the_head_of_a_gguf() {
         let out = hub.command("inspect").arg(address).args(&["--all"]).succeed().stdout;
         let (_, local) = local.split_once(": GGUF").unwrap();
         assert_eq!(out.split_once(": GGUF").unwrap().1, local, "{address}");
-        assert!(start.elapsed() < Duration::from_millis(1200), "{:?}: more than the head", start.elapsed());
+        assert!(start.elapsed() < Duration::from_millis(1200), "{:?}: more than the header", start.elapsed());
     }
     hub.server.file("n.gguf", b"GGUF".to_vec());
     let error = hub.command("inspect").arg("hf://a/b").exit_with(2).stderr;

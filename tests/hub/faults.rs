@@ -332,12 +332,20 @@ fn several_types_and_pytorchs_files_come_the_same_way() {
     }
 }
 
+struct Flag(Arc<AtomicBool>);
+
+impl Watch for Flag {
+    fn stopped(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 #[test]
 fn a_wish_to_stop_does_not_wait_for_the_server() {
     let hub = Hub::new();
     hub.server.fault("config.json", Fault::Stall(3), 9);
     let stop = Arc::new(AtomicBool::new(false));
-    let caller = Caller { stop: Arc::clone(&stop), ..Caller::default() };
+    let caller = Caller { watch: Arc::new(Flag(Arc::clone(&stop))), ..Caller::default() };
     let repository = open_at(&hub, "hf://zai-org/chatglm3-6b", FAST, caller).unwrap();
     let asked = Arc::clone(&stop);
     std::thread::spawn(move || {

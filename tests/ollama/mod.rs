@@ -27,7 +27,7 @@ fn tokenizer(control: &[&str]) -> Tokenizer {
         vocabulary,
         chat: ChatFormat::Own,
         sampling: Sampling { temperature: 0.8, top_p: 0.8 },
-        evidence: Vec::new(),
+        decisions: Vec::new(),
         lost_ends: None,
         other_template: false,
     }

@@ -128,7 +128,7 @@ fn chatglm2_is_told_apart_and_counts_rounds() {
     assert_eq!(tokenizer.chat, ChatFormat::Rounds);
     assert_eq!(tokenizer.vocabulary.tokens[64794], "[PAD64794]");
     assert_eq!((tokenizer.vocabulary.eot, tokenizer.vocabulary.eom), (None, None));
-    let first: Vec<String> = tokenizer.evidence.iter().map(ToString::to_string).collect();
+    let first: Vec<String> = tokenizer.decisions.iter().map(ToString::to_string).collect();
     assert_eq!(
         first[0],
         "roles: five special tokens, no roles (ChatGLM2), from name_or_path in tokenizer_config.json"
@@ -199,7 +199,7 @@ fn glm4_ends_on_the_authors_three_tokens_and_has_tools_in_its_template() {
     assert_eq!(tokenizer.chat, ChatFormat::Glm4);
     assert_eq!(vocabulary.chat_template.as_ref(), Some(&*tokenizer::template::GLM4));
     assert_eq!((tokenizer.sampling.temperature, tokenizer.sampling.top_p), (0.8, 0.8));
-    assert_eq!(tokenizer.evidence.len(), 2, "all ends of the text fit: {:?}", tokenizer.evidence);
+    assert_eq!(tokenizer.decisions.len(), 2, "all ends of the text fit: {:?}", tokenizer.decisions);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::level::{limited, nearest, out_of_range};
 use crate::lanes::{Lanes, Mask, Vector};
 use crate::reference::search::AffineSearch;
 
-pub(super) struct Found<V: Vector> {
+pub(super) struct ScaleAndMin<V: Vector> {
     pub(super) scale: V,
     /// With its sign, that is, not above zero.
     pub(super) min: V,
@@ -35,7 +35,7 @@ pub(super) fn fit<L: Lanes, const N: usize>(
     search: &AffineSearch,
     x: &[L::V; N],
     weights: &[L::V; N],
-) -> Found<L::V> {
+) -> ScaleAndMin<L::V> {
     let zero = lanes.splat(0.0);
     let top = lanes.splat(search.max_level as f32);
 
@@ -91,7 +91,7 @@ pub(super) fn fit<L: Lanes, const N: usize>(
         base = L::V::select(better, min, base);
         min = L::V::select(better, fit_min, min);
     }
-    Found { scale, min, inverse: best, base, flat, strange: strange & !flat }
+    ScaleAndMin { scale, min, inverse: best, base, flat, strange: strange & !flat }
 }
 
 /// Between the guesses for these two weights lie all others, for rounding keeps the order.

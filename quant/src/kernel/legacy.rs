@@ -21,7 +21,7 @@ pub(super) struct Quantize<'a, const FIVE_BITS: bool, const MIN: bool, const WEI
 }
 
 /// What the blocks of a group need to be written, one a lane.
-struct Found<V: Vector> {
+struct BlockScales<V: Vector> {
     /// What is stored.
     scale: V,
     min: V,
@@ -96,7 +96,7 @@ impl<const FIVE_BITS: bool, const MIN: bool, const WEIGHTED: bool> Quantize<'_, 
 
     /// Without importance weights the extremes decide.
     #[inline(always)]
-    fn fit<L: Lanes>(lanes: L, x: &[L::V; BLOCK]) -> Found<L::V> {
+    fn fit<L: Lanes>(lanes: L, x: &[L::V; BLOCK]) -> BlockScales<L::V> {
         let zero = lanes.splat(0.0);
         let (mut min, mut max) = (lanes.splat(f32::MAX), lanes.splat(-f32::MAX));
         let scale = if MIN {
@@ -111,22 +111,22 @@ impl<const FIVE_BITS: bool, const MIN: bool, const WEIGHTED: bool> Quantize<'_, 
         let inverse = L::V::select(scale.eq(zero), zero, lanes.splat(1.0) / scale);
         let infinity = lanes.splat(f32::INFINITY);
         let strange = !(inverse.abs().lt(infinity) & scale.abs().lt(infinity));
-        Found { scale, min, inverse, base: min, strange }
+        BlockScales { scale, min, inverse, base: min, strange }
     }
 
     /// With them there is a search.
     #[inline(always)]
-    fn fit_weighted<L: Lanes>(lanes: L, x: &[L::V; BLOCK], weights: &[L::V; BLOCK]) -> Found<L::V> {
+    fn fit_weighted<L: Lanes>(lanes: L, x: &[L::V; BLOCK], weights: &[L::V; BLOCK]) -> BlockScales<L::V> {
         if MIN {
             let search = &const { AffineSearch::weighted(Self::TOP as i32) };
-            let affine::Found { scale, min, inverse, base, strange, .. } =
+            let affine::ScaleAndMin { scale, min, inverse, base, strange, .. } =
                 affine::fit(lanes, search, x, weights);
-            return Found { scale, min, inverse, base, strange };
+            return BlockScales { scale, min, inverse, base, strange };
         }
         let found = signed::fit(lanes, x, weights, Self::LIMIT);
         // A NaN makes every level 0 as it is stored.
         let inverse = L::V::select(found.negligible, lanes.splat(f32::NAN), found.inverse);
-        Found { scale: found.scale, min: inverse, inverse, base: inverse, strange: found.strange }
+        BlockScales { scale: found.scale, min: inverse, inverse, base: inverse, strange: found.strange }
     }
 
     /// The level as it is stored.

@@ -15,7 +15,7 @@ use super::level::{nearest, out_of_range};
 use crate::lanes::{Lanes, Mask, Vector};
 use crate::reference::search::NEGLIGIBLE;
 
-pub(super) struct Found<V: Vector, const N: usize> {
+pub(super) struct PositiveFit<V: Vector, const N: usize> {
     pub(super) scale: V,
     pub(super) levels: [V; N],
     /// Values below zero or beyond the range of the rounding: only the scalar code knows.
@@ -28,7 +28,7 @@ pub(super) fn fit<L: Lanes, const N: usize>(
     x: &[L::V; N],
     weights: &[L::V; N],
     max_level: f32,
-) -> Found<L::V, N> {
+) -> PositiveFit<L::V, N> {
     let zero = lanes.splat(0.0);
     let top = lanes.splat(max_level);
     let mut largest = zero;
@@ -95,5 +95,5 @@ pub(super) fn fit<L: Lanes, const N: usize>(
     for level in &mut levels {
         *level = L::V::select(negligible, zero, *level);
     }
-    Found { scale: L::V::select(negligible, zero, scale), levels, strange: strange & !negligible }
+    PositiveFit { scale: L::V::select(negligible, zero, scale), levels, strange: strange & !negligible }
 }

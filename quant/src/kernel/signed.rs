@@ -15,7 +15,7 @@ use super::level::{nearest, out_of_range};
 use crate::lanes::{Lanes, Mask, Vector};
 use crate::reference::search::NEGLIGIBLE;
 
-pub(super) struct Found<V: Vector> {
+pub(super) struct SignedFit<V: Vector> {
     pub(super) scale: V,
     /// The inverse of the guess that was best: it makes the levels of the search.
     pub(super) inverse: V,
@@ -32,7 +32,7 @@ pub(super) fn fit<L: Lanes, const N: usize>(
     x: &[L::V; N],
     weights: &[L::V; N],
     limit: f32,
-) -> Found<L::V> {
+) -> SignedFit<L::V> {
     let zero = lanes.splat(0.0);
     let largest = largest(lanes, x);
     let negligible = largest.abs().lt(lanes.splat(NEGLIGIBLE));
@@ -58,7 +58,7 @@ pub(super) fn fit<L: Lanes, const N: usize>(
         gain = L::V::select(better, scale * xl, gain);
         inverse = L::V::select(better, guess, inverse);
     }
-    Found { scale: L::V::select(negligible, zero, scale), inverse, negligible, strange: zero.lt(zero) }
+    SignedFit { scale: L::V::select(negligible, zero, scale), inverse, negligible, strange: zero.lt(zero) }
 }
 
 /// The sums of w x l and of w l l over the levels of a guess, limited below only if `LOW`.
@@ -86,7 +86,11 @@ fn sums<L: Lanes, const N: usize, const LOW: bool>(
 
 /// One guess, then single levels are exchanged for others as long as that gains.
 #[inline(always)]
-pub(super) fn fit_by_exchange<L: Lanes, const N: usize>(lanes: L, x: &[L::V; N], limit: f32) -> Found<L::V> {
+pub(super) fn fit_by_exchange<L: Lanes, const N: usize>(
+    lanes: L,
+    x: &[L::V; N],
+    limit: f32,
+) -> SignedFit<L::V> {
     let zero = lanes.splat(0.0);
     let largest = largest(lanes, x);
     let negligible = largest.abs().lt(lanes.splat(NEGLIGIBLE));
@@ -126,7 +130,7 @@ pub(super) fn fit_by_exchange<L: Lanes, const N: usize>(lanes: L, x: &[L::V; N],
         }
     }
     let scale = L::V::select(ll.gt(zero) & !negligible, xl / ll, zero);
-    Found { scale, inverse, negligible, strange: strange & !negligible }
+    SignedFit { scale, inverse, negligible, strange: strange & !negligible }
 }
 
 /// The value of the largest magnitude, with its sign; of equals the first.

@@ -86,7 +86,7 @@ impl<F: WithoutMins> Kernel for Quantize<'_, F> {
 impl SubBlocks {
     /// Keeps what the search found for a group of sub-blocks from `first` on.
     #[inline(always)]
-    pub(super) fn set<L: Lanes>(&mut self, lanes: L, first: usize, found: &signed::Found<L::V>) {
+    pub(super) fn set<L: Lanes>(&mut self, lanes: L, first: usize, found: &signed::SignedFit<L::V>) {
         lanes.store(found.scale, &mut self.scales[first..]);
         self.negligible.set(first, found.negligible);
         self.strange.set(first, found.strange);

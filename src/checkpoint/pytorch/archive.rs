@@ -15,7 +15,7 @@ const MAX_NAME: usize = 512;
 
 /// Where an entry's bytes lie in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct StoredEntry {
     pub(super) offset: u64,
     pub(super) bytes: u64,
     /// The CRC-32 of its bytes; 0 when there is none.
@@ -26,7 +26,7 @@ pub(super) struct Place {
 ///
 /// Only what is stored as it is can be read from its place, and `torch.save` writes nothing else: so a compressed
 /// entry, which could grow to any size, is refused.
-pub(super) fn read(file: &dyn ReadAt) -> Result<BTreeMap<String, Place>, Fault> {
+pub(super) fn read(file: &dyn ReadAt) -> Result<BTreeMap<String, StoredEntry>, Fault> {
     let damaged = |e: rawzip::Error| match e.into_kind() {
         ErrorKind::IO(e) => Fault::Read(e),
         kind => {
@@ -78,7 +78,7 @@ pub(super) fn read(file: &dyn ReadAt) -> Result<BTreeMap<String, Place>, Fault> 
             return Err(Problem::mismatch(name, found, format!("{end}: is the download complete?")).into());
         }
         if places
-            .insert(name.to_owned(), Place { offset, bytes: end - offset, crc32: entry.crc32() })
+            .insert(name.to_owned(), StoredEntry { offset, bytes: end - offset, crc32: entry.crc32() })
             .is_some()
         {
             return Err(Problem::mismatch(name, "it twice", "each entry once").into());

@@ -18,7 +18,7 @@ use super::foreign;
 use super::records::{self, Records};
 use crate::error::{Fault, Problem};
 use crate::input::{self, ReadAt};
-use archive::Place;
+use archive::StoredEntry;
 use pickle::Saved;
 
 /// The pickle of a real shard of 40 layers has 40 kB.
@@ -65,7 +65,7 @@ pub(super) fn read_header(file: &dyn ReadAt) -> Result<(Vec<Entry>, Records), Fa
 }
 
 /// PyTorch writes the machine's own byte order, and from 2.1 on says which.
-fn require_little_endian(file: &dyn ReadAt, places: &BTreeMap<String, Place>) -> Result<(), Fault> {
+fn require_little_endian(file: &dyn ReadAt, places: &BTreeMap<String, StoredEntry>) -> Result<(), Fault> {
     const ENTRY: &str = "byteorder";
     if !places.contains_key(ENTRY) {
         return Ok(());
@@ -79,7 +79,7 @@ fn require_little_endian(file: &dyn ReadAt, places: &BTreeMap<String, Place>) ->
 
 fn read_entry(
     file: &dyn ReadAt,
-    places: &BTreeMap<String, Place>,
+    places: &BTreeMap<String, StoredEntry>,
     name: &str,
     max: u64,
 ) -> Result<Vec<u8>, Fault> {
@@ -95,7 +95,7 @@ fn read_entry(
     Ok(bytes)
 }
 
-fn entry(places: &BTreeMap<String, Place>, name: &str, saved: &Saved) -> Result<Entry, Problem> {
+fn entry(places: &BTreeMap<String, StoredEntry>, name: &str, saved: &Saved) -> Result<Entry, Problem> {
     let wrong = |found: String, expected: String| Problem::mismatch(name, found, expected);
     let dtype = match saved.kind {
         "Float" => Dtype::F32,

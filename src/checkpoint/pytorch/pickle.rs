@@ -55,7 +55,7 @@ pub(super) fn tensors(pickle: &[u8]) -> Result<Vec<(&str, Saved<'_>)>> {
 }
 
 /// A place in [`Machine::values`].
-type Place = usize;
+type ValueId = usize;
 
 #[derive(Debug)]
 enum Value<'a> {
@@ -63,8 +63,8 @@ enum Value<'a> {
     Bool,
     Int(i64),
     Text(&'a str),
-    Tuple(Vec<Place>),
-    Dict(Vec<(Place, Place)>),
+    Tuple(Vec<ValueId>),
+    Dict(Vec<(ValueId, ValueId)>),
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
@@ -95,15 +95,15 @@ struct Machine<'a> {
     pickle: &'a [u8],
     at: usize,
     values: Vec<Value<'a>>,
-    stack: Vec<Place>,
+    stack: Vec<ValueId>,
     /// Heights of the stack, put down for an instruction that takes everything above.
     marks: Vec<usize>,
-    memo: HashMap<u32, Place>,
+    memo: HashMap<u32, ValueId>,
 }
 
 impl<'a> Machine<'a> {
     /// Runs up to the end and returns the one value left.
-    fn run(&mut self) -> Result<Place> {
+    fn run(&mut self) -> Result<ValueId> {
         let [first, version] = self.bytes()?;
         if (first, version) != (op::PROTO, 2) {
             return wrong("", format_args!("bytes {first:#04x} {version:#04x}"), "pickle protocol 2");
@@ -261,11 +261,11 @@ impl<'a> Machine<'a> {
         self.push(built)
     }
 
-    fn sizes(&self, places: &[Place]) -> Result<Vec<u64>> {
+    fn sizes(&self, places: &[ValueId]) -> Result<Vec<u64>> {
         if places.len() > MAX_DIMENSIONS {
             return wrong("", format_args!("{} dimensions", places.len()), "a vector or a matrix");
         }
-        let size = |&place: &Place| match self.values[place] {
+        let size = |&place: &ValueId| match self.values[place] {
             Value::Int(size) => u64::try_from(size).or_else(|_| wrong("", size, "a size")),
             ref other => wrong("", other.kind(), "a size"),
         };
@@ -281,12 +281,12 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn pop(&mut self) -> Result<Place> {
+    fn pop(&mut self) -> Result<ValueId> {
         self.stack.pop().ok_or_else(underflow)
     }
 
     /// Takes a tuple off the stack; it may be used again, from the memo.
-    fn pop_tuple(&mut self) -> Result<Vec<Place>> {
+    fn pop_tuple(&mut self) -> Result<Vec<ValueId>> {
         let top = self.pop()?;
         match &self.values[top] {
             Value::Tuple(items) if items.len() <= 8 => Ok(items.clone()),
@@ -294,13 +294,13 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn above_mark(&mut self) -> Result<Vec<Place>> {
+    fn above_mark(&mut self) -> Result<Vec<ValueId>> {
         let height = self.marks.pop().filter(|&height| height <= self.stack.len());
         Ok(self.stack.split_off(height.ok_or_else(underflow)?))
     }
 
     /// The dictionary on top of the stack.
-    fn dict(&mut self) -> Result<&mut Vec<(Place, Place)>> {
+    fn dict(&mut self) -> Result<&mut Vec<(ValueId, ValueId)>> {
         let top = *self.stack.last().ok_or_else(underflow)?;
         match &mut self.values[top] {
             Value::Dict(entries) => Ok(entries),

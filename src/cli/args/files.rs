@@ -35,7 +35,7 @@ pub(in crate::cli) struct Ask {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Inspect {
     /// A GGUF file of any architecture; of a split model any part; or hf://ORG/NAME/FILE or ms://ORG/NAME/FILE on a
-    /// hub, of which only the head is fetched
+    /// hub, of which only the header is fetched
     #[arg(value_name = "FILE", value_parser = values::read())]
     pub(in crate::cli) file: PathBuf,
 

@@ -12,7 +12,7 @@ use glm2llama::locate::{self, Caches, Located};
 use glm2llama::lora;
 use glm2llama::model::ModelSource;
 
-/// Of an option that hardly anybody needs.
+/// The heading in the help of an option that hardly anybody needs.
 pub(super) const ROPE: &str = "Models of long contexts";
 
 #[derive(Clone, Debug, Args)]

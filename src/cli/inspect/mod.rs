@@ -134,7 +134,7 @@ fn open(path: &Path) -> Result<GgufFile> {
     }
     if path.is_dir() {
         let expected = "a GGUF file: glm2llama plan shows what is in a checkpoint's folder";
-        return Err(Error::mismatch(path, "", "a folder", expected));
+        return Err(Error::file_mismatch(path, "a folder", expected));
     }
     GgufFile::open_model(path)
 }

@@ -35,17 +35,6 @@ impl Stop {
         stop_on_signals(&stopped).map_err(|e| Error::Usage(format!("cannot catch signals: {e}")))?;
         Ok(Stop(stopped))
     }
-
-    /// What is set when one of the three comes.
-    #[cfg(feature = "hub")]
-    pub(super) fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.0)
-    }
-
-    /// Fails when one of the three came.
-    pub(super) fn check(&self) -> Result<()> {
-        if self.stopped() { Err(Error::Interrupted) } else { Ok(()) }
-    }
 }
 
 /// For work whose progress is not shown.
@@ -88,7 +77,7 @@ struct State {
 }
 
 impl<'a> Progress<'a> {
-    /// Of a run of so many phases, each to be announced by [`Progress::phase`].
+    /// Shows a run of so many phases, each to be announced by [`Progress::phase`].
     pub(super) fn new(report: Report, phases: usize, stop: &'a Stop) -> Progress<'a> {
         let bar = if report.is_text() { ProgressBar::new(1) } else { ProgressBar::hidden() };
         let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());

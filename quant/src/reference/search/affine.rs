@@ -1,4 +1,5 @@
-//! x = scale * level - min, levels from 0 to `max_level`, min not negative.
+//! x = scale * level - min, levels from 0 to `max_level`, min not negative: ggml's `make_qkx2_quants` and
+//! `make_qkx3_quants`, whose idea `kernel/affine.rs` explains.
 //!
 //! The scale is hardly ever below zero, but it can be: in a nearly constant sub-block rounding
 //! decides the fit.

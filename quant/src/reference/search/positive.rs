@@ -1,4 +1,5 @@
-//! x = scale * level, levels from 0 to `max_level`: the scales and the mins of sub-blocks.
+//! x = scale * level, levels from 0 to `max_level`, for the scales and the mins of sub-blocks: ggml's
+//! `make_qp_quants`, whose idea `kernel/positive.rs` explains.
 
 use super::{NEGLIGIBLE, sum};
 use crate::round::nearest_even;

@@ -1,4 +1,5 @@
-//! x = scale * level, levels from -limit to limit - 1.
+//! x = scale * level, levels from -limit to limit - 1: ggml's `make_qx_quants` and `make_q3_quants`, whose idea
+//! `kernel/signed.rs` explains.
 
 use super::{NEGLIGIBLE, largest};
 use crate::round::nearest_even;
