@@ -197,7 +197,7 @@ pub(super) struct Convert {
     #[arg(long, help_heading = RUNNING)]
     pub(super) strict: bool,
 
-    /// Write nothing, only show what would be done, as glm2llama plan does
+    /// Write nothing, only show what would be done: glm2llama plan for a command that is typed already
     #[arg(long, help_heading = RUNNING)]
     pub(super) dry_run: bool,
 
