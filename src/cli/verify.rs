@@ -175,18 +175,15 @@ pub(super) fn qualities(pairs: &[Pair], watch: &dyn Watch) -> Result<Vec<String>
 /// How many tokens of the built-in text are run: `verify`'s default.
 const TOKENS: usize = 256;
 
-/// How a page begins.
-pub(super) const PAGE: &str = "<!doctype html>\n<!-- A page of glm2llama verify. -->\n";
-
 /// Only what an earlier run wrote is replaced, or an empty file.
 fn keep_others(report: &Path) -> Result<()> {
     if report.symlink_metadata().is_err() {
         return Ok(());
     }
     let mut start = Vec::new();
-    let mut beginning = input::open(report)?.take(PAGE.len() as u64);
+    let mut beginning = input::open(report)?.take(page::BEGINNING.len() as u64);
     beginning.read_to_end(&mut start).map_err(Error::io(report, "read"))?;
-    if start.is_empty() || start == PAGE.as_bytes() {
+    if start.is_empty() || start == page::BEGINNING.as_bytes() {
         return Ok(());
     }
     Err(Error::file_mismatch(

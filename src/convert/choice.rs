@@ -160,11 +160,8 @@ impl Job {
                 let file_type = Value::U32(recipe.file_type.number());
                 metadata::set(&mut keys, vec![("general.file_type".to_owned(), file_type)]);
             }
-            let split = Split::new(
-                keys.clone(),
-                super::prepare::shapes(&self.model.plan, &recipe),
-                self.request.split_max_bytes,
-            )?;
+            let split =
+                Split::new(keys.clone(), recipe.shapes(&self.model.plan), self.request.split_max_bytes)?;
             match split.total_bytes().checked_sub(choice.most_bytes) {
                 None | Some(0) => break (recipe, split, keys, allocation.cost),
                 // Cut in more files, it has more headers.

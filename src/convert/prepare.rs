@@ -16,7 +16,6 @@ use crate::model_name::ModelName;
 use crate::ollama;
 use crate::provenance;
 use crate::recipe::{FileType, Mix, Recipe, padded_ffn};
-use crate::remap::{Plan, Role};
 use crate::request::Request;
 use crate::tokenizer::{ChatFormat, Tokenizer};
 
@@ -174,7 +173,7 @@ impl Options {
         })?;
         // The keys may have been given another than the tokenizer's.
         let jinja = text(&keys, "tokenizer.chat_template").map(str::to_owned);
-        let split = Split::new(keys.clone(), shapes(plan, &recipe), request.split_max_bytes)?;
+        let split = Split::new(keys.clone(), recipe.shapes(plan), request.split_max_bytes)?;
         let beside = match request.modelfile && !request.vocab_only && split.files.len() == 1 {
             true => modelfile_beside(&path, jinja.as_deref(), tokenizer, config)?,
             false => (None, None),
@@ -245,16 +244,6 @@ fn modelfile_beside(
 
 /// A Modelfile with its path, and a warning.
 type Beside = (Option<(PathBuf, String)>, Option<String>);
-
-pub(super) fn shapes(plan: &Plan, recipe: &Recipe) -> Vec<(String, Vec<usize>, quant::Format)> {
-    let targets = plan.tensors.iter().zip(&recipe.choices);
-    let shaped = targets.map(|(target, choice)| {
-        let (rows, columns) = target.padded_shape(recipe.ffn);
-        let shape = if target.role() == Role::Vector { vec![rows] } else { vec![rows, columns] };
-        (target.name.clone(), shape, choice.format)
-    });
-    shaped.collect()
-}
 
 fn output_path(request: &Request, name: &ModelName, type_name: &str) -> Result<PathBuf> {
     let Some(output) = &request.output else { return Ok(PathBuf::from(name.file_name(type_name))) };

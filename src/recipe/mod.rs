@@ -198,6 +198,16 @@ impl Mix<'_> {
 }
 
 impl Recipe {
+    /// Each tensor's name, shape in the file, row-major, and format.
+    pub fn shapes(&self, plan: &Plan) -> Vec<(String, Vec<usize>, Format)> {
+        let shaped = plan.tensors.iter().zip(&self.choices).map(|(target, choice)| {
+            let (rows, columns) = target.padded_shape(self.ffn);
+            let shape = if target.role() == Role::Vector { vec![rows] } else { vec![rows, columns] };
+            (target.name.clone(), shape, choice.format)
+        });
+        shaped.collect()
+    }
+
     /// Chooses the format of every tensor, and whether to pad.
     pub fn new(mix: Mix, pad: FfnPad, plan: &Plan, config: &GlmConfig) -> Recipe {
         let unpadded = Recipe::with_ffn(mix, config.ffn_hidden_size, plan, config);

@@ -7,7 +7,6 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::added::{self, AddedToken, AddedTokens};
-use super::tiktoken;
 use crate::bounded::{List, Map};
 use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
@@ -30,8 +29,6 @@ pub(super) struct Files {
     pub model_file: PathBuf,
     /// Its bytes.
     pub model: Vec<u8>,
-    /// What they are.
-    pub kind: ModelFile,
     /// `tokenizer_config.json`, empty when absent.
     pub config: TokenizerConfig,
     /// Tokens that are not in the vocabulary file.
@@ -44,25 +41,6 @@ pub(super) struct Files {
     pub config_eos: Vec<u32>,
     /// The authors' tokenizer in Python, which is only looked at as text.
     pub code: Option<String>,
-}
-
-/// What the file with the vocabulary is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum ModelFile {
-    /// A SentencePiece model in protobuf: ChatGLM2 and 3.
-    #[default]
-    SentencePiece,
-    /// tiktoken's lines: GLM-4.
-    Tiktoken,
-    /// `tokenizer.json` of the transformers format: GLM-4 converted for it, GLM-Edge.
-    Json,
-}
-
-impl ModelFile {
-    /// Both kinds of `tokenizer.model` have that name.
-    pub fn of_model(bytes: &[u8]) -> ModelFile {
-        if tiktoken::recognise(bytes) { ModelFile::Tiktoken } else { ModelFile::SentencePiece }
-    }
 }
 
 /// The used parts of `tokenizer_config.json`.
@@ -112,7 +90,6 @@ impl Files {
             let expected = "tokenizer.model or tokenizer.json: download it too";
             Error::file_mismatch(dir, "no tokenizer", expected)
         })?;
-        let kind = if is_json { ModelFile::Json } else { ModelFile::of_model(&model) };
         let mut config = parsed(dir, "tokenizer_config.json", LARGEST_TOKENS, TokenizerConfig::parse)?;
         if let Some(own) = parsed(dir, "chat_template.jinja", LARGEST_TEXT, jinja_file)? {
             config.chat_template = Some(own);
@@ -126,7 +103,7 @@ impl Files {
         let code = code.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let config_eos = parsed(dir, "config.json", LARGEST_TEXT, config_ends)?;
         let (added, end_names) = added_tokens(&model_file, &mut config)?;
-        Ok(Files { model_file, model, kind, config, added, end_names, generation, config_eos, code })
+        Ok(Files { model_file, model, config, added, end_names, generation, config_eos, code })
     }
 }
 

@@ -5,6 +5,7 @@ mod ends;
 mod files;
 mod glm4;
 pub(crate) mod letters;
+mod model_file;
 mod sentencepiece;
 mod special;
 pub mod template;
@@ -19,7 +20,8 @@ use crate::config::GlmConfig;
 use crate::error::{Problem, Result};
 use added::Wrong;
 pub use ends::can_stop;
-use files::{Files, ModelFile, OwnTemplate};
+use files::{Files, OwnTemplate};
+use model_file::ModelFile;
 pub use template::ChatFormat;
 pub(crate) use tokenizer_json::WORDS;
 
@@ -112,8 +114,7 @@ pub fn load(dir: &Path, config: &GlmConfig) -> Result<Tokenizer> {
 /// Reads `tokenizer.model` alone, from memory.
 #[cfg(fuzzing)]
 pub(crate) fn of_bytes(bytes: &[u8], config: &GlmConfig) -> Result<Tokenizer> {
-    let (model, kind) = (bytes.to_vec(), ModelFile::of_model(bytes));
-    of_files(&Files { model, kind, ..Files::default() }, config)
+    of_files(&Files { model: bytes.to_vec(), ..Files::default() }, config)
         .map_err(|wrong| wrong.beside(Path::new("tokenizer.model")))
 }
 
@@ -123,7 +124,7 @@ fn of_files(files: &Files, config: &GlmConfig) -> Result<Tokenizer, Wrong> {
         temperature: files.generation.temperature.unwrap_or(0.8),
         top_p: files.generation.top_p.unwrap_or(0.8),
     };
-    let (mut vocabulary, chat, mut decisions) = match files.kind {
+    let (mut vocabulary, chat, mut decisions) = match ModelFile::of(files) {
         ModelFile::SentencePiece => sentencepiece_vocabulary(files, config)?,
         ModelFile::Tiktoken => with_template(files, config, tiktoken::vocabulary(files, config)?),
         ModelFile::Json => {

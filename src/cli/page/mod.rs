@@ -15,11 +15,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use words::{escape, kl, perplexity};
 
 use super::print::gigabytes;
-use super::verify::PAGE;
 use super::verify_report::{Outcome, Session};
 use glm2llama::error::Result;
 use glm2llama::system::quoted;
 use glm2llama::units::grouped;
+
+/// How a page begins: so that an earlier one is known, which may be replaced.
+pub(super) const BEGINNING: &str = "<!doctype html>\n<!-- A page of glm2llama verify. -->\n";
 
 /// The whole page. Hashes the files, for a page is of no use that does not say of what it is.
 ///
@@ -48,7 +50,7 @@ pub(super) fn render(session: &Session, outcomes: &[Outcome]) -> Result<String> 
     identity(&mut body, session, outcomes)?;
     foot(&mut body, session, outcomes);
     Ok(format!(
-        "{PAGE}<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+        "{BEGINNING}<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{}</title>\n<style>\n{}</style>\n<main>\n{body}</main>\n</html>\n",
         escape(&title),
