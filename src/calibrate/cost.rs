@@ -4,13 +4,15 @@
 use quant::Format;
 
 use super::WINDOW;
-use super::layout::{MomentLayout, PROGRAM, WORKER, WORKERS};
-use super::refine::{DAMPINGS, TRIED_ROWS as REFINED_ROWS, held_out};
+use super::layout::{MomentLayout, PROGRAM, WORKER, WORKERS, running};
+use super::refine::{DAMPINGS, TRIED_ROWS as REFINED_ROWS};
 use super::runs::{equally_wide, quantized};
+use super::sample::held_out;
 use super::sensitivity::MOST_WINDOWS;
 use super::trial::{TRIED_ROWS, Trial};
+use super::weights::multiplies;
 use crate::model::Model;
-use crate::remap::{InBlock, Part, Role, Slot, Target};
+use crate::remap::{InBlock, Part, Slot, Target};
 use crate::sink::Shape;
 
 /// The arithmetic of a step.
@@ -56,15 +58,6 @@ impl Cost {
     }
 }
 
-/// Rows and columns of the matrices that are multiplied with.
-pub(super) fn multiplies(model: &Model, target: &Target) -> bool {
-    match target.role() {
-        Role::Vector => false,
-        Role::TokenEmbedding => model.config.tie_word_embeddings,
-        _ => true,
-    }
-}
-
 fn size(target: &Target) -> f64 {
     (target.rows * target.columns) as f64
 }
@@ -77,14 +70,6 @@ fn forward(model: &Model, tokens: usize) -> f64 {
     // Attention multiplies a window's tokens with one another, before the later ones are left out.
     let attention = 2.0 * (config.num_attention_heads * config.head_dim * WINDOW.min(tokens as usize)) as f64;
     2.0 * tokens * (weights + attention * config.num_layers as f64)
-}
-
-/// The largest activations while a layer is run, in bytes: two as wide as its network beside those of its inputs.
-pub(super) fn running(model: &Model, tokens: usize) -> usize {
-    let config = &model.config;
-    let (hidden, ffn) = (config.hidden_size, config.ffn_hidden_size);
-    let mixed = config.num_attention_heads * config.head_dim;
-    size_of::<f32>() * tokens * (2 * ffn + 2 * hidden).max(2 * hidden + 4 * mixed)
 }
 
 /// What [`importance`](super::importance) costs, with rounding by it to the shapes of each output.

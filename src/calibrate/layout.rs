@@ -4,8 +4,7 @@ use std::num::NonZero;
 use std::ops::Range;
 
 use super::WINDOW;
-use super::cost::running;
-use super::refine::held_out;
+use super::sample::held_out;
 use crate::model::Model;
 use crate::units::grouped;
 
@@ -152,6 +151,14 @@ impl MomentLayout {
         let between = float * tokens * model.config.hidden_size;
         [PROGRAM + between + gathering.max(refining), WORKERS * WORKER.max(ROWS * widest * AT_WORK)]
     }
+}
+
+/// The largest activations while a layer is run, in bytes: two as wide as its network beside those of its inputs.
+pub(super) fn running(model: &Model, tokens: usize) -> usize {
+    let config = &model.config;
+    let (hidden, ffn) = (config.hidden_size, config.ffn_hidden_size);
+    let mixed = config.num_attention_heads * config.head_dim;
+    size_of::<f32>() * tokens * (2 * ffn + 2 * hidden).max(2 * hidden + 4 * mixed)
 }
 
 /// The widths of each kind of inputs in the order in which a layer has them, and of the output layer's: columns in the

@@ -20,8 +20,12 @@ mod trial;
 mod weight_errors;
 mod weights;
 
+use std::num::NonZero;
+
+use quant::Backend;
+
 pub use layout::MomentLayout;
-pub use refine::{How, refine, refuse_short};
+pub use refine::{refine, refuse_short};
 pub use sample::{Sample, WINDOW};
 pub use sensitivity::{Sensitivity, divergences};
 pub use speed::time;
@@ -35,3 +39,12 @@ pub const IMPORTANCE_TOKENS: usize = 2048;
 
 /// Tokens that the best levels are chosen on: more still gain, in proportion to their time.
 pub const REFINEMENT_TOKENS: usize = 8192;
+
+/// How the work is done; only the backend's kind can change a bit of it.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// Workers.
+    pub threads: NonZero<usize>,
+    /// Instructions.
+    pub backend: Backend,
+}

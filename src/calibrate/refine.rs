@@ -1,22 +1,21 @@
 //! The best levels for each matrix: rounding with feedback and descent, damped as held-out tokens say.
 
-use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use quant::Backend;
 use rayon::prelude::*;
 
-use super::cost::multiplies;
 use super::layout::{FEWEST_ROWS, MomentLayout, ROWS_AT_A_TIME, Workers};
 use super::moments::{Curvatures, Means, Moments};
 use super::rounding::{error, plain, with_feedback};
 use super::runs::{equally_wide, quantized};
+use super::sample::held_out;
 use super::squares::layer_done;
 use super::store::Store;
 use super::trial::read;
-use super::weights::{Planned, sizes};
-use super::{Sample, WINDOW};
+use super::weights::{Planned, multiplies, sizes};
+use super::{How, Sample, WINDOW};
 use crate::error::{Error, Result};
 use crate::forward::{Activations, Decoder, Llama, Matrix, Tensors};
 use crate::model::Model;
@@ -25,21 +24,10 @@ use crate::sink::Shape;
 use crate::threads;
 use crate::watch::Watch;
 
-/// Of so many windows the last is held out, to choose the damping on.
-const HELD_OUT: usize = 8;
 /// Parts of the typical square that may be added to the diagonal; 0.01 overfits even on tens of thousands of tokens.
 pub(super) const DAMPINGS: [f32; 3] = [0.06, 0.25, 1.0];
 /// Rows of a matrix that the damping is chosen on.
 pub(super) const TRIED_ROWS: usize = 128;
-
-/// How the work is done; only the backend's kind can change a bit of it.
-#[derive(Clone, Copy, Debug)]
-pub struct How {
-    /// Workers.
-    pub threads: NonZero<usize>,
-    /// Instructions.
-    pub backend: Backend,
-}
 
 /// Makes the blocks of every matrix that is multiplied with, for the shapes of each output, and keeps them in the
 /// store; `layout`: how much of their inputs' moments is in memory at a time. The model is run once for all outputs
@@ -82,11 +70,6 @@ pub fn refuse_short(sample: &Sample) -> Result<()> {
     let found = format!("{} tokens of {}", sample.tokens.len(), sample.name);
     let expected = format!("{} at least, a part of which is held out", 2 * WINDOW);
     Err(Error::Usage(format!("--quality best: found {found}, expected {expected}")))
-}
-
-/// The numbers of the windows that are held out, of so many.
-pub(super) fn held_out(whole: usize) -> Vec<usize> {
-    (0..whole).filter(|i| i % HELD_OUT == HELD_OUT - 1 || (whole < HELD_OUT && i + 1 == whole)).collect()
 }
 
 struct Refiner<'a> {

@@ -26,6 +26,8 @@ const MAX_BYTES: u64 = 256 << 20;
 
 /// Tokens that see one another: as many as llama.cpp's `llama-imatrix` takes.
 pub const WINDOW: usize = 512;
+/// Of so many windows the last is held out, to choose the damping on.
+const HELD_OUT: usize = 8;
 
 /// Tokens to measure a model on, cut into windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +74,11 @@ impl Sample {
     pub fn windows(&self) -> usize {
         self.tokens.len().div_ceil(WINDOW)
     }
+}
+
+/// The numbers of the windows that are held out, of so many.
+pub(super) fn held_out(whole: usize) -> Vec<usize> {
+    (0..whole).filter(|i| i % HELD_OUT == HELD_OUT - 1 || (whole < HELD_OUT && i + 1 == whole)).collect()
 }
 
 /// What the authors put before every text.

@@ -13,8 +13,8 @@ use ndarray::{Array2, Axis, Slice};
 use quant::Backend;
 use rayon::prelude::*;
 
+use super::How;
 use super::output_layer::OutputLayer;
-use super::refine::How;
 use super::squares::{mean_squares, parts_done};
 use super::trial::{Costs, TRIED_ROWS, Trial, errors, read, spread, squares_of_products};
 use super::weights::{Planned, sizes};

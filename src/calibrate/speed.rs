@@ -7,8 +7,8 @@ use ndarray::linalg::general_mat_mul;
 use quant::Curvature;
 use rayon::prelude::*;
 
+use super::How;
 use super::cost::{Cost, Rounded};
-use super::refine::How;
 use super::rounding::feedback;
 use super::trial::fault;
 use crate::error::Result;

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::refine::How;
+use super::How;
 use super::trial::{Costs, TRIED_ROWS, Trial, errors, read, spread};
 use super::weights::Planned;
 use crate::error::Result;
