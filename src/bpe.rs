@@ -41,7 +41,7 @@ pub(crate) fn parts<'t, S: Borrow<str> + Ord>(text: &'t str, specials: &BTreeMap
 }
 
 /// Two neighbours that make a piece: the highest score goes first, then the leftmost.
-struct Merge {
+struct Candidate {
     score: f32,
     left: usize,
     right: usize,
@@ -49,25 +49,25 @@ struct Merge {
     len: usize,
 }
 
-impl Ord for Merge {
-    fn cmp(&self, other: &Merge) -> std::cmp::Ordering {
+impl Ord for Candidate {
+    fn cmp(&self, other: &Candidate) -> std::cmp::Ordering {
         self.score.total_cmp(&other.score).then(other.left.cmp(&self.left))
     }
 }
 
-impl PartialOrd for Merge {
-    fn partial_cmp(&self, other: &Merge) -> Option<std::cmp::Ordering> {
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Candidate) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Merge {
-    fn eq(&self, other: &Merge) -> bool {
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Candidate) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Merge {}
+impl Eq for Candidate {}
 
 /// Merges neighbours until no two make a piece.
 pub(crate) fn by_score(text: &str, score: impl Fn(&str) -> Option<f32>) -> Vec<&str> {
@@ -78,10 +78,10 @@ pub(crate) fn by_score(text: &str, score: impl Fn(&str) -> Option<f32>) -> Vec<&
     let mut heap = BinaryHeap::new();
     let pair = |spans: &[(usize, usize)], left: usize, right: usize| {
         let (start, end) = (spans.get(left)?.0, spans.get(right)?.1);
-        Some(Merge { score: score(text.get(start..end)?)?, left, right, len: end - start })
+        Some(Candidate { score: score(text.get(start..end)?)?, left, right, len: end - start })
     };
     heap.extend((0..spans.len()).filter_map(|i| pair(&spans, i, i + 1)));
-    while let Some(Merge { left, right, len, .. }) = heap.pop() {
+    while let Some(Candidate { left, right, len, .. }) = heap.pop() {
         let empty = |i: usize| spans[i].0 == spans[i].1;
         if empty(left) || empty(right) || spans[right].1 - spans[left].0 != len {
             continue;

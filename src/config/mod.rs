@@ -6,10 +6,10 @@
 mod chatglm;
 mod fields;
 mod glm;
-mod rope_ratio;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::fmt;
 use std::path::Path;
 
 use serde_json::Value;
@@ -17,7 +17,6 @@ use serde_json::Value;
 use crate::error::{Error, InFile, Problem, Result};
 use crate::input::{self, read_capped};
 pub(crate) use fields::Fields;
-pub use rope_ratio::RopeRatio;
 
 /// Which names a checkpoint gives its tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +25,24 @@ pub enum TensorNaming {
     ChatGlm,
     /// That of `GlmForCausalLM` in the transformers library: `model.layers.0...`, three projections.
     Glm,
+}
+
+/// What `rope_ratio` multiplies; no field of the config tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopeRatio {
+    /// The frequency base: all models but one.
+    Base,
+    /// It divides the positions: ChatGLM2-6B-32k.
+    Positions,
+}
+
+impl fmt::Display for RopeRatio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            RopeRatio::Base => "base",
+            RopeRatio::Positions => "positions",
+        })
+    }
 }
 
 /// What the rest of the program needs to know of a model. Field names follow the authors' own format.

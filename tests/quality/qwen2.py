@@ -9,8 +9,6 @@ weights and epsilon make up for. Channels are permuted and value heads rotated, 
 that the blocks in which the GGUF had its weights are mixed. ChatML's tokens get the names of GLM-4's.
 """
 
-import base64
-import json
 import sys
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 from safetensors.numpy import save_file
 
-from trained import MEANT, SPECIAL
+from trained import vocabulary, write_json, write_tokenizer
 
 
 def main(gguf, out):
@@ -32,10 +30,10 @@ def main(gguf, out):
     layers, hidden, ffn = size("block_count"), size("embedding_length"), size("feed_forward_length")
     heads, groups = size("attention.head_count"), size("attention.head_count_kv")
     wide, head = -(-hidden // 256) * 256, hidden // heads
-    pieces, special, rows = vocabulary(key("tokenizer.ggml.tokens"), key("tokenizer.ggml.token_type"))
-    first = len(pieces)
-    lines = (f"{base64.b64encode(piece).decode()} {rank}\n" for rank, piece in enumerate(pieces))
-    (out / "tokenizer.model").write_text("".join(lines))
+    # Rows that no token has stand at the end.
+    used = [(token, kind) for token, kind in zip(key("tokenizer.ggml.tokens"), key("tokenizer.ggml.token_type")) if kind != 5]
+    pieces, special, rows = vocabulary(*zip(*used))
+    ends = write_tokenizer(out, pieces, special, size("context_length"))
 
     chance = np.random.default_rng(20261129)
     order = chance.permutation(hidden)
@@ -74,35 +72,12 @@ def main(gguf, out):
         }
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
 
-    write = lambda name, value: (out / name).write_text(json.dumps(value, indent=2))
-    ends = {"eos_token_id": [first, first + SPECIAL.index("<eop>")], "pad_token_id": first}
-    write("config.json", ends | dict(
+    write_json(out / "config.json", ends | dict(
         architectures=["GlmForCausalLM"], model_type="glm", attention_bias=True, head_dim=head, hidden_act="silu", hidden_size=wide,
         intermediate_size=ffn, max_position_embeddings=size("context_length"), num_attention_heads=heads, num_hidden_layers=layers,
         num_key_value_heads=groups, partial_rotary_factor=1.0, rope_theta=size("rope.freq_base"), tie_word_embeddings=True,
         rms_norm_eps=float(np.float32(size("attention.layer_norm_rms_epsilon"))) * hidden / wide, torch_dtype="float16", vocab_size=len(rows)))
-    write("generation_config.json", ends)
-    chat = ("{% for message in messages %}<sop>{{ message['role'] }}\n{{ message['content'] }}<eop>\n{% endfor %}"
-            "{% if add_generation_prompt %}<sop>assistant\n{% endif %}")
-    added = {str(first + i): dict(content=name, lstrip=False, normalized=False, rstrip=False, single_word=False, special=True)
-             for i, name in enumerate(special)}
-    write("tokenizer_config.json", dict(added_tokens_decoder=added, chat_template=chat, tokenizer_class="ChatGLM4Tokenizer"))
     print(f"{out}: {sum(tensor.nbytes for tensor in tensors.values()) / 1e6:.0f} MB")
-
-
-def vocabulary(tokens, types):
-    """The pieces by rank, the special tokens' names behind them, and each token's row in the GGUF."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    bytes_of = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
-    plain = [i for i, kind in enumerate(types) if kind == 1]
-    assert plain == list(range(len(plain))), "ordinary tokens with others among them"
-    special = [i for i, kind in enumerate(types) if kind in (3, 4)]
-    meant = {name: tokens.index(text) for name, text in MEANT.items()}
-    rest = [i for i in special if i not in meant.values()]
-    named = [(name, meant[name] if name in meant else rest.pop(0)) for name in SPECIAL] + [(tokens[i], i) for i in rest]
-    pieces = [bytes(bytes_of[c] for c in tokens[i]) for i in plain]
-    return pieces, [name for name, _ in named], plain + [row for _, row in named]
 
 
 if __name__ == "__main__":

@@ -36,24 +36,31 @@ def main(out):
     out.mkdir(parents=True, exist_ok=True)
     tensors, tokens, types = package()
     pieces, named, rows = vocabulary(tokens, types)
-    first = len(pieces)
-    lines = (f"{base64.b64encode(piece).decode()} {rank}\n" for rank, piece in enumerate(pieces))
-    (out / "tokenizer.model").write_text("".join(lines))
+    ends = write_tokenizer(out, pieces, named, 8192)
     save_file(weights(tensors, rows), out / "model.safetensors", metadata={"format": "pt"})
-    write_json(out / "config.json", dict(
+    write_json(out / "config.json", ends | dict(
         _name_or_path="glm-4-smol", model_type="chatglm", architectures=["ChatGLMModel"], add_bias_linear=False, add_qkv_bias=True,
         apply_query_key_layer_scaling=True, apply_residual_connection_post_layernorm=False, attention_softmax_in_fp32=True,
         ffn_hidden_size=FFN, hidden_size=WIDE, kv_channels=WIDE_HEAD, layernorm_epsilon=1e-5 * HIDDEN / WIDE, multi_query_attention=True,
         multi_query_group_num=GROUPS, num_attention_heads=GROUPS * PER_GROUP, num_layers=LAYERS, num_hidden_layers=LAYERS, rope_ratio=10,
         original_rope=True, padded_vocab_size=len(rows), post_layer_norm=True, rmsnorm=True, seq_length=8192, torch_dtype="float16",
-        tie_word_embeddings=False, eos_token_id=[first, first + SPECIAL.index("<eop>")], pad_token_id=first))
-    write_json(out / "generation_config.json", {"eos_token_id": [first, first + SPECIAL.index("<eop>")], "pad_token_id": first})
+        tie_word_embeddings=False))
+
+
+def write_tokenizer(out, pieces, special, longest):
+    """GLM-4's tokenizer of these pieces, special tokens behind them, with a chat template; returns the ids that end a text."""
+    first = len(pieces)
+    lines = (f"{base64.b64encode(piece).decode()} {rank}\n" for rank, piece in enumerate(pieces))
+    (out / "tokenizer.model").write_text("".join(lines))
     template = ("{% for message in messages %}<sop>{{ message['role'] }}\n{{ message['content'] }}<eop>\n{% endfor %}"
                 "{% if add_generation_prompt %}<sop>assistant\n{% endif %}")
     added = {str(first + i): dict(content=name, lstrip=False, normalized=False, rstrip=False, single_word=False, special=True)
-             for i, name in enumerate(named)}
+             for i, name in enumerate(special)}
     write_json(out / "tokenizer_config.json", {"added_tokens_decoder": added, "chat_template": template,
-                                               "tokenizer_class": "ChatGLM4Tokenizer", "model_max_length": 8192})
+                                               "tokenizer_class": "ChatGLM4Tokenizer", "model_max_length": longest})
+    ends = {"eos_token_id": [first, first + SPECIAL.index("<eop>")], "pad_token_id": first}
+    write_json(out / "generation_config.json", ends)
+    return ends
 
 
 def write_json(file, value):
@@ -83,7 +90,8 @@ def vocabulary(tokens, types):
     special = [(name, meant[name] if name in meant else next(others)) for name in SPECIAL]
     special += [(tokens[i], i) for i in others]
     spelt = [bytes(alphabet[c] for c in tokens[i]) for i in plain]
-    absent = [bytes([byte]) for byte in range(256) if bytes([byte]) not in spelt]  # GLM-4 has a token for each byte
+    known = set(spelt)
+    absent = [bytes([byte]) for byte in range(256) if bytes([byte]) not in known]  # GLM-4 has a token for each byte
     rows = [special[1][1]] * len(absent) + plain + [i for _, i in special]
     return absent + spelt, [name for name, _ in special], rows
 
