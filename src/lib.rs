@@ -44,6 +44,7 @@ mod hash;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod imatrix;
+pub mod importance;
 #[doc(hidden)] // for the program and the tests
 pub mod input;
 #[doc(hidden)] // for the program and the tests

@@ -7,6 +7,7 @@ use super::trial::{Costs, TRIED_ROWS, Trial, errors, read, spread};
 use super::weights::Planned;
 use crate::error::Result;
 use crate::forward::Tensors;
+use crate::importance::Importance;
 use crate::model::Model;
 use crate::remap::{Role, Target};
 use crate::threads;
@@ -37,7 +38,7 @@ fn gain(role: Role) -> f64 {
 /// When the checkpoint cannot be read, or `watch` stops the run.
 pub fn guesses(
     model: &Model,
-    importance: &[Option<Vec<f32>>],
+    importance: &[Option<Importance>],
     trials: &[Trial],
     how: How,
     watch: &dyn Watch,
@@ -46,14 +47,15 @@ pub fn guesses(
     let nobody = |_: &[&str], _: &crate::forward::Activations| Ok(());
     let tensors = Planned::new(model, &nobody);
     let layers = model.config.num_layers.max(1) as f64;
-    let cost = |(target, (trial, importance)): (&Target, (&Trial, &Option<Vec<f32>>))| {
+    let cost = |(target, (trial, importance)): (&Target, (&Trial, &Option<Importance>))| {
         if trial.formats.is_empty() {
             return Ok(Vec::new());
         }
         watch.go_on()?;
         let matrix = tensors.matrix(&target.name, Some(target.rows), target.columns)?;
         let rows = read(matrix.as_ref(), &spread(target.rows, TRIED_ROWS), trial.columns)?;
-        let importance = importance.as_ref().map(|weights| &weights[..trial.columns.min(weights.len())]);
+        let given = importance.as_ref().map(Importance::given);
+        let importance = given.map(|weights| &weights[..trial.columns.min(weights.len())]);
         let weighted = |values: &[f32]| -> f64 {
             let weight = |at: usize| importance.map_or(1.0, |weights| f64::from(weights[at % trial.columns]));
             let square = |(at, x): (usize, &f32)| weight(at) * f64::from(*x) * f64::from(*x);

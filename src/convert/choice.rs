@@ -9,6 +9,7 @@ use crate::allocate::{Variant, allocate, smallest_two};
 use crate::calibrate::{self, Costs, How, Trial};
 use crate::error::{Error, Result};
 use crate::gguf::{ALIGNMENT, Metadata, Split, Value};
+use crate::importance::Importance;
 use crate::metadata;
 use crate::model::Model;
 use crate::pipeline;
@@ -178,7 +179,7 @@ impl Job {
         if let Some(embedding) = embedding.filter(|_| !self.model.config.tie_word_embeddings) {
             let mut targets = self.model.plan.tensors.iter().zip(&mut self.importance);
             if let Some((_, importance)) = targets.find(|(t, _)| t.role() == Role::TokenEmbedding) {
-                *importance = Some(embedding);
+                *importance = Some(Importance::new(embedding));
             }
         }
         if let (Some(choice), Some(output)) = (&mut self.choice, self.outputs.first_mut()) {

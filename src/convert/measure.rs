@@ -12,7 +12,6 @@ use crate::calibrate::{self, How, IMPORTANCE_TOKENS, MomentLayout, REFINEMENT_TO
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::hash::sha256;
-use crate::imatrix::ImportanceMatrix;
 use crate::model::Model;
 use crate::pipeline::{self, Ready};
 use crate::recipe::{Budget, budgeted_ffn, padded_ffn};
@@ -139,7 +138,8 @@ impl Job {
             return Ok(());
         }
         let matrix = calibrate::importance(&self.model, sample, threads, watch)?;
-        self.importance = of_plan(&matrix, self)?;
+        let (importance, _) = matrix.for_plan(&self.model.plan, padded_ffn(&self.model.config))?;
+        self.importance = importance.into_iter().map(|importance| Some(importance?.sharpen())).collect();
         Ok(())
     }
 
@@ -224,8 +224,4 @@ impl Ready for Store {
     fn read(&self, tensor: &str, shape: Shape, place: Range<usize>, out: &mut Vec<u8>) -> Result<bool> {
         Store::read(self, tensor, shape, place, out)
     }
-}
-
-fn of_plan(matrix: &ImportanceMatrix, job: &Job) -> Result<Vec<Option<Vec<f32>>>> {
-    Ok(matrix.for_plan(&job.model.plan, padded_ffn(&job.model.config))?.0)
 }

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use crate::calibrate::{MomentLayout, Sample, Store};
 use crate::error::{Error, Result};
 use crate::gguf::Split;
+use crate::importance::Importance;
 use crate::input::GuestBook;
 use crate::model::Model;
 use crate::model_card::About;
@@ -51,8 +52,8 @@ pub struct Job {
     pub choice: Option<FormatChoice>,
     /// Blocks that were made before the file is filled.
     refined: Option<Store>,
-    /// The importance weights of each tensor of the plan, padded.
-    pub importance: Vec<Option<Vec<f32>>>,
+    /// The importance of each tensor of the plan, padded.
+    pub importance: Vec<Option<Importance>>,
     /// Matrices that the importance matrix says nothing of.
     pub without_importance: usize,
     /// The files to write.

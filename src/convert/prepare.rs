@@ -8,6 +8,7 @@ use crate::config::GlmConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{Metadata, Split, text};
 use crate::imatrix::ImportanceMatrix;
+use crate::importance::Importance;
 use crate::input::{self, GuestBook};
 use crate::metadata::{self, Card, Parts};
 use crate::model::Model;
@@ -84,8 +85,8 @@ impl Options {
         Ok(Options { request, card, given, imatrix, sample, layout })
     }
 
-    /// The importance weights of each tensor of the plan, and how many matrices have none.
-    fn importance(&self, model: &Model) -> Result<(Vec<Option<Vec<f32>>>, usize)> {
+    /// The importance of each tensor of the plan, and how many matrices have none.
+    fn importance(&self, model: &Model) -> Result<(Vec<Option<Importance>>, usize)> {
         match &self.imatrix {
             Some(imatrix) => imatrix.for_plan(&model.plan, padded_ffn(&model.config)),
             None => Ok((vec![None; model.plan.tensors.len()], 0)),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, InFile, Result};
 use crate::gguf::GgufFile;
+use crate::importance::Importance;
 use crate::input;
 use crate::remap::{Plan, Role, Target};
 
@@ -68,14 +69,14 @@ impl ImportanceMatrix {
         write::write(self, file, chunk_size, replace)
     }
 
-    /// The importance weights of each of the plan's tensors, and how many matrices have none.
+    /// The importance of each of the plan's tensors, and how many matrices have none.
     ///
     /// `padded_ffn` is the feed-forward width in the output. An entry may be as wide as the model or as the padded
     /// file; padded columns get weight 0, so that they pull no scale away from real weights.
     ///
     /// # Errors
     /// When an entry belongs to no tensor of the plan, or has another length than its tensor's rows.
-    pub fn for_plan(&self, plan: &Plan, padded_ffn: usize) -> Result<(Vec<Option<Vec<f32>>>, usize)> {
+    pub fn for_plan(&self, plan: &Plan, padded_ffn: usize) -> Result<(Vec<Option<Importance>>, usize)> {
         let targets: BTreeMap<&str, &Target> =
             plan.tensors.iter().map(|target| (target.name.as_str(), target)).collect();
         let last = plan.tensors.iter().filter_map(|target| target.slot.layer()).max();
@@ -105,7 +106,7 @@ impl ImportanceMatrix {
             let (_, padded) = target.padded_shape(padded_ffn);
             weights.resize(padded, 0.0);
             weights[target.columns..].fill(0.0);
-            Some(weights)
+            Some(Importance::new(weights))
         };
         let weights: Vec<_> = plan.tensors.iter().map(weights_of).collect();
         let without = plan

@@ -42,7 +42,8 @@ pub(super) fn refuse_mixed(work: &Work, outputs: &[Vec<Shape>]) -> Result<()> {
             require(name, shape.rows, format!("{rows} rows in the output"), shape.rows >= *rows)?;
             let expected = format!("{columns} columns in the output");
             require(name, shape.columns, expected, shape.columns >= *columns)?;
-            let weights = work.importance_of(number).map_or(shape.columns, <[f32]>::len);
+            let weights =
+                work.importance_of(number).map_or(shape.columns, |importance| importance.given().len());
             require(name, weights, "importance weights for each column", weights >= shape.columns)?;
         }
     }

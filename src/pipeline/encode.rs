@@ -139,7 +139,8 @@ impl<'a> Encoder<'a> {
         let row_bytes =
             shape.format.row_bytes(shape.columns).ok_or_else(|| fault("rows of part blocks".to_owned()))?;
         let mut blocks = vec![0; rows.len() / shape.columns * row_bytes];
-        let importance = self.work.importance_of(tensor).map(|weights| &weights[..shape.columns]);
+        let importance =
+            self.work.importance_of(tensor).map(|importance| &importance.of(shape.format)[..shape.columns]);
         quant::quantize(self.backend, shape.format, shape.columns, rows, importance, &mut blocks)
             .map_err(|e| fault(e.to_string()))?;
         out.extend_from_slice(&blocks);

@@ -23,6 +23,7 @@ use quant::Backend;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
+use crate::importance::Importance;
 use crate::lora::Lora;
 use crate::remap::Plan;
 use crate::sink::{Shape, Sink};
@@ -66,8 +67,8 @@ pub struct Work<'a> {
     pub plan: &'a Plan,
     /// The weights.
     pub checkpoint: &'a Checkpoint,
-    /// Importance weights of each of the plan's tensors, as wide as its rows in any output; none without a matrix.
-    pub importance: Option<&'a [Option<Vec<f32>>]>,
+    /// The importance of each of the plan's tensors, as wide as its rows in any output; none without a matrix.
+    pub importance: Option<&'a [Option<Importance>]>,
     /// What is added to the weights.
     pub lora: &'a Lora,
     /// Blocks that are there already.
@@ -84,9 +85,9 @@ pub trait Ready: Debug + Sync {
 }
 
 impl Work<'_> {
-    /// The importance weights of the plan's tensor with this number.
-    fn importance_of(&self, tensor: usize) -> Option<&[f32]> {
-        self.importance?.get(tensor)?.as_deref()
+    /// The importance of the plan's tensor with this number.
+    fn importance_of(&self, tensor: usize) -> Option<&Importance> {
+        self.importance?.get(tensor)?.as_ref()
     }
 
     /// Bytes of the checkpoint that a run reads: the measure of its progress.

@@ -68,11 +68,7 @@ pub(in crate::cli) fn ffn_pad() -> impl TypedValueParser<Value = FfnPad> {
 pub(in crate::cli) fn quality() -> impl TypedValueParser<Value = Quality> {
     one_of(&[
         ("fast", "The same bytes as llama-quantize", Quality::Fast),
-        (
-            "good",
-            "The same with an importance matrix, for which the model is run on text first",
-            Quality::Good,
-        ),
+        ("good", "Rounds with an importance matrix, for which the model is run on text first", Quality::Good),
         (
             "best",
             "Rounds the weights such that what each matrix computes changes least: takes hours; a run that was interrupted goes on",
