@@ -57,6 +57,23 @@ fn good_is_the_measured_matrix_in_one_command_whatever_the_threads() {
     }
 }
 
+/// By what the first layer makes of its columns, which needs no text: one importance for all ways.
+#[test]
+fn the_embedding_has_importance_whatever_measures() {
+    let model = model(Checkpoint { ffn: 512, ..Checkpoint::tiny() });
+    let embedding = |options: &[&str]| {
+        let file = model.join("m.gguf");
+        let run = Cmd::new("convert").arg(model.path()).args(&["--no-modelfile", "--quiet", "--force"]);
+        run.args(&["--token-embedding-type", "Q4_K"]).args(options).arg("--output").arg(&file).succeed();
+        Gguf::read(&file).tensors.remove("token_embd.weight").expect("an embedding")
+    };
+    let good = embedding(&["--type", "Q4_K_M", "--quality", "good"]);
+    let best = ["--quality", "best", "--calibration-tokens", "1100"];
+    assert!(good == embedding(&[&best[..], &["--type", "Q4_K_M"]].concat()), "best");
+    assert!(good == embedding(&[&best[..], &["--target-bpw", "6"]].concat()), "best of a size");
+    assert!(good != embedding(&["--type", "Q4_K_M"]), "ggml's rounding without importance");
+}
+
 /// The matrix to the power 9/8, with which `good` rounds to two and three bits.
 fn sharpen(matrix: &Path, sharpened: &Path) {
     let mut matrix = ImportanceMatrix::load(matrix).expect("a matrix");

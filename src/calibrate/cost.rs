@@ -10,7 +10,6 @@ use super::runs::{equally_wide, quantized};
 use super::sample::held_out;
 use super::sensitivity::MOST_WINDOWS;
 use super::trial::{TRIED_ROWS, Trial};
-use super::weights::multiplies;
 use crate::model::Model;
 use crate::remap::{InBlock, Part, Slot, Target};
 use crate::sink::Shape;
@@ -66,7 +65,7 @@ fn size(target: &Target) -> f64 {
 fn forward(model: &Model, tokens: usize) -> f64 {
     let (config, tokens) = (&model.config, tokens as f64);
     let in_layers = model.plan.tensors.iter().filter(|target| target.slot.layer().is_some());
-    let weights: f64 = in_layers.filter(|target| multiplies(model, target)).map(size).sum();
+    let weights: f64 = in_layers.filter(|target| model.plan.multiplies(target)).map(size).sum();
     // Attention multiplies a window's tokens with one another, before the later ones are left out.
     let attention = 2.0 * (config.num_attention_heads * config.head_dim * WINDOW.min(tokens as usize)) as f64;
     2.0 * tokens * (weights + attention * config.num_layers as f64)
@@ -96,7 +95,7 @@ fn tried(trials: &[Trial]) -> f64 {
 pub fn of_divergences(model: &Model, trials: &[Trial], tokens: usize) -> Cost {
     let tokens = tokens.min(MOST_WINDOWS * WINDOW);
     let outside = model.plan.tensors.iter().filter(|target| target.slot.layer().is_none());
-    let output: f64 = outside.filter(|target| multiplies(model, target)).map(size).sum();
+    let output: f64 = outside.filter(|target| model.plan.multiplies(target)).map(size).sum();
     let operations =
         3.0 * (forward(model, tokens) + 2.0 * output * tokens as f64) + 2.0 * tried(trials) * tokens as f64;
     let mut cost = Cost { operations, rounded: Vec::new() };
@@ -132,7 +131,7 @@ fn of_run(model: &Model, outputs: &[&[Shape]], layout: MomentLayout, tokens: usi
         let shapes = quantized(outputs, number);
         let Some(shape) = shapes.first() else { continue };
         let (rows, columns) = (target.rows as f64, shape.columns as f64);
-        if !multiplies(model, target) {
+        if !model.plan.multiplies(target) {
             shapes.iter().for_each(|shape| cost.round(shape.format, false, rows * columns));
             continue;
         }

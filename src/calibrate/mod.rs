@@ -4,6 +4,7 @@
 //! activations and a few blocks of rows are in memory.
 
 pub mod cost;
+mod embedding;
 mod encode;
 mod layout;
 mod moments;
@@ -24,10 +25,11 @@ use std::num::NonZero;
 
 use quant::Backend;
 
+pub use embedding::embedding_importance;
 pub use layout::MomentLayout;
 pub use refine::{refine, refuse_short};
 pub use sample::{Sample, WINDOW};
-pub use sensitivity::{Sensitivity, divergences};
+pub use sensitivity::divergences;
 pub use speed::time;
 pub use squares::importance;
 pub use store::Store;

@@ -14,7 +14,7 @@ use super::sample::held_out;
 use super::squares::layer_done;
 use super::store::Store;
 use super::trial::read;
-use super::weights::{Planned, multiplies, sizes};
+use super::weights::{Planned, sizes};
 use super::{How, Sample, WINDOW};
 use crate::error::{Error, Result};
 use crate::forward::{Activations, Decoder, Llama, Matrix, Tensors};
@@ -139,7 +139,8 @@ impl Refiner<'_> {
 
     /// What was not made would be rounded plainly, without a word.
     fn require_all(&self) -> Result<()> {
-        let multiplied = self.model.plan.tensors.iter().filter(|target| multiplies(self.model, target));
+        let plan = &self.model.plan;
+        let multiplied = plan.tensors.iter().filter(|target| plan.multiplies(target));
         match multiplied.map(|target| &target.name).find(|name| self.wanted(name).is_some()) {
             None => Ok(()),
             Some(name) => Err(Error::Internal(format!("{name}: was not made"))),

@@ -18,7 +18,7 @@ use super::output_layer::OutputLayer;
 use super::squares::{mean_squares, parts_done};
 use super::trial::{Costs, TRIED_ROWS, Trial, errors, read, spread, squares_of_products};
 use super::weights::{Planned, sizes};
-use super::{Sample, WINDOW};
+use super::{Sample, WINDOW, embedding};
 use crate::error::{Error, Result};
 use crate::forward::{Activations, Decoder, Llama, Tensors};
 use crate::model::Model;
@@ -29,17 +29,8 @@ use crate::watch::Watch;
 /// Windows that are run: for the sums over them, more hardly move the order of the matrices.
 pub(super) const MOST_WINDOWS: usize = 4;
 
-/// What a run tells.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sensitivity {
-    /// The divergence in nats a token that each format of each of the plan's tensors brings.
-    pub costs: Vec<Costs>,
-    /// How much an error in each column of the embedding weighs: the mean square of the gradient there.
-    pub embedding: Vec<f32>,
-}
-
-/// Runs a model on a part of the sample, forwards and backwards. `weighted`: the embedding is rounded by what is found
-/// out of its columns. Threads change no bit of it.
+/// The divergence in nats a token that each format of each of the plan's tensors brings: runs a model on a part of the
+/// sample, forwards and backwards. Threads change no bit of it.
 ///
 /// # Errors
 /// When the checkpoint cannot be read, a value is no number on the way, or `watch` stops the run.
@@ -47,12 +38,11 @@ pub fn divergences(
     model: &Model,
     sample: &Sample,
     trials: &[Trial],
-    weighted: bool,
     how: How,
     watch: &dyn Watch,
-) -> Result<Sensitivity> {
+) -> Result<Vec<Costs>> {
     let pool = threads::workers(how.threads)?;
-    pool.install(|| Run { model, trials, weighted, backend: how.backend, watch }.run(sample))
+    pool.install(|| Run { model, trials, backend: how.backend, watch }.run(sample))
 }
 
 /// The windows that are run, evenly spread over the sample; a sample without a whole one is run as it is.
@@ -69,13 +59,12 @@ fn windows(sample: &Sample) -> (Vec<u32>, usize) {
 struct Run<'a> {
     model: &'a Model,
     trials: &'a [Trial],
-    weighted: bool,
     backend: Backend,
     watch: &'a dyn Watch,
 }
 
 impl Run<'_> {
-    fn run(&self, sample: &Sample) -> Result<Sensitivity> {
+    fn run(&self, sample: &Sample) -> Result<Vec<Costs>> {
         let (tokens, window) = windows(sample);
         let squares: Mutex<BTreeMap<String, Vec<f32>>> = Mutex::new(BTreeMap::new());
         let observe = |names: &[&str], x: &Activations| {
@@ -134,13 +123,12 @@ impl Run<'_> {
             }
             self.step(llama.layers() + 3 * (llama.layers() - layer))?;
         }
-        let embedding = mean_squares(&gradient);
         let importance = match squares.get("token_embd.weight") {
-            Some(squares) => Some(squares.as_slice()), // it is the output layer, too
-            None => self.weighted.then_some(embedding.as_slice()),
+            Some(squares) => Some(squares.clone()), // it is the output layer, too
+            None => embedding::importance(&llama)?,
         };
-        self.embedding(&llama.tensors, &tokens, &gradient, importance, &mut costs)?;
-        Ok(Sensitivity { costs, embedding })
+        self.embedding(&llama.tensors, &tokens, &gradient, importance.as_deref(), &mut costs)?;
+        Ok(costs)
     }
 
     /// The number of a tensor that has a choice.

@@ -1,4 +1,4 @@
-//! The importance matrix: the mean square of each input column of every matrix.
+//! The importance matrix: the mean square of each input column of every matrix, and what stands for it in the embedding.
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -9,7 +9,7 @@ use ndarray::Axis;
 use rayon::prelude::*;
 
 use super::weights::{Planned, sizes};
-use super::{Sample, WINDOW};
+use super::{Sample, WINDOW, embedding};
 use crate::error::{Error, Result};
 use crate::forward::{Activations, Decoder, Llama};
 use crate::imatrix::ImportanceMatrix;
@@ -42,7 +42,7 @@ pub(super) fn parts_done(
     watch.step(at, total * done as u64 / all.max(1) as u64, total)
 }
 
-/// Measures the importance of every column that a matrix multiplies on the sample's tokens. Threads change no bit of it.
+/// Measures the importance of every column of the matrices, on the sample's tokens. Threads change no bit of it.
 ///
 /// # Errors
 /// When the checkpoint cannot be read, a value is no number on the way, or `watch` stops the run.
@@ -75,10 +75,13 @@ fn measure(model: &Model, sample: &Sample, watch: &dyn Watch) -> Result<Importan
         layer_done(model, layer, (0, 1), watch)?;
     }
     observe(&[llama.output_name()], &llama.last_norm(&x)?)?;
+    let of_embedding = embedding::importance(&llama)?;
     drop(llama);
+    let mut entries = entries.into_inner().unwrap_or_else(PoisonError::into_inner);
+    entries.extend(of_embedding.map(|importance| ("token_embd.weight".to_owned(), importance)));
     Ok(ImportanceMatrix {
         file: PathBuf::new(),
-        entries: entries.into_inner().unwrap_or_else(PoisonError::into_inner),
+        entries,
         dataset: Some(format!("{}, SHA-256 {}", sample.name, sample.hash)),
         chunks: u32::try_from(sample.windows()).unwrap_or(u32::MAX),
     })
@@ -109,7 +112,7 @@ mod tests {
         let sample = Sample { tokens: (5..25).collect(), name: String::new(), hash: String::new() };
         let matrix = importance(&model, &sample, NonZero::<usize>::MIN, &()).unwrap();
         let layers = model.config.num_layers;
-        assert_eq!(matrix.entries.len(), 7 * layers + 1);
+        assert_eq!(matrix.entries.len(), 7 * layers + 2);
 
         let tensors = Planned::new(&model, &|_, _| Ok(()));
         let hidden = model.config.hidden_size;

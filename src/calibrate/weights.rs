@@ -9,19 +9,10 @@ use crate::error::{Error, Result};
 use crate::forward::{Activations, Matrix, Sizes, Tensors};
 use crate::lora::Lora;
 use crate::model::Model;
-use crate::remap::{Role, Source, Target};
+use crate::remap::{Source, Target};
 
 /// Is told of the inputs of matrices.
 pub(super) type Observer<'a> = dyn Fn(&[&str], &Activations) -> Result<()> + Sync + 'a;
-
-/// Whether activations are multiplied with it: no norm, no bias, and no embedding that is nothing else.
-pub(super) fn multiplies(model: &Model, target: &Target) -> bool {
-    match target.role() {
-        Role::Vector => false,
-        Role::TokenEmbedding => model.config.tie_word_embeddings,
-        _ => true,
-    }
-}
 
 /// All tensors of a model, and who watches them.
 pub(super) struct Planned<'a> {

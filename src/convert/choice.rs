@@ -9,13 +9,12 @@ use crate::allocate::{Variant, allocate, smallest_two};
 use crate::calibrate::{self, Costs, How, Trial};
 use crate::error::{Error, Result};
 use crate::gguf::{ALIGNMENT, Metadata, Split, Value};
-use crate::importance::Importance;
 use crate::metadata;
 use crate::model::Model;
 use crate::pipeline;
 use crate::provenance;
 use crate::recipe::{Budget, Recipe, budgeted_ffn, candidates};
-use crate::remap::{Plan, Role, Target};
+use crate::remap::{Plan, Target};
 use crate::request::{Quality, Request};
 use crate::watch::Watch;
 
@@ -135,14 +134,10 @@ impl Job {
         }
         let started = Instant::now();
         let how = How { threads: options.threads, backend: options.backend };
-        let best = self.request.quality == Quality::Best;
         let (model, trials) = (&self.model, choice.trials.as_slice());
-        let (costs, embedding) = match &self.sample {
-            Some(sample) => {
-                let found = calibrate::divergences(model, sample, trials, best, how, watch)?;
-                (found.costs, best.then_some(found.embedding))
-            }
-            None => (calibrate::guesses(model, &self.importance, trials, how, watch)?, None),
+        let costs = match &self.sample {
+            Some(sample) => calibrate::divergences(model, sample, trials, how, watch)?,
+            None => calibrate::guesses(model, &self.importance, trials, how, watch)?,
         };
         let costs = never_worse(costs);
         let took = started.elapsed();
@@ -175,13 +170,6 @@ impl Job {
             took,
             unused_bytes: choice.most_bytes - split.total_bytes(),
         };
-        // An embedding that is the output layer too is rounded with that one's feedback.
-        if let Some(embedding) = embedding.filter(|_| !self.model.config.tie_word_embeddings) {
-            let mut targets = self.model.plan.tensors.iter().zip(&mut self.importance);
-            if let Some((_, importance)) = targets.find(|(t, _)| t.role() == Role::TokenEmbedding) {
-                *importance = Some(Importance::new(embedding));
-            }
-        }
         if let (Some(choice), Some(output)) = (&mut self.choice, self.outputs.first_mut()) {
             let more = output.split.files.len() == 1 && split.files.len() > 1;
             (output.recipe, output.split) = (recipe, split);

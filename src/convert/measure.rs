@@ -12,6 +12,7 @@ use crate::calibrate::{self, How, IMPORTANCE_TOKENS, MomentLayout, REFINEMENT_TO
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::hash::sha256;
+use crate::importance::Importance;
 use crate::model::Model;
 use crate::pipeline::{self, Ready};
 use crate::recipe::{Budget, budgeted_ffn, padded_ffn};
@@ -103,9 +104,7 @@ fn too_little(bytes: u64, least: u64) -> Error {
 
 /// What the file says of the measurement: the keys that llama-quantize writes, and this program's own.
 pub(super) fn keys(sample: &Sample, plan: &Plan, quality: Quality) -> Metadata {
-    let embeds_only = plan.tensors.iter().any(|target| target.role() == Role::Output);
-    let multiplies = |role: Role| role != Role::Vector && !(embeds_only && role == Role::TokenEmbedding);
-    let entries = plan.tensors.iter().filter(|target| multiplies(target.role())).count();
+    let entries = plan.tensors.iter().filter(|target| target.role() != Role::Vector).count();
     let mut keys = metadata::measured_keys(&sample.name, entries, sample.windows());
     keys.extend(provenance::quality_keys(quality.name(), &sample.hash));
     keys
@@ -135,6 +134,12 @@ impl Job {
                 watch,
             )?;
             self.refined = Some(store);
+            let embedding = calibrate::embedding_importance(&self.model, threads)?;
+            for (target, importance) in self.model.plan.tensors.iter().zip(&mut self.importance) {
+                if target.role() == Role::TokenEmbedding {
+                    *importance = embedding.clone().map(Importance::new);
+                }
+            }
             return Ok(());
         }
         let matrix = calibrate::importance(&self.model, sample, threads, watch)?;

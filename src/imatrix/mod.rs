@@ -69,7 +69,7 @@ impl ImportanceMatrix {
         write::write(self, file, chunk_size, replace)
     }
 
-    /// The importance of each of the plan's tensors, and how many matrices have none.
+    /// The importance of each of the plan's tensors, and how many that are multiplied with have none.
     ///
     /// `padded_ffn` is the feed-forward width in the output. An entry may be as wide as the model or as the padded
     /// file; padded columns get weight 0, so that they pull no scale away from real weights.
@@ -113,7 +113,7 @@ impl ImportanceMatrix {
             .tensors
             .iter()
             .zip(&weights)
-            .filter(|(t, w)| t.role() != Role::Vector && w.is_none())
+            .filter(|(target, weights)| plan.multiplies(target) && weights.is_none())
             .count();
         Ok((weights, without))
     }

@@ -87,6 +87,17 @@ pub enum Role {
     Vector,
 }
 
+impl Plan {
+    /// Whether activations are multiplied with it: no norm, no bias, and no embedding that is nothing else.
+    pub fn multiplies(&self, target: &Target) -> bool {
+        match target.role() {
+            Role::Vector => false,
+            Role::TokenEmbedding => self.tensors.iter().all(|other| other.role() != Role::Output),
+            _ => true,
+        }
+    }
+}
+
 impl Target {
     /// What it is for, which decides its format.
     pub fn role(&self) -> Role {
