@@ -103,21 +103,49 @@ fn chats(template: Option<&str>) -> String {
     chats.iter().map(|chat| rendered(chat).unwrap_or_else(|| contents(chat))).collect()
 }
 
-/// The first part of each text, about `most` tokens of all together, each window beginning with the prefix.
+/// A part of each text, about `most` tokens of all together, each window beginning with the prefix.
 fn in_windows(texts: &[Vec<u32>], prefix: &[u32], most: usize) -> Vec<u32> {
     let all: usize = texts.iter().map(Vec::len).sum();
     let room = WINDOW.saturating_sub(prefix.len()).max(1);
     let wanted = most.min(all.saturating_add(all.div_ceil(room) * prefix.len()));
     let own = wanted.saturating_sub(wanted.div_ceil(WINDOW) * prefix.len());
     let part = |text: &Vec<u32>| text.len() * own / all.max(1);
-    let taken: Vec<u32> =
-        texts.iter().flat_map(|text| &text[..part(text).min(text.len())]).copied().collect();
+    let taken: Vec<u32> = texts.iter().flat_map(|text| spread(text, part(text))).collect();
     taken.chunks(room).flat_map(|window| prefix.iter().chain(window)).copied().collect()
+}
+
+/// So many of a text's tokens, in pieces of half a window at most: one kind of text may follow another in it.
+fn spread(text: &[u32], part: usize) -> Vec<u32> {
+    let part = part.min(text.len());
+    let pieces = part.div_ceil(WINDOW / 2);
+    let piece = |i: usize| {
+        let length = (i + 1) * part / pieces - i * part / pieces;
+        let start = (i * text.len() / pieces).min(text.len() - length);
+        &text[start..start + length]
+    };
+    (0..pieces).flat_map(piece).copied().collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn a_part_is_of_the_whole_text() {
+        let text: Vec<u32> = (0..9001).collect();
+        for part in [1, 255, 256, 257, 2048, 5000, 9000] {
+            let found = spread(&text, part);
+            assert!(found.len() == part && found.is_sorted_by(|a, b| a < b), "{part}: {found:?}");
+            let gaps = found.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+            assert!(gaps < part.div_ceil(256), "{part}: {gaps} gaps");
+            let tenths = |tokens: &[u32]| tokens.iter().map(|token| token / 901).collect::<BTreeSet<_>>();
+            assert!(part < 2048 || tenths(&found).len() >= 8, "{part}: {:?}", tenths(&found));
+        }
+        assert_eq!((spread(&text, 9001), spread(&text, usize::MAX)), (text.clone(), text));
+        assert_eq!((spread(&[], 7), spread(&[1, 2], 0)), (vec![], vec![]));
+    }
 
     #[test]
     fn windows_begin_with_the_prefix_and_hold_a_share_of_each_text() {
