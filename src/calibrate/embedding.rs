@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_column_counts_by_what_reads_it() {
         // Column 0 is read with 3 and 1 a row, column 1 with 0 and 1, and counts twice as much: 10 to 4.
-        let gate = |i: usize| if i % 2 == 0 { 3.0 } else { 0.0 };
+        let gate = |i: usize| if i.is_multiple_of(2) { 3.0 } else { 0.0 };
         let first = |norm| First { norm, rows: ROWS_BEYOND_A_PART, gate, has_output: true };
         let near = |found: Vec<f32>, expected: [f32; 2]| {
             assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
