@@ -19,7 +19,9 @@ pub(super) fn run(args: &Imatrix) -> Result<()> {
     let source = args.model.request(&located)?;
     let (read, guests) = input::noted(|| {
         let model = Model::open(&source).map_err(|error| located.explain(error))?;
-        let sample = Sample::new(&model.tokenizer, &args.calibration, args.tokens as usize)?;
+        let tokens =
+            args.tokens.map_or_else(|| calibrate::importance_tokens(model.plan.parameters()), |n| n as usize);
+        let sample = Sample::new(&model.tokenizer, &args.calibration, tokens)?;
         Ok((model, sample))
     });
     let (model, sample) = read?;

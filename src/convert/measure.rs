@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use quant::Backend;
 
 use super::Job;
-use crate::calibrate::{self, How, IMPORTANCE_TOKENS, MomentLayout, REFINEMENT_TOKENS, Sample, Store};
+use crate::calibrate::{self, How, MomentLayout, REFINEMENT_TOKENS, Sample, Store};
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::hash::sha256;
@@ -76,7 +76,7 @@ pub(super) fn sample(request: &Request, model: &Model) -> Result<Option<Sample>>
     }
     let most = match request.quality {
         Quality::Fast => return Ok(None),
-        Quality::Good => IMPORTANCE_TOKENS,
+        Quality::Good => calibrate::importance_tokens(model.plan.parameters()),
         Quality::Best => REFINEMENT_TOKENS,
     };
     let sample =

@@ -56,6 +56,7 @@ def arguments():
     parser.add_argument("--exact-tokens", type=int, help="the same for f32 arithmetic, which is slow [default: as --tokens]")
     parser.add_argument("--texts", type=Path, help="folder of held-out text, NAME.txt for each kind [default: of this repository]")
     parser.add_argument("--calibration", type=Path, help="folder of text to calibrate on, all .txt in it [default: the built-in text]")
+    parser.add_argument("--calibration-tokens", type=int, default=8192)
     args = parser.parse_args()
     args.llama_imatrix, args.llama_quantize, args.perplexity = (
         program(args.llama, name, needed) for name, needed in [("llama-imatrix", True), ("llama-quantize", True), ("llama-perplexity", False)])
@@ -137,7 +138,7 @@ def make(args, kind, calibration):
     files = {RIVAL: out / f"{kind}-llama.gguf"}
     if not files[RIVAL].exists():
         run(args.llama_quantize, "--imatrix", matrix, f16, files[RIVAL], kind, log=out / f"{kind}-llama-quantize.log")
-    measured = [part for text in calibration for part in ("--calibration", text)]
+    measured = [part for text in calibration for part in ("--calibration", text)] + ["--calibration-tokens", args.calibration_tokens]
     for quality in OURS:
         files[quality] = out / f"{kind}-{quality}.gguf"
         if not files[quality].exists():

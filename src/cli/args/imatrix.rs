@@ -25,10 +25,10 @@ pub(in crate::cli) struct Imatrix {
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(in crate::cli) calibration: Vec<PathBuf>,
 
-    /// About how many tokens to measure on, 1 to 1048576
-    #[arg(long, value_name = "N", default_value = "2048", allow_negative_numbers = true)]
+    /// About how many tokens to measure on, 1 to 1048576 [default: 2048 of a model of 6B, up to 8192 of a smaller one]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1048576))]
-    pub(in crate::cli) tokens: u32,
+    pub(in crate::cli) tokens: Option<u32>,
 
     /// Replace the file if it exists
     #[arg(short, long)]

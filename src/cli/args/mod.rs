@@ -172,7 +172,8 @@ pub(super) struct Convert {
     #[arg(long, value_name = "FILE", value_parser = values::read())]
     pub(super) calibration: Vec<PathBuf>,
 
-    /// With --quality good or best: about how many tokens to measure on, 1 to 1048576 [default: 2048, 8192 for best]
+    /// With --quality good or best: about how many tokens to measure on, 1 to 1048576 [default: 2048 for
+    /// good of a model of 6B, up to 8192 of a smaller one; 8192 for best]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1048576))]
     pub(super) calibration_tokens: Option<u32>,
