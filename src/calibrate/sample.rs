@@ -120,7 +120,7 @@ fn spread(text: &[u32], part: usize) -> Vec<u32> {
     let pieces = part.div_ceil(WINDOW / 2);
     let piece = |i: usize| {
         let length = (i + 1) * part / pieces - i * part / pieces;
-        let start = (i * text.len() / pieces).min(text.len() - length);
+        let start = i * text.len() / pieces;
         &text[start..start + length]
     };
     (0..pieces).flat_map(piece).copied().collect()
