@@ -79,10 +79,12 @@ fn added(length: usize, lists: impl Iterator<Item = impl Iterator<Item = f64>>) 
 
 #[cfg(test)]
 mod tests {
-    use std::ops::Range;
     use std::path::Path;
 
+    use ndarray::{Array2, arr2};
+
     use super::*;
+    use crate::forward::InMemory;
     use crate::model::ModelSource;
 
     /// A first layer of two columns, the second of which the norm may take away, and an output layer or none.
@@ -93,38 +95,19 @@ mod tests {
         has_output: bool,
     }
 
-    struct Values(&'static str, usize, Vec<f32>);
-
-    impl Matrix for Values {
-        fn name(&self) -> (&Path, &str) {
-            (Path::new("model.safetensors"), self.0)
-        }
-
-        fn rows(&self) -> usize {
-            self.2.len() / self.1
-        }
-
-        fn columns(&self) -> usize {
-            self.1
-        }
-
-        fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
-            out.copy_from_slice(&self.2[rows.start * self.1..rows.end * self.1]);
-            Ok(())
-        }
-    }
-
     impl Tensors for First {
         fn holds(&self, name: &str) -> bool {
             name == "output.weight" && self.has_output
         }
 
         fn matrix(&self, name: &str, _: Option<usize>, _: usize) -> Result<Box<dyn Matrix + '_>> {
-            let places = 0..2 * self.rows;
             Ok(Box::new(match name {
-                "blk.0.ffn_norm.weight" => Values("norm", 1, self.norm.to_vec()),
-                "blk.0.ffn_gate.weight" => Values("gate", 2, places.map(self.gate).collect()),
-                "blk.0.ffn_up.weight" => Values("up", 2, vec![1.0; places.len()]),
+                "blk.0.ffn_norm.weight" => InMemory("norm", arr2(&self.norm.map(|weight| [weight]))),
+                "blk.0.ffn_gate.weight" => {
+                    let gate = |(row, column)| (self.gate)(2 * row + column);
+                    InMemory("gate", Array2::from_shape_fn((self.rows, 2), gate))
+                }
+                "blk.0.ffn_up.weight" => InMemory("up", Array2::ones((self.rows, 2))),
                 other => return Err(Error::Internal(other.to_owned())),
             }))
         }

@@ -123,34 +123,9 @@ impl<'a> OutputLayer<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::ops::Range;
-    use std::path::Path;
-
     use super::*;
+    use crate::forward::InMemory;
     use quant::Format;
-
-    /// Weights in memory.
-    struct Plain(Array2<f32>);
-
-    impl Matrix for Plain {
-        fn name(&self) -> (&Path, &str) {
-            (Path::new(""), "")
-        }
-
-        fn rows(&self) -> usize {
-            self.0.nrows()
-        }
-
-        fn columns(&self) -> usize {
-            self.0.ncols()
-        }
-
-        fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
-            let first = rows.start * self.0.ncols();
-            out.iter_mut().zip(self.0.iter().skip(first)).for_each(|(out, x)| *out = *x);
-            Ok(())
-        }
-    }
 
     fn numbers(rows: usize, columns: usize, seed: usize, scale: f32) -> Array2<f32> {
         let number = |(i, k): (usize, usize)| {
@@ -163,9 +138,10 @@ mod tests {
     #[test]
     fn the_gradient_and_the_divergence_are_those_of_the_softmax() {
         let (rows, columns, tokens) = (OUTPUT_ROWS + 500, 64, 40);
-        let (weights, x) = (Plain(numbers(rows, columns, 1, 0.5)), numbers(columns, tokens, 2, 1.5));
+        let (weights, x) =
+            (InMemory("output", numbers(rows, columns, 1, 0.5)), numbers(columns, tokens, 2, 1.5));
         let layer = OutputLayer::new(&weights, &x).unwrap();
-        let logits = weights.0.dot(&x).mapv(f64::from);
+        let logits = weights.1.dot(&x).mapv(f64::from);
         let softmax = |logits: &Array2<f64>, t: usize| {
             let all: f64 = logits.column(t).iter().map(|x| x.exp()).sum();
             logits.column(t).mapv(|x| x.exp() / all)
@@ -174,9 +150,9 @@ mod tests {
         let found = layer.divergences(Backend::detect(), &trial, None).unwrap();
         for (format, found) in trial.formats.iter().zip(found) {
             let one = Trial { columns, formats: vec![*format] };
-            let all: Vec<f32> = weights.0.iter().copied().collect();
+            let all: Vec<f32> = weights.1.iter().copied().collect();
             let off = errors(Backend::detect(), &one, &all, None).unwrap();
-            let moved = (&weights.0 + &off[0]).dot(&x).mapv(f64::from);
+            let moved = (&weights.1 + &off[0]).dot(&x).mapv(f64::from);
             let kl = |t: usize| {
                 let (p, q) = (softmax(&logits, t), softmax(&moved, t));
                 p.iter().zip(&q).map(|(p, q)| p * (p / q).ln()).sum::<f64>()
@@ -194,7 +170,7 @@ mod tests {
                 place < before
             });
             p[drawn.unwrap()] -= 1.0;
-            let expected = weights.0.mapv(f64::from).t().dot(&p);
+            let expected = weights.1.mapv(f64::from).t().dot(&p);
             for (found, expected) in gradient.column(t).iter().zip(&expected) {
                 assert!((f64::from(*found) - expected).abs() < 1e-3, "{t}: {found} {expected}");
             }

@@ -96,6 +96,7 @@ mod tests {
 
     use super::super::moments::Moments;
     use super::*;
+    use crate::forward::{InMemory, linear};
     use quant::{Backend, Format};
 
     #[test]
@@ -118,7 +119,7 @@ mod tests {
         (speed, done)
     }
 
-    /// What each step of `best` reaches of the speed of one large product of matrices, on one thread.
+    /// What each step of measuring and of `best` reaches of the speed of one large product of matrices, on one thread.
     #[test]
     #[ignore = "a measurement: cargo test --lib share_of_the_peak -- --ignored --nocapture"]
     fn share_of_the_peak() {
@@ -132,6 +133,10 @@ mod tests {
             for columns in [4096, 13_824] {
                 let n = columns as f64;
                 let x = numbers(columns, TOKENS);
+                let layer = InMemory("weights", numbers(2048, columns));
+                speed(&format!("forward of {columns}"), peak, 2.0 * 2048.0 * n * TOKENS as f64, || {
+                    linear(&layer, &x).unwrap()
+                });
                 let mut moments = Moments::new(std::iter::once(0..columns).collect());
                 speed(&format!("moments of {columns}"), peak, n * n * TOKENS as f64, || moments.add(&x));
                 let means = moments.finish();

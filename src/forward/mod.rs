@@ -6,12 +6,16 @@
 mod backward;
 mod decoder;
 mod gradient;
+#[cfg(test)]
+mod in_memory;
 mod llama;
 mod math;
 mod past;
 
 pub(crate) use decoder::{Decoder, OUTPUT_ROWS};
 pub(crate) use gradient::multiply_back;
+#[cfg(test)]
+pub(crate) use in_memory::InMemory;
 pub(crate) use llama::{Llama, Sizes, Tensors};
 pub(crate) use math::{
     Activations, Matrix, add_bias, attention, embed, gated, linear, multiply, rms_norm, rotate_pairs,
