@@ -208,8 +208,12 @@ fn what_cannot_be_compared_is_refused_in_a_line() {
 
     let short = folder.join("short.txt");
     fs::write(&short, "The cat sat on the mat.").unwrap();
-    refused(&ours, &["--text", short.to_str().unwrap()], "too short: found");
-    refused(&ours, &["--tokens", "200"], "too short: found 200 tokens, expected at least 256");
+    refused(&ours, &["--text", short.to_str().unwrap()], "short.txt: found ");
+    refused(
+        &ours,
+        &["--tokens", "200"],
+        ": found 200 tokens, expected at least 256: too short a text, or too few --tokens",
+    );
     refused(&folder.join("no.gguf"), &[], "no.gguf");
     refused(&ours, &["--text", "no.txt"], "no.txt: no such file");
 }

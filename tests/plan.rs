@@ -74,8 +74,22 @@ fn the_plan_tells_time_and_memory_of_a_quality() {
     assert!(memory(&fast) < memory(&good).min(memory(&best)), "{fast} {good} {best}");
     let bound = (memory(&best) - 1).to_string();
     assert!(memory(&needs(&["--quality", "best", "--memory", &bound])) < memory(&best));
-    let run = Cmd::new("plan").arg(&model).args(&["--type", "Q4_K_M", "--quality", "best"]).succeed();
+    let plan = |more: &[&str]| Cmd::new("plan").arg(&model).args(more);
+    let run = plan(&["--type", "Q4_K_M", "--quality", "best"]).succeed();
     assert!(run.stdout.contains(" of memory; takes about "), "{}", run.stdout);
+    // Without a type it is that of convert's; nothing that is given is passed over.
+    let without = plan(&["--quality", "best"]).succeed();
+    let formats = |text: &str| text.lines().filter(|line| !line.starts_with("reads ")).collect::<String>();
+    assert_eq!(formats(&without.stdout), formats(&run.stdout));
+    for (given, expected) in [
+        (&["--quality", "good", "--calibration", "no-such.txt"][..], "no-such.txt: no such file"),
+        (&["--quality", "best", "--memory", "1"], "--memory 1: found less than this run takes"),
+        (&["--calibration-tokens", "1100"], "--calibration-tokens: found it with --quality fast"),
+        (&["--quality", "good", "--fit", "6GB"], "--fit: found it with --quality good"),
+    ] {
+        let refused = plan(given).exit_with(2).stderr;
+        assert!(refused.contains(expected), "{refused}");
+    }
 }
 
 #[test]

@@ -3,15 +3,18 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::command::convert;
 use crate::support::gguf::{Gguf, Value};
-use crate::support::{Checkpoint, Cmd, Dir, program, shared, tiny_tokenizer};
+use crate::support::{Checkpoint, Cmd, Dir, program, shared, testdata, tiny_tokenizer};
 use glm2llama::calibrate::{REFINEMENT_TOKENS, Sample};
+use glm2llama::error::Error;
 use glm2llama::imatrix::ImportanceMatrix;
 use glm2llama::model::{Model, ModelSource};
 use glm2llama::recipe::Budget;
 use glm2llama::request::{Quality, Request};
+use glm2llama::watch::{Step, Watch};
 use glm2llama::{Job, Options};
 use quant::Format;
 
@@ -84,19 +87,25 @@ fn sharpen(matrix: &Path, sharpened: &Path) {
     matrix.write(sharpened, 512, false).expect("written");
 }
 
-/// The real program reads the matrix, finds every entry, and makes the bytes that `good` makes.
+/// The real program reads the matrix, finds every entry, and makes the bytes that `good` makes, padded too.
 #[test]
 fn llama_quantize_takes_the_matrix() {
     let Some(program) = program::find("llama-quantize") else { return };
-    let model = model(Checkpoint { layers: 4, ffn: 512, ..Checkpoint::tiny() });
+    for (ffn, pad) in [(512, "auto"), (352, "on")] {
+        llama_quantize_makes_the_bytes(&program, ffn, &["--ffn-pad", pad]);
+    }
+}
+
+fn llama_quantize_makes_the_bytes(program: &Path, ffn: usize, pad: &[&str]) {
+    let model = model(Checkpoint { layers: 4, ffn, ..Checkpoint::tiny() });
     let (matrix, sharpened, f32_file) =
         (model.join("m.gguf"), model.join("sharpened.gguf"), model.join("f32.gguf"));
-    measure(model.path(), &matrix, &[]);
+    measure(model.path(), &matrix, pad);
     sharpen(&matrix, &sharpened);
-    convert(model.path(), "F32", &f32_file, &[]);
+    convert(model.path(), "F32", &f32_file, pad);
     let theirs = |matrix: &Path, name: &str| {
         let file = model.join("theirs.gguf");
-        let mut command = Command::new(&program);
+        let mut command = Command::new(program);
         command.arg("--imatrix").arg(matrix).arg(&f32_file).arg(&file).arg(name);
         let output = command.output().expect("llama-quantize starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -105,7 +114,7 @@ fn llama_quantize_takes_the_matrix() {
     let few_bits = [Format::Q2_K, Format::Q3_K].map(Format::ggml_type);
     for (name, fewest) in [("Q4_K_M", 0), ("Q3_K_M", 10), ("Q2_K", 20), ("Q4_0", 0)] {
         let ours = model.join("ours.gguf");
-        convert(model.path(), name, &ours, &["--quality", "good", "--force"]);
+        convert(model.path(), name, &ours, &[&["--quality", "good", "--force"], pad].concat());
         let (ours, theirs, sharp) = (Gguf::read(&ours), theirs(&matrix, name), theirs(&sharpened, name));
         let mut differing = 0;
         for (tensor, our) in &ours.tensors {
@@ -160,8 +169,62 @@ fn what_cannot_be_meant_is_refused_and_nothing_is_written() {
     );
     refused(&["--quality", "good", "--vocab-only"], "--vocab-only: found it with --quality good or best");
     refused(&["--quality", "good", "--calibration", &text(&empty)], "found no tokens in empty.txt");
+    let plain = model.join("plain.txt");
+    fs::write(&plain, "the cat sat on the mat. ".repeat(400)).unwrap();
+    let both = ["--quality", "good", "--calibration", &text(&plain), "--calibration", &text(&empty)];
+    refused(&both, "found no tokens in empty.txt");
+    let one = ["--quality", "good", "--calibration", &text(&plain), "--calibration-tokens", "1"];
+    refused(&one, "plain.txt: found 1 tokens asked for");
     refused(&["--quality", "good", "--calibration", &text(&latin)], "is not UTF-8 text");
+    for (quality, name) in [("good", "F16"), ("good", "Q8_0"), ("best", "F32"), ("best", "BF16,F16")] {
+        refused(
+            &["--quality", quality, "--type", name],
+            &format!("--quality {quality}: changes nothing in F32,"),
+        );
+    }
     refused(&["--quality", "good", "--calibration", "no-such.txt"], "no-such.txt: no such file");
+}
+
+/// What a few tokens say of a model is chance, and a matrix that is of no use is not passed over.
+#[test]
+fn what_says_little_is_warned_of() {
+    let model = model(Checkpoint::tiny());
+    let (few, matrix) = (model.join("few.txt"), model.join("m.gguf"));
+    fs::write(&few, "the cat sat").unwrap();
+    let calibration = ["--calibration", few.to_str().unwrap()];
+    let warning = "tokens of few.txt are few to measure a model on";
+    let run = Cmd::new("imatrix").arg(model.path()).args(&calibration).arg("--output").arg(&matrix).succeed();
+    assert!(run.stderr.contains(warning), "{}", run.stderr);
+    let convert = |name: &str, options: &[&str]| {
+        let run = Cmd::new("convert").arg(model.path()).args(&["--type", name, "--force"]).args(options);
+        run.arg("--output").arg(model.join("out.gguf")).succeed().stderr
+    };
+    let good = |options: &[&str]| convert("Q4_K_M", &[&["--quality", "good"], options].concat());
+    assert!(good(&calibration).contains(warning));
+    assert!(!good(&[]).contains("are few"));
+    let given = ["--imatrix", matrix.to_str().unwrap()];
+    for (name, warns) in [("F16", true), ("Q8_0", true), ("Q4_0", false), ("Q8_0,Q6_K", false)] {
+        let said = Cmd::new("convert").arg(model.path()).args(&["--type", name, "--force"]).args(&given);
+        let said = said.arg("--output").arg(model.join("{type}.gguf")).succeed().stderr;
+        assert_eq!(said.contains("--imatrix: changes nothing in"), warns, "{name}: {said}");
+    }
+}
+
+/// A row's errors may cancel out by chance where inputs are few, or all alike.
+#[test]
+fn few_inputs_and_like_ones_refute_no_file_of_best() {
+    let model = testdata("models/tiny-chatglm3");
+    let folder = Dir::new();
+    let (file, blank) = (folder.join("m.gguf"), folder.join("blank.txt"));
+    fs::write(&blank, "\n".repeat(2000)).unwrap();
+    for name in ["Q4_K_M", "Q2_K", "IQ4_NL", "Q6_K"] {
+        convert(&model, name, &file, &["--quality", "best", "--force"]);
+        let verify = |options: &[&str]| Cmd::new("verify").arg(&model).arg(&file).args(options).succeed();
+        for tokens in ["1", "2", "3", "4", "12", "16"] {
+            verify(&["--tokens", tokens]);
+        }
+        verify(&["--text", blank.to_str().unwrap()]);
+    }
 }
 
 /// Kills a run when it has made the last matrix of the first layer.
@@ -288,8 +351,9 @@ fn best_needs_something_to_hold_out() {
     let run =
         Cmd::new("convert").arg(model.path()).args(&["--quality", "best", "--calibration-tokens", "600"]);
     let stderr = run.arg("--output").arg(&out).exit_with(2).stderr;
-    assert!(stderr.contains("expected 1024 at least, a part of which is held out"), "{stderr}");
+    assert!(stderr.contains("expected 1024 at least, a part of which is held out: give more"), "{stderr}");
     assert!(!out.exists());
+    convert(model.path(), "Q4_0", &out, &["--quality", "best", "--calibration-tokens", "1024"]);
 }
 
 /// Types together have the bytes that each has alone: padded and not, and where they share tensors. A run that was
@@ -374,4 +438,46 @@ fn a_job_is_not_filled_before_what_it_needs_is_there() {
     let error = job.fill(outputs, Options::default(), &()).expect("filled").publish().unwrap_err();
     assert!(error.to_string().contains("found an empty model card"), "{error}");
     assert!(!model.names().iter().any(|name| name.contains("out") || name.contains("card")));
+}
+
+/// Is told to stop within the first layer, when it was asked so many times.
+struct StopsAt {
+    asked: AtomicUsize,
+    at: usize,
+}
+
+impl Watch for StopsAt {
+    fn stopped(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed) >= self.at
+    }
+
+    fn advanced(&self, step: &Step) {
+        assert!(self.at > 20 || !step.at.starts_with("layer"), "it went on until {}", step.at);
+    }
+}
+
+/// Layers of a large model take minutes: it does not wait for the end of one, and says where to go on.
+#[test]
+fn best_stops_within_a_layer_and_goes_on() {
+    let model = model(Checkpoint::tiny());
+    let request = Request {
+        quality: Quality::Best,
+        output: Some(model.join("out.gguf")),
+        ..Request::new(model.path(), "Q4_K_M".parse().expect("a type"))
+    };
+    let run = |at: usize| {
+        let mut job = Job::prepare(&request).expect("a job");
+        assert!(at > 1 || job.unfinished().is_none());
+        let measured = job.measure(Options::default(), &StopsAt { asked: AtomicUsize::new(0), at });
+        (measured, job)
+    };
+    for at in [1, 8, 20] {
+        let (stopped, job) = run(at);
+        assert!(matches!(stopped, Err(Error::Interrupted)), "{at}: {stopped:?}");
+        assert!(job.unfinished().expect("a folder").is_dir());
+    }
+    let (measured, job) = run(usize::MAX);
+    measured.expect("measured");
+    job.clean_up().expect("cleaned up");
+    assert!(Job::prepare(&request).expect("a job").unfinished().is_none());
 }

@@ -61,11 +61,24 @@ fn the_file_is_never_larger_and_hardly_smaller() {
             assert!(length(&file) > before);
             before = length(&file);
         }
-        // Room for everything as it is: no more is taken.
+        // Room for everything as it is: no more is taken, for padding neither, that only super-blocks need.
+        let formats =
+            || -> BTreeSet<u32> { Gguf::read(&file).tensors.values().map(|t| t.ggml_type).collect() };
         let run = convert(model.path(), &file, &["--target-size", "1GB"]);
         assert!(run.stderr.contains("of 1,000,000,000 bytes"), "{}", run.stderr);
-        let formats: BTreeSet<u32> = Gguf::read(&file).tensors.values().map(|t| t.ggml_type).collect();
-        assert_eq!(formats, [0, 1].into(), "F32 and F16");
+        assert_eq!(formats(), [0, 1].into(), "F32 and F16");
+        let whole = length(&file);
+        convert(model.path(), &file, &["--target-size", "1GB", "--ffn-pad", "off"]);
+        assert!(whole.abs_diff(length(&file)) < 256, "{whole}, {}", length(&file)); // the option stands in it
+        convert(model.path(), &file, &["--target-size", &whole.to_string()]);
+        assert_eq!((formats(), length(&file)), ([0, 1].into(), whole));
+        convert(model.path(), &file, &["--target-size", &(whole - 1).to_string()]);
+        assert!(formats() != [0, 1].into());
+        // Nothing may be chosen: there is no next size.
+        let fixed = ["--target-size", "1", "--tensor-type", ".*=F16"];
+        let run =
+            Cmd::new("convert").arg(model.path()).args(&["--output", "never.gguf"]).args(&fixed).exit_with(2);
+        assert!(run.stderr.ends_with("every tensor in its smallest format\n"), "{}", run.stderr);
     }
 }
 

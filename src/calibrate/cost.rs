@@ -123,6 +123,20 @@ pub fn of_refinement(model: &Model, outputs: &[Vec<Shape>], layout: MomentLayout
     runs.iter().fold(Cost::default(), |cost, run| cost.and(of_run(model, run, layout, tokens)))
 }
 
+/// Bytes of the matrices that [`refine`](super::refine) makes and keeps on disk until they are in their files, without
+/// those that are made already.
+pub fn refined_bytes(model: &Model, outputs: &[Vec<Shape>], made: impl Fn(&str, Shape) -> bool) -> u64 {
+    let outputs: Vec<&[Shape]> = outputs.iter().map(Vec::as_slice).collect();
+    let multiplied =
+        model.plan.tensors.iter().enumerate().filter(|(_, target)| model.plan.multiplies(target));
+    let shapes = multiplied.flat_map(|(number, target)| {
+        quantized(&outputs, number).into_iter().map(|shape| (target.name.as_str(), shape))
+    });
+    let bytes =
+        |shape: Shape| (shape.rows * shape.format.row_bytes(shape.columns).unwrap_or_default()) as u64;
+    shapes.filter(|(name, shape)| !made(name, *shape)).map(|(_, shape)| bytes(shape)).sum()
+}
+
 /// What one run for equally wide outputs costs.
 fn of_run(model: &Model, outputs: &[&[Shape]], layout: MomentLayout, tokens: usize) -> Cost {
     let mut cost = Cost { operations: forward(model, tokens), rounded: Vec::new() };

@@ -51,8 +51,8 @@ pub fn refine(
     let runs = equally_wide(outputs);
     pool.install(|| {
         for (number, outputs) in runs.iter().enumerate() {
-            let refiner = Refiner { model, outputs, store, layout, rows, backend: how.backend };
-            refiner.run(sample, (number, runs.len()), watch)?;
+            let refiner = Refiner { model, outputs, store, layout, rows, backend: how.backend, watch };
+            refiner.run(sample, (number, runs.len()))?;
             refiner.require_all()?;
         }
         Ok(())
@@ -69,7 +69,8 @@ pub fn refuse_short(sample: &Sample) -> Result<()> {
     }
     let found = format!("{} tokens of {}", sample.tokens.len(), sample.name);
     let expected = format!("{} at least, a part of which is held out", 2 * WINDOW);
-    Err(Error::Usage(format!("--quality best: found {found}, expected {expected}")))
+    let remedy = "give more text, or a larger --calibration-tokens";
+    Err(Error::Usage(format!("--quality best: found {found}, expected {expected}: {remedy}")))
 }
 
 struct Refiner<'a> {
@@ -81,6 +82,7 @@ struct Refiner<'a> {
     /// Rows of a matrix that one worker has in hand.
     rows: usize,
     backend: Backend,
+    watch: &'a dyn Watch,
 }
 
 /// What matrices of the same inputs are refined with.
@@ -93,7 +95,7 @@ struct Inputs {
 
 impl Refiner<'_> {
     /// The run of this number, of so many.
-    fn run(&self, sample: &Sample, run: (usize, usize), watch: &dyn Watch) -> Result<()> {
+    fn run(&self, sample: &Sample, run: (usize, usize)) -> Result<()> {
         refuse_short(sample)?;
         let windows: Vec<&[u32]> = sample.tokens.chunks(WINDOW).collect();
         let whole = windows.iter().filter(|window| window.len() == WINDOW).count();
@@ -121,13 +123,14 @@ impl Refiner<'_> {
             tokens.iter().map(|(holds, tokens)| Ok((*holds, llama.embed(tokens)?))).collect::<Result<_>>()?;
         for layer in 0..llama.layers() {
             for (holds, x) in &mut batches {
+                self.watch.go_on()?;
                 hold(*holds);
                 *x = llama.layer(layer, std::mem::replace(x, Array2::zeros((0, 0))))?;
             }
             for inputs in take() {
                 self.refine_all(&llama.tensors, inputs)?;
             }
-            layer_done(self.model, layer, run, watch)?;
+            layer_done(self.model, layer, run, self.watch)?;
         }
         let name = llama.output_name();
         for (holds, x) in &batches {
@@ -235,7 +238,10 @@ impl Refiner<'_> {
     /// The rows that are tried, with feedback.
     fn tried(&self, Candidate { shape, tried, .. }: &Candidate, curvatures: &Curvatures) -> Result<Vec<u8>> {
         let rows = tried.par_chunks(FEWEST_ROWS * shape.columns);
-        let blocks = rows.map(|rows| with_feedback(self.backend, *shape, curvatures, rows));
+        let blocks = rows.map(|rows| {
+            self.watch.go_on()?;
+            with_feedback(self.backend, *shape, curvatures, rows)
+        });
         Ok(blocks.collect::<Result<Vec<_>>>()?.concat())
     }
 
@@ -249,6 +255,7 @@ impl Refiner<'_> {
             let blocks: Vec<Vec<u8>> = starts
                 .into_par_iter()
                 .map(|start| {
+                    self.watch.go_on()?;
                     let rows: Vec<usize> = (start..end.min(start + self.rows)).collect();
                     quantize(&read(matrix.as_ref(), &rows, shape.columns)?)
                 })

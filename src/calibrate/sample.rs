@@ -44,9 +44,11 @@ impl Sample {
     /// About `most` tokens of the files, or of the built-in text where there are none: as large a part of each text.
     ///
     /// # Errors
-    /// When a file cannot be read, is not UTF-8, or no token comes of all of them.
+    /// When a file cannot be read, is not UTF-8 or has no token, or when too few are asked for to have any.
     pub fn new(tokenizer: &Tokenizer, files: &[impl AsRef<Path>], most: usize) -> Result<Sample> {
         let encoder = Encoder::new(&tokenizer.vocabulary);
+        let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let names: Vec<String> = files.iter().map(|file| name(file.as_ref())).collect();
         let (name, texts, hashed) = if files.is_empty() {
             let mut texts = vec![chats(tokenizer.vocabulary.chat_template.as_deref())];
             texts.extend(TEXTS.map(str::to_owned));
@@ -54,20 +56,35 @@ impl Sample {
         } else {
             let texts =
                 files.iter().map(|file| input::text(file.as_ref(), MAX_BYTES)).collect::<Result<Vec<_>>>()?;
-            let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let names: Vec<String> = files.iter().map(|file| name(file.as_ref())).collect();
             let hashed = texts.concat();
             (names.join(", "), texts, hashed)
         };
         let encoded: Vec<Vec<u32>> = texts.iter().map(|text| encoder.encode(text)).collect();
-        let vocabulary = tokenizer.vocabulary.tokens.len();
-        let tokens = in_windows(&encoded, &encoder.encode(prefix(tokenizer)), most);
-        if tokens.is_empty() || tokens.iter().any(|&token| token as usize >= vocabulary) {
+        if let Some((name, _)) = names.iter().zip(&encoded).find(|(_, tokens)| tokens.is_empty()) {
             return Err(Error::Usage(format!(
                 "--calibration: found no tokens in {name}, expected some text"
             )));
         }
+        let vocabulary = tokenizer.vocabulary.tokens.len();
+        let tokens = in_windows(&encoded, &encoder.encode(prefix(tokenizer)), most);
+        if tokens.is_empty() || tokens.iter().any(|&token| token as usize >= vocabulary) {
+            return Err(Error::Usage(format!(
+                "{name}: found {most} tokens asked for, expected more than the model's prefix has"
+            )));
+        }
         Ok(Sample { tokens, name, hash: sha256(hashed.as_bytes()) })
+    }
+
+    /// What to beware of: chance decides what a few tokens say of a column.
+    pub fn doubt(&self) -> Option<String> {
+        let few = self.tokens.len();
+        (few < WINDOW).then(|| {
+            format!(
+                "{few} tokens of {} are few to measure a model on, and say little: give {} or more",
+                self.name,
+                4 * WINDOW
+            )
+        })
     }
 
     /// How many windows there are.
@@ -109,8 +126,14 @@ fn in_windows(texts: &[Vec<u32>], prefix: &[u32], most: usize) -> Vec<u32> {
     let room = WINDOW.saturating_sub(prefix.len()).max(1);
     let wanted = most.min(all.saturating_add(all.div_ceil(room) * prefix.len()));
     let own = wanted.saturating_sub(wanted.div_ceil(WINDOW) * prefix.len());
-    let part = |text: &Vec<u32>| text.len() * own / all.max(1);
-    let taken: Vec<u32> = texts.iter().flat_map(|text| spread(text, part(text))).collect();
+    let part = |tokens: usize| tokens * own / all.max(1);
+    let mut before = 0;
+    let parts = texts.iter().map(|text| {
+        let start = before;
+        before += text.len();
+        part(before) - part(start)
+    });
+    let taken: Vec<u32> = texts.iter().zip(parts).flat_map(|(text, part)| spread(text, part)).collect();
     taken.chunks(room).flat_map(|window| prefix.iter().chain(window)).copied().collect()
 }
 

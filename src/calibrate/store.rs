@@ -28,15 +28,15 @@ pub struct Store {
 
 impl Store {
     /// Opens the folder, or makes it. `run`: a hash of all that decides the bytes. A tensor that has not the bytes that
-    /// were put there (a disk may lose some) is deleted, to be made again.
+    /// were put there (a disk may lose some) is deleted, to be made again; so are all, where nothing says of which run.
     ///
     /// # Errors
     /// When it cannot be made, or holds the tensors of a run with another model or other options.
     pub fn open(folder: &Path, run: &str) -> Result<Store> {
         fs::create_dir_all(folder).map_err(Error::io(folder, "make"))?;
         let mark = folder.join(RUN);
-        match fs::read_to_string(&mark) {
-            Ok(found) if found == run => {}
+        let known = match fs::read_to_string(&mark) {
+            Ok(found) if found == run => true,
             Ok(_) => {
                 let expected = "this run's: delete the folder, or run with that model and those options";
                 return Err(Error::file_mismatch(
@@ -45,23 +45,33 @@ impl Store {
                     expected,
                 ));
             }
-            Err(e) if e.kind() == ErrorKind::NotFound => {
-                fs::write(&mark, run).map_err(Error::io(&mark, "write"))?;
-            }
+            Err(e) if e.kind() == ErrorKind::NotFound => false,
             Err(e) => return Err(Error::io(&mark, "read")(e)),
-        }
+        };
         let mut resumed = 0;
         for entry in fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
             let file = entry.map_err(Error::io(folder, "read"))?.path();
             if file.extension().is_none_or(|extension| extension != "blocks") {
                 continue;
             }
-            match is_whole(&file).map_err(Error::io(&file, "read"))? {
+            match known && is_whole(&file).map_err(Error::io(&file, "read"))? {
                 true => resumed += 1,
                 false => fs::remove_file(&file).map_err(Error::io(&file, "delete"))?,
             }
         }
-        Ok(Store { folder: folder.to_owned(), resumed })
+        let store = Store { folder: folder.to_owned(), resumed };
+        if !known {
+            let path = store.unfinished();
+            let mut file = File::create(&path).map_err(Error::io(&path, "write"))?;
+            file.write_all(run.as_bytes()).map_err(Error::io(&path, "write"))?;
+            keep(&file, &path, &mark)?;
+        }
+        Ok(store)
+    }
+
+    /// Where a file is until it is whole.
+    fn unfinished(&self) -> PathBuf {
+        self.folder.join("unfinished")
     }
 
     fn file(&self, tensor: &str, shape: Shape) -> PathBuf {
@@ -78,7 +88,7 @@ impl Store {
     /// # Errors
     /// When the disk cannot take it.
     pub fn begin(&self, tensor: &str, shape: Shape) -> Result<Unfinished> {
-        let (name, path) = (self.file(tensor, shape), self.folder.join("unfinished"));
+        let (name, path) = (self.file(tensor, shape), self.unfinished());
         let file = File::create(&path).map_err(Error::io(&path, "write"))?;
         Ok(Unfinished { name, path, file, hash: Sha256::new() })
     }
@@ -135,11 +145,15 @@ impl Unfinished {
     /// When the disk cannot take it.
     pub fn finish(mut self) -> Result<()> {
         let hash = hex(&self.hash.finalize());
-        // A name must not outlive a power cut that its bytes do not.
-        let written = self.file.write_all(hash.as_bytes()).and_then(|()| self.file.sync_all());
-        written.map_err(Error::io(&self.path, "write"))?;
-        fs::rename(&self.path, &self.name).map_err(Error::io(&self.name, "write"))
+        self.file.write_all(hash.as_bytes()).map_err(Error::io(&self.path, "write"))?;
+        keep(&self.file, &self.path, &self.name)
     }
+}
+
+/// Gives a file its name, which must not outlive a power cut that its bytes do not.
+fn keep(file: &File, path: &Path, name: &Path) -> Result<()> {
+    file.sync_all().map_err(Error::io(path, "write"))?;
+    fs::rename(path, name).map_err(Error::io(name, "write"))
 }
 
 /// Whether a file's blocks are those that its hash is of.
@@ -186,6 +200,21 @@ mod tests {
         assert!(error.contains("tensors of another model or of other options"), "{error}");
         store.remove().unwrap();
         assert!(!folder.exists());
+    }
+
+    /// Of a folder whose deletion was cut short, or that a power cut left without its mark.
+    #[test]
+    fn tensors_of_nobody_knows_which_run_are_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), "one").unwrap();
+        put(&store, "a", &[1, 2, 3, 4]);
+        fs::remove_file(folder.path().join(RUN)).unwrap();
+        for (run, resumed) in [("two", 0), ("two", 1)] {
+            let store = Store::open(folder.path(), run).unwrap();
+            assert_eq!((store.resumed, store.holds("a", SHAPE)), (resumed, resumed == 1));
+            put(&store, "a", &[5]);
+        }
+        assert!(Store::open(folder.path(), "one").is_err());
     }
 
     #[test]

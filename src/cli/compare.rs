@@ -11,7 +11,7 @@ use super::print::{cost, gigabytes, json, out, warn};
 use super::progress::{Counts, Progress, Stop};
 use super::report::Report;
 use super::table::cut_front;
-use glm2llama::error::{Result, one_line};
+use glm2llama::error::{Error, Result, one_line};
 use glm2llama::system::peak_memory_bytes;
 use glm2llama::units::grouped;
 use glm2llama::verify::{Closer, Function, Pair, Quality, Ratio};
@@ -78,7 +78,11 @@ pub(super) fn run(args: &Compare) -> Result<()> {
     let progress = Progress::new(report, 1, &stop);
     progress.phase("comparing", Counts::Other);
     let others: Vec<&Pair> = rest.iter().collect();
-    let paired = first.paired(&others, &text, args.tokens as usize, &progress)?;
+    let named = |error| match error {
+        Error::Usage(problem) => Error::Usage(format!("{text_name}: {problem}")),
+        other => other,
+    };
+    let paired = first.paired(&others, &text, args.tokens as usize, &progress).map_err(named)?;
     progress.finish();
     let Some(function) = paired.functions.first() else { return Ok(()) }; // one for each file
     if Quality::of(function) == Quality::Chance {

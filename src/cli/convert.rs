@@ -53,7 +53,14 @@ pub(super) fn run(args: &Convert) -> Result<ExitCode> {
     }
     if job.measures() {
         progress.phase("measuring", Counts::Layers);
-        job.measure(options, &progress).map_err(|error| located.explain(error))?;
+        let measured = job.measure(options, &progress);
+        if let (Err(Error::Interrupted), Some(folder)) = (&measured, job.unfinished()) {
+            report.warning(&format!(
+                "{}: has what is finished; the same command goes on from there",
+                folder.display()
+            ));
+        }
+        measured.map_err(|error| located.explain(error))?;
     }
     progress.phase("quantizing", Counts::Bytes);
     let mut filled = job.fill(outputs, options, &progress).map_err(|error| located.explain(error))?;
@@ -95,7 +102,9 @@ pub(super) fn run(args: &Convert) -> Result<ExitCode> {
 /// `glm2llama plan`.
 pub(super) fn plan(args: &Plan) -> Result<()> {
     let convert = &args.convert;
-    let of_one = convert.all || convert.strict || convert.output.is_some() || convert.contents.vocab_only;
+    let measured = convert.quality != Quality::Fast && args.fit.is_none();
+    let of_one =
+        measured || convert.all || convert.strict || convert.output.is_some() || convert.contents.vocab_only;
     match convert.types.is_empty() && !convert.target.is_given() && !of_one {
         true => choose(convert, args.fit.as_deref()),
         false => show(convert),
@@ -105,15 +114,14 @@ pub(super) fn plan(args: &Plan) -> Result<()> {
 /// What each type comes to, and which fits.
 fn choose(args: &Convert, fit: Option<&str>) -> Result<()> {
     let fit = fit.map(|size| size::parse("--fit", size)).transpose()?;
+    if args.quality != Quality::Fast {
+        return Err(Error::Usage(format!(
+            "--fit: found it with --quality {}, expected one of the two: its table has the quality of plain rounding",
+            args.quality.name()
+        )));
+    }
     // Nothing would be written by these names: the table is of types.
-    let fast = Convert {
-        quality: Quality::Fast,
-        calibration: Vec::new(),
-        calibration_tokens: None,
-        memory: None,
-        ..args.clone()
-    };
-    let unnamed = Convert { receipt: None, card: None, no_modelfile: true, ..fast };
+    let unnamed = Convert { receipt: None, card: None, no_modelfile: true, ..args.clone() };
     let (found, job) = prepare(&unnamed, FileType::all().collect(), None)?;
     let report = Report::new(args.json, args.quiet);
     let total = job.work().source_bytes();
@@ -148,7 +156,7 @@ fn obstacles(job: &Job, force: bool) -> Vec<String> {
     let mut found: Vec<String> =
         job.targets().into_iter().filter_map(refused).map(|error| error.to_string()).collect();
     found.dedup(); // a folder that is missing is missing for all
-    let bytes = job.outputs.iter().map(|output| output.split.total_bytes()).sum();
+    let bytes = job.disk_bytes();
     let first = job.outputs.first().map(|output| &output.path);
     if let Some((target, free)) = first.and_then(|target| Some((target, output::free_bytes(target)?)))
         && bytes > free

@@ -11,6 +11,7 @@ use glm2llama::error::Result;
 use glm2llama::input;
 use glm2llama::model::Model;
 use glm2llama::output;
+use glm2llama::recipe::{FfnPad, padded_ffn};
 
 pub(super) fn run(args: &Imatrix) -> Result<()> {
     let started = Instant::now();
@@ -31,10 +32,14 @@ pub(super) fn run(args: &Imatrix) -> Result<()> {
     let report = Report::new(args.running.json, args.running.quiet);
     let total =
         model.checkpoint.tensors().values().map(|tensor| (tensor.rows() * tensor.row_bytes()) as u64).sum();
-    report.start(&model, total, vec![args.output.clone()], &located, &model.warnings());
+    let warnings: Vec<String> = model.warnings().into_iter().chain(sample.doubt()).collect();
+    report.start(&model, total, vec![args.output.clone()], &located, &warnings);
     let progress = Progress::new(report, 1, &stop);
     progress.phase("measuring", Counts::Layers);
-    let matrix = calibrate::importance(&model, &sample, threads, &progress)?;
+    let mut matrix = calibrate::importance(&model, &sample, threads, &progress)?;
+    if args.ffn_pad == FfnPad::On {
+        matrix.pad(&model.plan, padded_ffn(&model.config));
+    }
     progress.finish();
     matrix.write(&args.output, WINDOW as u32, args.force)?;
     report.measured(&Measured::new(&args.output, matrix.entries.len(), &sample, started.elapsed()));

@@ -256,7 +256,7 @@ impl Needs {
             source_bytes,
             // The header is held twice, in the layout and in its writer; no more is buffered than there is.
             memory_bytes: plain.max(job.measuring_bytes()),
-            disk_bytes: job.outputs.iter().map(|output| output.split.total_bytes()).sum(),
+            disk_bytes: job.disk_bytes(),
             free_disk_bytes: job.outputs.first().and_then(|output| free_bytes(&output.path)),
             seconds: job.expected_time(options)?.map(|time| time.as_secs_f64()),
         })

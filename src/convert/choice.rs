@@ -13,7 +13,7 @@ use crate::metadata;
 use crate::model::Model;
 use crate::pipeline;
 use crate::provenance;
-use crate::recipe::{Budget, Recipe, budgeted_ffn, candidates};
+use crate::recipe::{Budget, Recipe, candidates};
 use crate::remap::{Plan, Target};
 use crate::request::{Quality, Request};
 use crate::watch::Watch;
@@ -49,9 +49,13 @@ pub struct Outcome {
 
 impl FormatChoice {
     /// Begins a choice with every tensor in its smallest format; the keys are added when they are known.
-    pub(super) fn begin(request: &Request, model: &Model, budget: Budget) -> (FormatChoice, Recipe) {
+    pub(super) fn begin(
+        request: &Request,
+        model: &Model,
+        budget: Budget,
+        ffn: usize,
+    ) -> (FormatChoice, Recipe) {
         let (plan, config) = (&model.plan, &model.config);
-        let ffn = budgeted_ffn(request.pad, config);
         let trial = |target: &Target| Trial {
             columns: target.padded_shape(ffn).1,
             formats: candidates(target, ffn, &request.overrides, config),
@@ -78,11 +82,14 @@ impl FormatChoice {
             Budget::Bytes(_) => String::new(),
             Budget::BitsPerWeight(_) => format!(", which is {} bytes", self.most_bytes),
         };
+        let next = match second > least {
+            true => format!("; the next larger may have {} bytes", rest + second),
+            false => String::new(),
+        };
         Err(Error::Usage(format!(
             "--{option} {value}: found less than any file of this model has{in_bytes}, expected at least {}, every \
-             tensor in its smallest format; the next larger may have {} bytes",
-            rest + least,
-            rest + second
+             tensor in its smallest format{next}",
+            rest + least
         )))
     }
 

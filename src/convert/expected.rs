@@ -26,6 +26,20 @@ impl Job {
         rest.max(choosing)
     }
 
+    /// Bytes of disk that the run takes: its files, and for `best` what waits beside them until they are whole.
+    pub fn disk_bytes(&self) -> u64 {
+        let files: u64 = self.outputs.iter().map(|output| output.split.total_bytes()).sum();
+        files + self.refined_bytes(|_, _| false)
+    }
+
+    /// What waits for `best`, without that which is there.
+    pub(super) fn refined_bytes(&self, made: impl Fn(&str, Shape) -> bool) -> u64 {
+        match self.request.quality {
+            Quality::Best => cost::refined_bytes(&self.model, &self.shapes(), made),
+            Quality::Fast | Quality::Good => 0,
+        }
+    }
+
     /// About how long measuring and rounding take on this machine, whose speed is tried for a fraction of a second;
     /// with what was spent on choosing formats, or will be. None where the model is not measured, for then reading and
     /// writing decide.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use quant::Backend;
+use quant::{Backend, Format};
 
 use super::Job;
 use crate::calibrate::{self, How, MomentLayout, REFINEMENT_TOKENS, Sample, Store};
@@ -14,6 +14,7 @@ use crate::gguf::Metadata;
 use crate::hash::sha256;
 use crate::importance::Importance;
 use crate::model::Model;
+use crate::output;
 use crate::pipeline::{self, Ready};
 use crate::recipe::{Budget, budgeted_ffn, padded_ffn};
 use crate::remap::{Plan, Role};
@@ -87,6 +88,31 @@ pub(super) fn sample(request: &Request, model: &Model) -> Result<Option<Sample>>
     Ok(Some(sample))
 }
 
+/// Refuses to measure for formats that nothing measured changes; a matrix that was given may serve other files too, so
+/// there a word will do.
+pub(super) fn without_effect(request: &Request, formats: &[Format]) -> Result<Option<String>> {
+    let (option, value) = match (request.quality, &request.imatrix) {
+        (Quality::Fast, None) => return Ok(None),
+        (Quality::Fast, Some(_)) => ("imatrix", ""),
+        (quality, _) => ("quality", quality.name()),
+    };
+    let takes = |format: &Format| match request.quality {
+        Quality::Best => format.is_quantized(),
+        Quality::Fast | Quality::Good => format.is_quantized() && *format != Format::Q8_0,
+    };
+    if request.vocab_only || formats.iter().any(takes) {
+        return Ok(None);
+    }
+    let kinds =
+        if request.quality == Quality::Best { "F32, F16 and BF16" } else { "F32, F16, BF16 and Q8_0" };
+    let problem =
+        format!("--{option} {value}").trim_end().to_owned() + &format!(": changes nothing in {kinds}");
+    match request.quality {
+        Quality::Fast => Ok(Some(problem)),
+        _ => Err(Error::Usage(format!("{problem}, expected a type of fewer bits, or --quality fast"))),
+    }
+}
+
 /// How much of the second moments is held together, so that the run keeps to its memory.
 pub(super) fn layout(request: &Request, model: &Model, sample: Option<&Sample>) -> Result<MomentLayout> {
     let (Some(bytes), Some(sample)) = (request.memory, sample) else { return Ok(MomentLayout::default()) };
@@ -124,6 +150,13 @@ impl Job {
         if self.request.quality == Quality::Best {
             let Some(first) = self.outputs.first() else { return Ok(()) };
             let store = Store::open(&state_folder(&first.path), &self.run_hash(sample, backend))?;
+            let needed = self.refined_bytes(|tensor, shape| store.holds(tensor, shape));
+            if let Some(free) = output::free_bytes(&first.path).filter(|free| *free < needed) {
+                if store.resumed == 0 {
+                    store.remove()?;
+                }
+                return Err(output::no_space(&first.path, needed, free));
+            }
             calibrate::refine(
                 &self.model,
                 sample,
@@ -190,6 +223,12 @@ impl Job {
     /// Whether [`Job::measure`] has something to do.
     pub fn measures(&self) -> bool {
         self.sample.is_some()
+    }
+
+    /// The folder of what an interrupted run for `best` has finished, where there is one.
+    pub fn unfinished(&self) -> Option<PathBuf> {
+        let best = self.outputs.first().filter(|_| self.request.quality == Quality::Best);
+        best.map(|first| state_folder(&first.path)).filter(|folder| folder.is_dir())
     }
 
     /// Deletes what only an interrupted run would have needed, once the files have their names.

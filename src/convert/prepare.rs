@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{FormatChoice, Job, Output, choice, measure};
+use quant::Format;
+
 use crate::calibrate::{MomentLayout, Sample};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
@@ -16,7 +18,8 @@ use crate::model_card::About;
 use crate::model_name::ModelName;
 use crate::ollama;
 use crate::provenance;
-use crate::recipe::{FileType, Mix, Recipe, padded_ffn};
+use crate::recipe::{FfnPad, FileType, Mix, Recipe, budgeted_ffn, candidates, padded_ffn};
+use crate::remap::Target;
 use crate::request::Request;
 use crate::tokenizer::{ChatFormat, Tokenizer};
 
@@ -79,6 +82,7 @@ impl Options {
         apply(request, model, notes)?;
         notes.extend(card.warning.clone());
         let sample = measure::sample(request, model)?;
+        notes.extend(sample.as_ref().and_then(Sample::doubt));
         let layout = measure::layout(request, model, sample.as_ref())?;
         let memory = request.memory.filter(|_| !layout.is_default());
         let request = Request { memory, ..request.clone() };
@@ -97,8 +101,17 @@ impl Options {
         let request = &self.request;
         let origin = provenance::keys(&request.model, guests)?;
         if let Some(budget) = request.target {
-            let (choice, recipe) = FormatChoice::begin(request, model, budget);
-            let (output, keys) = self.output(&budget.to_string(), recipe, model, &origin, notes)?;
+            let name = budget.to_string();
+            let mut ffn = budgeted_ffn(request.pad, &model.config);
+            if let Some(whole) = whole_without_padding(request, model) {
+                let width = whole.ffn;
+                let (output, _) = self.output(&name, whole, model, &origin, notes)?;
+                if output.split.total_bytes() <= budget.bytes(model.plan.parameters()) {
+                    ffn = width;
+                }
+            }
+            let (choice, recipe) = FormatChoice::begin(request, model, budget, ffn);
+            let (output, keys) = self.output(&name, recipe, model, &origin, notes)?;
             let choice = choice.with_keys(keys, &output.split)?;
             return Ok((vec![output], Some(choice)));
         }
@@ -124,10 +137,14 @@ impl Options {
         self,
         model: Model,
         (outputs, choice): Outputs,
-        notes: Vec<String>,
+        mut notes: Vec<String>,
         guests: GuestBook,
         given: GuestBook,
     ) -> Result<Job> {
+        let trials = choice.iter().flat_map(|choice| &choice.trials).flat_map(|trial| &trial.formats);
+        let formats = outputs.iter().flat_map(|output| &output.recipe.choices).map(|choice| &choice.format);
+        let formats: Vec<Format> = formats.chain(trials).copied().collect();
+        notes.extend(measure::without_effect(&self.request, &formats)?);
         let (importance, without_importance) = self.importance(&model)?;
         let Options { request, sample, layout, .. } = self;
         let refined = None;
@@ -187,6 +204,19 @@ impl Options {
         let about = request.card.as_ref().map(|_| about(&keys, request, tokenizer)).transpose()?;
         Ok((Output { path, recipe, split, modelfile: beside.0, about }, keys))
     }
+}
+
+/// Every tensor in the largest format that it may take, which is mostly the checkpoint's, where a file of those needs no
+/// padding.
+fn whole_without_padding(request: &Request, model: &Model) -> Option<Recipe> {
+    let Model { plan, config, .. } = model;
+    let formats = |ffn: usize| -> Vec<Format> {
+        let largest = |target: &Target| candidates(target, ffn, &request.overrides, config).last().copied();
+        plan.tensors.iter().map(|target| largest(target).unwrap_or(Format::F32)).collect()
+    };
+    let (own, padded) = (config.ffn_hidden_size, budgeted_ffn(request.pad, config));
+    let needs_none = request.pad == FfnPad::Auto && own != padded && formats(own) == formats(padded);
+    needs_none.then(|| Recipe::of_formats(formats(own), own, plan))
 }
 
 /// What the user calls the model: the option, or else the metadata, from which it is taken, for a model's name decides

@@ -69,6 +69,15 @@ impl ImportanceMatrix {
         write::write(self, file, chunk_size, replace)
     }
 
+    /// Makes the entries as wide as the plan's tensors are with this feed-forward width; what is padded has weight 0.
+    pub fn pad(&mut self, plan: &Plan, padded_ffn: usize) {
+        for target in &plan.tensors {
+            if let Some(weights) = self.entries.get_mut(&target.name) {
+                weights.resize(target.padded_shape(padded_ffn).1, 0.0);
+            }
+        }
+    }
+
     /// The importance of each of the plan's tensors, and how many that are multiplied with have none.
     ///
     /// `padded_ffn` is the feed-forward width in the output. An entry may be as wide as the model or as the padded

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use ndarray::{ArrayView2, Axis};
+use ndarray::{ArrayView1, ArrayView2, Axis};
 use quant::{Backend, Format};
 use rayon::prelude::*;
 
@@ -22,6 +22,8 @@ const MOST: f64 = 3.0;
 /// The same for one row, whose figures scatter more: 2.3 and 11.9 were seen.
 const MOST_OF_ROW: f64 = 50.0;
 /// A row that rounding leaves nearly exact, as one of equal weights, is held to this part of the matrix's mean instead.
+/// (Where inputs are few or alike, errors of a row may cancel out by chance: so it may always have what they come to
+/// without regard to their signs.)
 const LEAST_OF_ROW: f64 = 0.1;
 
 /// The outputs of one matrix.
@@ -35,11 +37,13 @@ pub struct OutputError {
     pub worst_row: (usize, f64),
 }
 
-/// Mean squares of what an output is off: in the file, and after rounding.
+/// Mean squares of what an output is off: in the file, after rounding, and after it if no two errors had to do with one
+/// another.
 #[derive(Clone, Copy, Debug)]
 struct Off {
     file: f64,
     rounded: f64,
+    independent: f64,
 }
 
 /// The matrices of a file, on their way through the layers.
@@ -84,22 +88,27 @@ impl<'a> Outputs<'a> {
         let source = chunk.weights_as_wide(self.pair, columns)?;
         let mut rounded = vec![0; bytes.len()];
         quant::quantize(Backend::detect(), format, columns, &source, None, &mut rounded).map_err(at_fault)?;
-        let squares = |bytes: &[u8]| -> Result<Vec<f64>> {
+        // What lies beyond the inputs is padding, which `weights` holds.
+        let seen = x.nrows().min(columns);
+        let inputs = rows_of(x, 0..seen);
+        let powers: Vec<f64> = inputs.axis_iter(Axis(0)).map(mean_square).collect();
+        // Of each row: of its outputs, and what its errors come to one by one.
+        let squares = |bytes: &[u8]| -> Result<Vec<(f64, f64)>> {
             let mut off = vec![0.0; source.len()];
             quant::dequantize(format, bytes, &mut off).map_err(at_fault)?;
             off.iter_mut().zip(&source).for_each(|(off, source)| *off -= source);
             let off = ArrayView2::from_shape((source.len() / columns, columns), &off)
                 .map_err(|e| Error::input(file.path(), &stored.name, e.to_string()))?;
-            // What lies beyond the inputs is padding, which `weights` holds.
-            let seen = x.nrows().min(columns);
-            let out = off.slice_axis(Axis(1), (0..seen).into()).dot(&rows_of(x, 0..seen));
-            let mean = |row: ndarray::ArrayView1<f32>| {
-                row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / x.ncols().max(1) as f64
+            let off = off.slice_axis(Axis(1), (0..seen).into());
+            let one_by_one = |row: ArrayView1<f32>| -> f64 {
+                row.iter().zip(&powers).map(|(off, power)| f64::from(*off) * f64::from(*off) * power).sum()
             };
-            Ok(out.axis_iter(Axis(0)).map(mean).collect())
+            let outputs = off.dot(&inputs);
+            let rows = outputs.axis_iter(Axis(0)).zip(off.axis_iter(Axis(0)));
+            Ok(rows.map(|(outputs, off)| (mean_square(outputs), one_by_one(off))).collect())
         };
         let pairs = squares(&bytes)?.into_iter().zip(squares(&rounded)?);
-        Ok(pairs.map(|(file, rounded)| Off { file, rounded }).collect())
+        Ok(pairs.map(|((file, _), (rounded, independent))| Off { file, rounded, independent }).collect())
     }
 
     /// What was found, in the order of the file.
@@ -109,7 +118,9 @@ impl<'a> Outputs<'a> {
             let sum = |part: fn(&Off) -> f64| rows.iter().map(|(_, off)| part(off)).sum::<f64>();
             let (file, rounded) = (sum(|off| off.file), sum(|off| off.rounded));
             let least = LEAST_OF_ROW * rounded / rows.len().max(1) as f64;
-            let of_row = |&(row, off): &(usize, Off)| (row, part(off.file, off.rounded.max(least)));
+            let of_row = |&(row, off): &(usize, Off)| {
+                (row, part(off.file, off.rounded.max(off.independent).max(least)))
+            };
             let worst = |a: (usize, f64), b: (usize, f64)| if b.1 > a.1 { b } else { a };
             OutputError {
                 name: self.pair.file.tensors[tensor].name.clone(),
@@ -119,6 +130,10 @@ impl<'a> Outputs<'a> {
         };
         found.into_iter().map(error).collect()
     }
+}
+
+fn mean_square(values: ArrayView1<f32>) -> f64 {
+    values.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / values.len().max(1) as f64
 }
 
 /// No error is no part of anything; one where rounding makes none, or that is no number, is beyond every bound.

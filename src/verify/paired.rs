@@ -74,7 +74,7 @@ impl Pair {
         if length < SHORTEST_WINDOW {
             let least = FEWEST_WINDOWS * SHORTEST_WINDOW;
             return Err(Error::Usage(format!(
-                "the text is too short: found {} tokens, expected at least {least} (--text FILE, --tokens N)",
+                "found {} tokens, expected at least {least}: too short a text, or too few --tokens",
                 text.len()
             )));
         }

@@ -277,6 +277,36 @@ fn a_disk_with_too_little_room_is_told_of_in_the_usual_units() {
     assert_eq!(planned.code, Some(0));
 }
 
+/// The disk has room for the file, and not for the matrices that wait beside it until it is whole: found before hours of
+/// work, told by `plan`, and nothing is left.
+#[test]
+fn a_disk_with_too_little_room_for_best_is_found_before_the_work() {
+    let (model, disk) = (Checkpoint::tiny().folder(), Dir::new());
+    if !mounted(&disk) {
+        return;
+    }
+    let run = |command: &str| {
+        let run = Cmd::new(command).arg(model.path()).args(&["--type", "Q8_0", "--no-modelfile"]);
+        run.args(&["--quality", "best", "--calibration-tokens", "1100"])
+            .arg("--output")
+            .arg(disk.join("m.gguf"))
+    };
+    let json = run("plan").arg("--json").succeed().stdout;
+    let needs = json.lines().last().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let needed = needs.and_then(|needs| needs["data"]["disk_bytes"].as_u64()).expect("bytes");
+    let fill = |left: u64| fs::write(disk.join("other"), vec![1; ((96 << 20) - left) as usize]);
+    fill(needed * 3 / 4).expect("there is room");
+    let (planned, refused) = (run("plan").run(), run("convert").arg("--quiet").run());
+    let left = disk.names();
+    fill(needed + (1 << 19)).expect("there is room");
+    let made = run("convert").arg("--quiet").run();
+    let _ = Command::new("umount").arg(disk.path()).status();
+    assert!(planned.stderr.contains("convert would refuse this: "), "{}", planned.stderr);
+    assert!(refused.stderr.contains("m.gguf: needs ") && refused.code == Some(2), "{}", refused.stderr);
+    assert_eq!(refused.stderr.lines().count(), 1, "{}", refused.stderr);
+    assert_eq!((left, made.code), (vec!["other".to_owned()], Some(0)), "{}", made.stderr);
+}
+
 /// The space that was reserved is given back and taken by another: a disk that is full in the middle.
 #[test]
 fn a_disk_that_fills_in_the_middle() {

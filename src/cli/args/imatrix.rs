@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::values;
 use super::{ModelArgs, Running};
+use glm2llama::recipe::FfnPad;
 
 pub(in crate::cli) const EXAMPLES: &str = "Examples:
   glm2llama imatrix chatglm3-6b --output chatglm3-6b.imatrix.gguf
@@ -29,6 +30,10 @@ pub(in crate::cli) struct Imatrix {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1048576))]
     pub(in crate::cli) tokens: Option<u32>,
+
+    /// `on`: for llama-quantize and an F16 file that was made with --ffn-pad on; convert takes either
+    #[arg(long, value_name = "WHEN", value_parser = values::ffn_pad(), default_value = "auto")]
+    pub(in crate::cli) ffn_pad: FfnPad,
 
     /// Replace the file if it exists
     #[arg(short, long)]
