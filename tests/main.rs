@@ -3,6 +3,7 @@
 
 mod added_tokens;
 mod architecture;
+mod best;
 mod card;
 mod cli;
 mod compare;

@@ -212,7 +212,7 @@ impl Pair {
         watch: &dyn Watch,
     ) -> Result<Vec<Result<Function>>> {
         let (tokens, prefix) = self.encode(text, most)?;
-        let outputs: Vec<Option<Outputs>> = pairs.iter().map(|pair| Outputs::of(pair)).collect();
+        let outputs: Vec<Option<Outputs>> = pairs.iter().map(|pair| Outputs::of(pair, &tokens)).collect();
         let observe = |name: &str, x: &Activations| {
             outputs.iter().flatten().try_for_each(|outputs| outputs.multiplied(name, x))
         };

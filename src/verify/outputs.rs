@@ -4,7 +4,7 @@
 //! purpose, and the near bound of `bounds` cannot hold it. What holds instead: on text that it was not calibrated on,
 //! an output may not be much further off than if every weight had been rounded by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use ndarray::{ArrayView1, ArrayView2, Axis};
@@ -22,9 +22,9 @@ const MOST: f64 = 3.0;
 /// The same for one row, whose figures scatter more: 2.3 and 11.9 were seen.
 const MOST_OF_ROW: f64 = 50.0;
 /// A row that rounding leaves nearly exact, as one of equal weights, is held to this part of the matrix's mean instead.
-/// (Where inputs are few or alike, errors of a row may cancel out by chance: so it may always have what they come to
-/// without regard to their signs.)
 const LEAST_OF_ROW: f64 = 0.1;
+/// Of fewer different tokens a row's errors may cancel out by chance: there it may have what they come to one by one.
+const FEWEST_TOKENS: usize = 32;
 
 /// The outputs of one matrix.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,18 +37,19 @@ pub struct OutputError {
     pub worst_row: (usize, f64),
 }
 
-/// Mean squares of what an output is off: in the file, after rounding, and after it if no two errors had to do with one
-/// another.
+/// Mean squares of what an output is off: in the file, after rounding, and what a row of it may have.
 #[derive(Clone, Copy, Debug)]
 struct Off {
     file: f64,
     rounded: f64,
-    independent: f64,
+    for_row: f64,
 }
 
 /// The matrices of a file, on their way through the layers.
 pub(super) struct Outputs<'a> {
     pair: &'a Pair,
+    /// The text has too few different tokens.
+    few: bool,
     /// By the checkpoint's tensor that they come from.
     chunks: BTreeMap<&'a str, Vec<Chunk<'a>>>,
     /// By tensor of the file: rows, and what they are off.
@@ -56,8 +57,9 @@ pub(super) struct Outputs<'a> {
 }
 
 impl<'a> Outputs<'a> {
-    /// None for a file whose weights are all held one by one.
-    pub(super) fn of(pair: &'a Pair) -> Option<Outputs<'a>> {
+    /// For a run on these tokens; none for a file whose weights are all held one by one.
+    pub(super) fn of(pair: &'a Pair, tokens: &[u32]) -> Option<Outputs<'a>> {
+        let few = tokens.iter().collect::<BTreeSet<_>>().len() < FEWEST_TOKENS;
         let mut chunks: BTreeMap<&str, Vec<Chunk>> = BTreeMap::new();
         for chunk in chunks_of(pair, 2) {
             let stored = &pair.file.tensors[chunk.target];
@@ -66,7 +68,7 @@ impl<'a> Outputs<'a> {
                 chunks.entry(*name).or_default().push(chunk);
             }
         }
-        (!chunks.is_empty()).then(|| Outputs { pair, chunks, found: Mutex::default() })
+        (!chunks.is_empty()).then(|| Outputs { pair, few, chunks, found: Mutex::default() })
     }
 
     /// Takes notice of the inputs `[features, tokens]` that a tensor of the checkpoint is multiplied with.
@@ -108,7 +110,11 @@ impl<'a> Outputs<'a> {
             Ok(rows.map(|(outputs, off)| (mean_square(outputs), one_by_one(off))).collect())
         };
         let pairs = squares(&bytes)?.into_iter().zip(squares(&rounded)?);
-        Ok(pairs.map(|((file, _), (rounded, independent))| Off { file, rounded, independent }).collect())
+        let off = |((file, _), (rounded, one_by_one)): ((f64, f64), (f64, f64))| {
+            let for_row = if self.few { rounded.max(one_by_one) } else { rounded };
+            Off { file, rounded, for_row }
+        };
+        Ok(pairs.map(off).collect())
     }
 
     /// What was found, in the order of the file.
@@ -118,9 +124,7 @@ impl<'a> Outputs<'a> {
             let sum = |part: fn(&Off) -> f64| rows.iter().map(|(_, off)| part(off)).sum::<f64>();
             let (file, rounded) = (sum(|off| off.file), sum(|off| off.rounded));
             let least = LEAST_OF_ROW * rounded / rows.len().max(1) as f64;
-            let of_row = |&(row, off): &(usize, Off)| {
-                (row, part(off.file, off.rounded.max(off.independent).max(least)))
-            };
+            let of_row = |&(row, off): &(usize, Off)| (row, part(off.file, off.for_row.max(least)));
             let worst = |a: (usize, f64), b: (usize, f64)| if b.1 > a.1 { b } else { a };
             OutputError {
                 name: self.pair.file.tensors[tensor].name.clone(),
