@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{FormatChoice, Job, Output, choice, measure};
 use quant::Format;
 
+use super::{FormatChoice, Job, Output, choice, measure};
 use crate::calibrate::{MomentLayout, Sample};
 use crate::config::GlmConfig;
 use crate::error::{Error, Result};
