@@ -27,11 +27,16 @@ pub(crate) trait Matrix: Send + Sync {
 
 /// Weights in memory at a time, for each thread.
 const BLOCK_WEIGHTS: usize = 2 << 20;
+/// Blocks that a small matrix is cut into, for as many threads to share.
+const PARTS: usize = 16;
+/// Rows of such a block at least: smaller products are slow.
+const FEWEST_ROWS: usize = 64;
 
 /// Some rows of a matrix times the activations: `[rows, tokens]`.
 pub(crate) fn multiply(matrix: &dyn Matrix, rows: Range<usize>, x: &Activations) -> Result<Activations> {
     let (columns, tokens) = (matrix.columns(), x.ncols());
-    let block = (BLOCK_WEIGHTS / columns.max(1)).clamp(1, rows.len().max(1));
+    let shared = rows.len().div_ceil(PARTS).max(FEWEST_ROWS);
+    let block = (BLOCK_WEIGHTS / columns.max(1)).clamp(1, shared);
     let mut out = vec![0.0; rows.len() * tokens];
     out.par_chunks_mut((block * tokens).max(1)).enumerate().try_for_each_init(
         Vec::new,
