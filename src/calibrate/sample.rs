@@ -60,14 +60,14 @@ impl Sample {
             (names.join(", "), texts, hashed)
         };
         let encoded: Vec<Vec<u32>> = texts.iter().map(|text| encoder.encode(text)).collect();
-        if let Some((name, _)) = names.iter().zip(&encoded).find(|(_, tokens)| tokens.is_empty()) {
+        let blank = names.iter().zip(&encoded).find(|(_, tokens)| tokens.is_empty()).map(|(name, _)| name);
+        if let Some(name) = blank.or_else(|| encoded.iter().all(Vec::is_empty).then_some(&name)) {
             return Err(Error::Usage(format!(
                 "--calibration: found no tokens in {name}, expected some text"
             )));
         }
-        let vocabulary = tokenizer.vocabulary.tokens.len();
         let tokens = in_windows(&encoded, &encoder.encode(prefix(tokenizer)), most);
-        if tokens.is_empty() || tokens.iter().any(|&token| token as usize >= vocabulary) {
+        if tokens.is_empty() {
             return Err(Error::Usage(format!(
                 "{name}: found {most} tokens asked for, expected more than the model's prefix has"
             )));

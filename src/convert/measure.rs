@@ -91,22 +91,18 @@ pub(super) fn sample(request: &Request, model: &Model) -> Result<Option<Sample>>
 /// Refuses to measure for formats that nothing measured changes; a matrix that was given may serve other files too, so
 /// there a word will do.
 pub(super) fn without_effect(request: &Request, formats: &[Format]) -> Result<Option<String>> {
-    let (option, value) = match (request.quality, &request.imatrix) {
-        (Quality::Fast, None) => return Ok(None),
-        (Quality::Fast, Some(_)) => ("imatrix", ""),
-        (quality, _) => ("quality", quality.name()),
+    let option = match request.quality {
+        Quality::Fast if request.imatrix.is_none() => return Ok(None),
+        Quality::Fast => "--imatrix".to_owned(),
+        quality => format!("--quality {}", quality.name()),
     };
-    let takes = |format: &Format| match request.quality {
-        Quality::Best => format.is_quantized(),
-        Quality::Fast | Quality::Good => format.is_quantized() && *format != Format::Q8_0,
-    };
+    let best = request.quality == Quality::Best;
+    let takes = |format: &Format| format.is_quantized() && (best || *format != Format::Q8_0);
     if request.vocab_only || formats.iter().any(takes) {
         return Ok(None);
     }
-    let kinds =
-        if request.quality == Quality::Best { "F32, F16 and BF16" } else { "F32, F16, BF16 and Q8_0" };
-    let problem =
-        format!("--{option} {value}").trim_end().to_owned() + &format!(": changes nothing in {kinds}");
+    let kinds = if best { "F32, F16 and BF16" } else { "F32, F16, BF16 and Q8_0" };
+    let problem = format!("{option}: changes nothing in {kinds}");
     match request.quality {
         Quality::Fast => Ok(Some(problem)),
         _ => Err(Error::Usage(format!("{problem}, expected a type of fewer bits, or --quality fast"))),

@@ -18,8 +18,7 @@ use crate::model_card::About;
 use crate::model_name::ModelName;
 use crate::ollama;
 use crate::provenance;
-use crate::recipe::{FfnPad, FileType, Mix, Recipe, budgeted_ffn, candidates, padded_ffn};
-use crate::remap::Target;
+use crate::recipe::{FileType, Mix, Recipe, budgeted_ffn, padded_ffn};
 use crate::request::Request;
 use crate::tokenizer::{ChatFormat, Tokenizer};
 
@@ -103,9 +102,12 @@ impl Options {
         if let Some(budget) = request.target {
             let name = budget.to_string();
             let mut ffn = budgeted_ffn(request.pad, &model.config);
-            if let Some(whole) = whole_without_padding(request, model) {
+            if let Some(whole) =
+                Recipe::whole_without_padding(request.pad, &request.overrides, &model.plan, &model.config)
+            {
                 let width = whole.ffn;
-                let (output, _) = self.output(&name, whole, model, &origin, notes)?;
+                // Only its bytes are asked for; the output that is made has the same to be warned of.
+                let (output, _) = self.output(&name, whole, model, &origin, &mut Vec::new())?;
                 if output.split.total_bytes() <= budget.bytes(model.plan.parameters()) {
                     ffn = width;
                 }
@@ -204,19 +206,6 @@ impl Options {
         let about = request.card.as_ref().map(|_| about(&keys, request, tokenizer)).transpose()?;
         Ok((Output { path, recipe, split, modelfile: beside.0, about }, keys))
     }
-}
-
-/// Every tensor in the largest format that it may take, which is mostly the checkpoint's, where a file of those needs no
-/// padding.
-fn whole_without_padding(request: &Request, model: &Model) -> Option<Recipe> {
-    let Model { plan, config, .. } = model;
-    let formats = |ffn: usize| -> Vec<Format> {
-        let largest = |target: &Target| candidates(target, ffn, &request.overrides, config).last().copied();
-        plan.tensors.iter().map(|target| largest(target).unwrap_or(Format::F32)).collect()
-    };
-    let (own, padded) = (config.ffn_hidden_size, budgeted_ffn(request.pad, config));
-    let needs_none = request.pad == FfnPad::Auto && own != padded && formats(own) == formats(padded);
-    needs_none.then(|| Recipe::of_formats(formats(own), own, plan))
 }
 
 /// What the user calls the model: the option, or else the metadata, from which it is taken, for a model's name decides

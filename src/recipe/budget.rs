@@ -81,6 +81,23 @@ pub fn candidates(target: &Target, ffn: usize, overrides: &Overrides, config: &G
 }
 
 impl Recipe {
+    /// Every tensor in the largest format that it may take, which is mostly the checkpoint's; none where such a file has to
+    /// be padded, or would not be anyway.
+    pub fn whole_without_padding(
+        pad: FfnPad,
+        overrides: &Overrides,
+        plan: &Plan,
+        config: &GlmConfig,
+    ) -> Option<Recipe> {
+        let formats = |ffn: usize| -> Vec<Format> {
+            let largest = |target: &Target| candidates(target, ffn, overrides, config).last().copied();
+            plan.tensors.iter().map(|target| largest(target).unwrap_or(Format::F32)).collect()
+        };
+        let (own, padded) = (config.ffn_hidden_size, budgeted_ffn(pad, config));
+        let needs_none = pad == FfnPad::Auto && own != padded && formats(own) == formats(padded);
+        needs_none.then(|| Recipe::of_formats(formats(own), own, plan))
+    }
+
     /// A recipe of chosen formats, one for each of the plan's tensors; its type is the mix of the format that most
     /// weights have, which is all that `general.file_type` can say.
     pub fn of_formats(formats: Vec<Format>, ffn: usize, plan: &Plan) -> Recipe {

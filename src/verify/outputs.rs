@@ -93,8 +93,9 @@ impl<'a> Outputs<'a> {
         // What lies beyond the inputs is padding, which `weights` holds.
         let seen = x.nrows().min(columns);
         let inputs = rows_of(x, 0..seen);
-        let powers: Vec<f64> = inputs.axis_iter(Axis(0)).map(mean_square).collect();
-        // Of each row: of its outputs, and what its errors come to one by one.
+        let few = self.few.then(|| inputs.axis_iter(Axis(0)).map(mean_square).collect());
+        let powers: Vec<f64> = few.unwrap_or_default();
+        // Of each row: of its outputs, and, of few tokens, what its errors come to one by one.
         let squares = |bytes: &[u8]| -> Result<Vec<(f64, f64)>> {
             let mut off = vec![0.0; source.len()];
             quant::dequantize(format, bytes, &mut off).map_err(at_fault)?;
@@ -110,9 +111,10 @@ impl<'a> Outputs<'a> {
             Ok(rows.map(|(outputs, off)| (mean_square(outputs), one_by_one(off))).collect())
         };
         let pairs = squares(&bytes)?.into_iter().zip(squares(&rounded)?);
-        let off = |((file, _), (rounded, one_by_one)): ((f64, f64), (f64, f64))| {
-            let for_row = if self.few { rounded.max(one_by_one) } else { rounded };
-            Off { file, rounded, for_row }
+        let off = |((file, _), (rounded, one_by_one)): ((f64, f64), (f64, f64))| Off {
+            file,
+            rounded,
+            for_row: rounded.max(one_by_one),
         };
         Ok(pairs.map(off).collect())
     }
